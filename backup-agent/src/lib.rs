@@ -1,0 +1,1 @@
+//! The backup agent: capture, publish, retention, sweep, status.

@@ -1,0 +1,1 @@
+//! What every command prints and answers: results, talk, progress, errors and exit codes.

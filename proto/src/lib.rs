@@ -1,0 +1,1 @@
+//! The wire: CSI and Strongroom's own control services.

@@ -1,0 +1,1 @@
+//! Restore: select, plan, hydrate, verify, swap and undo.

@@ -1,0 +1,2 @@
+//! One program, three roles: this file only dispatches.
+fn main() {}
