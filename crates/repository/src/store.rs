@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use strongroom_model::{Failure, Remedy};
 
+use crate::abilities::Claims;
 use crate::layout::ObjectName;
 
 /// Every part of a multipart upload but the last has exactly this many bytes.
@@ -51,6 +52,13 @@ pub trait ObjectStore: Debug + Send + Sync {
 
     /// Removes `name`; it is no error that there is none.
     async fn delete(&self, name: &ObjectName) -> Result<Deleted, StoreError>;
+
+    /// What the store says, or shows, that the verbs above cannot: asked once, by the probe at `init`. `scratch` is a
+    /// name that may be written and is deleted by the caller.
+    async fn claims(&self, scratch: &ObjectName) -> Result<Claims, StoreError> {
+        let _ = scratch;
+        Ok(Claims::default())
+    }
 }
 
 /// A multipart upload under way. Dropping it leaves garbage at most, never an object.
