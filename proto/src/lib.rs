@@ -1,1 +1,34 @@
-//! The wire: CSI and Strongroom's own control services.
+//! The wire: CSI, and Strongroom's own control services.
+//!
+//! The programs never link each other: they meet here. [`csi`] is the whole of CSI 1.12 with its alpha parts, [`control`]
+//! is what the command line, the agent and restore need beyond it. Both are generated from the .proto files beside
+//! this crate; what holds secrets prints how many there are and never what they are.
+
+mod connect;
+mod secrets;
+
+pub use connect::{Clients, ConnectError, EndpointError, connect, socket_path};
+pub use secrets::Withheld;
+
+/// CSI 1.12: messages, clients and servers.
+#[allow(
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code is not written by hand"
+)]
+pub mod csi {
+    include!(concat!(env!("OUT_DIR"), "/csi.v1.rs"));
+}
+
+/// Strongroom's control services: messages, clients and servers.
+#[allow(
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code is not written by hand"
+)]
+pub mod control {
+    include!(concat!(env!("OUT_DIR"), "/strongroom.v1.rs"));
+}
+
+/// Both packages as protobuf describes them (a `FileDescriptorSet`), for reflection and for tests of the wire.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
