@@ -153,8 +153,8 @@ mod tests {
         let text = table.render(&Terminal::none());
         assert_eq!(
             text,
-            "NAME                  SIZE  STATE\n\
-             db                   1 GiB  ready\n\
+            "NAME                 SIZE  STATE\n\
+             db                  1 GiB  ready\n\
              a-long-name\\u{7}  512 MiB  a longer story about what is wrong with this volume\n"
         );
     }
