@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use strongroom_model::{Failure, chain};
 
+use crate::confirm::ask;
 use crate::sink::{Captured, LogWriter, Sink, lock};
-use crate::{ConfirmError, Exit, Failed, Output, Progress, Terminal, Text, plain};
+use crate::{Exit, Failed, Output, Progress, Terminal, Text, plain};
 
 /// The version of the JSON objects. It rises when a field changes its meaning or goes away, not when one is added.
 const JSON_VERSION: u32 = 1;
@@ -100,9 +101,10 @@ impl Console {
     /// Asks a person to agree to what has just been shown. `yes` is their `--yes`.
     ///
     /// # Errors
-    /// When they do not agree, or nobody is there to be asked.
-    pub fn confirm(&self, question: &str, yes: bool) -> Result<(), ConfirmError> {
-        crate::confirm::ask(self, question, yes, &mut io::stdin().lock())
+    /// [`crate::ConfirmError`] with [`Exit::NotConfirmed`] when they do not agree, or nobody is there to be asked.
+    pub fn confirm(&self, question: &str, yes: bool) -> Result<(), Failed> {
+        ask(self, question, yes, &mut io::stdin().lock())
+            .map_err(|refusal| Failed::with_exit(refusal, Exit::NotConfirmed))
     }
 
     /// Says why the command failed, and answers what the shell is to be told.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use strongroom_model::{Failure, Remedy};
 
 use super::*;
-use crate::confirm::ask;
+use crate::ConfirmError;
 
 #[derive(Debug)]
 struct Cause;
