@@ -4,5 +4,11 @@
 //! S3 from memory.
 
 pub mod abilities;
+pub mod chunk;
+pub mod index;
+pub mod keys;
 pub mod layout;
+pub mod map;
+pub mod pack;
+pub mod seal;
 pub mod store;
