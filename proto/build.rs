@@ -91,12 +91,12 @@ fn redacted(secretive: &[Secretive]) -> Result<String, Box<dyn Error>> {
     for Secretive { wire, rust, fields } in secretive {
         let module = module(wire)?;
         let name = rust.rsplit("::").next().unwrap_or(rust);
-        writeln!(text, "impl std::fmt::Debug for crate::{module}::{rust} {{")?;
-        writeln!(text, "    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{")?;
+        writeln!(text, "impl fmt::Debug for crate::{module}::{rust} {{")?;
+        writeln!(text, "    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {{")?;
         write!(text, "        f.debug_struct({name:?})")?;
         for field in fields {
             if SECRET_FIELDS.contains(&field.as_str()) {
-                write!(text, ".field({field:?}, &crate::Withheld(self.{field}.len()))")?;
+                write!(text, ".field({field:?}, &Withheld(self.{field}.len()))")?;
             } else {
                 write!(text, ".field({field:?}, &self.{field})")?;
             }
@@ -111,7 +111,7 @@ fn cases(secretive: &[Secretive]) -> Result<String, Box<dyn Error>> {
     let mut text = String::from("[\n");
     for Secretive { wire, rust, .. } in secretive {
         let module = module(wire)?;
-        writeln!(text, "    ({wire:?}, print::<crate::{module}::{rust}> as fn(&[u8]) -> String),")?;
+        writeln!(text, "    ({wire:?}, print::<crate::{module}::{rust}> as Print),")?;
     }
     text.push(']');
     Ok(text)

@@ -3,6 +3,9 @@ use std::collections::BTreeSet;
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
+/// Reads a message of one type from the wire and prints it.
+type Print = fn(&[u8]) -> String;
+
 const HUNTER: &str = "hunter2";
 
 fn print<M: Message + Default + std::fmt::Debug>(bytes: &[u8]) -> String {
@@ -16,10 +19,7 @@ fn secretive() -> Vec<(String, Vec<(u32, bool)>)> {
         let secret: Vec<(u32, bool)> = message
             .field
             .iter()
-            .filter(|field| {
-                field.name().contains("secret") && field.name() != "client_secret_count"
-                    || field.name() == "mount_flags"
-            })
+            .filter(|field| field.name().contains("secret") || field.name() == "mount_flags")
             .map(|field| (u32::try_from(field.number()).unwrap(), field.name() != "mount_flags"))
             .collect();
         if !secret.is_empty() {
@@ -50,8 +50,7 @@ fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn no_message_prints_the_secrets_it_holds() {
-    let cases: Vec<(&str, fn(&[u8]) -> String)> =
-        include!(concat!(env!("OUT_DIR"), "/redacted_cases.rs")).to_vec();
+    let cases: Vec<(&str, Print)> = include!(concat!(env!("OUT_DIR"), "/redacted_cases.rs")).to_vec();
     let known: BTreeSet<&str> = cases.iter().map(|(name, _)| *name).collect();
     let secretive = secretive();
     assert_eq!(known, secretive.iter().map(|(name, _)| name.as_str()).collect(), "all of them are covered");
