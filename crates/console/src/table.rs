@@ -98,6 +98,12 @@ impl<'a> Text<'a> {
         self
     }
 
+    /// Text of our own, with its line breaks and as it is.
+    pub fn raw(&mut self, text: &str) -> &mut Self {
+        self.page.push_str(text);
+        self
+    }
+
     /// An empty line.
     pub fn gap(&mut self) -> &mut Self {
         self.page.push('\n');
