@@ -1,1 +1,28 @@
-//! From a person's words to settings: the configuration file, the repository flags, and opening what they name.
+//! From a person's words to settings.
+//!
+//! What a person writes (the configuration file, flags, a moment like "today 14:03:20") is parsed here, once, into
+//! plain data that is right by its type: below this crate nobody sees a duration as text or a key that does not exist.
+//! The only things done with it are those that every program needs: finding the repository that is meant, opening it,
+//! and handing in the world.
+
+mod config;
+mod duration;
+mod load;
+mod moment;
+mod open;
+mod repository;
+mod selector;
+mod size;
+mod world;
+
+pub use config::{
+    AgentConfig, Config, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig, TimeZoneName,
+};
+pub use duration::{DurationError, Interval};
+pub use load::ConfigError;
+pub use moment::{Moment, MomentError};
+pub use open::{OpenRepositoryError, open_store};
+pub use repository::{RepositoryArgs, RepositorySettings, ResolveError, hand_state_dir};
+pub use selector::{Selector, SelectorError};
+pub use size::{Size, SizeError};
+pub use world::system_world;

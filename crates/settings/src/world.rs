@@ -1,0 +1,31 @@
+//! The real world, for programs only: the machine's clock and its randomness.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use strongroom_model::{Clock, Entropy, World};
+
+#[derive(Debug)]
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+#[derive(Debug)]
+struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        aws_lc_rs::rand::fill(bytes)
+            .expect("the generator is seeded by the kernel, which does not fail after boot");
+    }
+}
+
+/// The machine's clock and its randomness.
+#[must_use]
+pub fn system_world() -> World {
+    World { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+}
