@@ -1,1 +1,24 @@
 //! The volume driver: volumes, snapshots, changed blocks and node mounts on a reflink pool.
+//!
+//! [`Volumes`] is the driver itself, as a value with methods: the CSI services, the control service and the tests
+//! all call it and nothing below it. Below lie the registry (what was promised), the pool and its backend (where bytes
+//! lie), loop devices and filesystems (how they are reached), and the reconciler, which makes the four agree after
+//! a crash.
+
+mod core_error;
+mod nouns;
+mod requests;
+mod volumes;
+mod watchdog;
+
+pub use core_error::CoreError;
+pub use nouns::{
+    Access, Capacity, ContentSource, Filesystem, Mount, MountUse, Outcome, Snapshot, Usage, Volume, VolumeKind,
+    VolumeState,
+};
+pub use requests::{
+    BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded, LabelScope, Limits,
+    PublishRequest, RestoreTarget, SizeRange, SnapshotFilter, StageRequest, WatchdogCommand,
+};
+pub use volumes::{ExtentReader, OpenedDriver, Volumes};
+pub use watchdog::thaw_watchdog;

@@ -1,0 +1,230 @@
+//! What can be asked of the driver, as plain data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use strongroom_model::{SnapshotId, VolumeId, VolumeName};
+
+use crate::nouns::{Access, ContentSource, Filesystem, Snapshot, Volume, VolumeKind};
+
+/// How the driver is set up.
+#[derive(Debug, Clone)]
+pub struct DriverSettings {
+    /// A folder, or a block device.
+    pub pool: PathBuf,
+    /// The size of a pool file, where one has to be made; `None`: four fifths of what is free there.
+    pub pool_bytes: Option<u64>,
+    /// Where the registry lies.
+    pub state_dir: PathBuf,
+    /// The name of this node, as its operator gave it.
+    pub node: String,
+    /// How far the pool may be filled.
+    pub limits: Limits,
+    /// How the thaw watchdog is started.
+    pub watchdog: WatchdogCommand,
+}
+
+/// How far the pool may be filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// New volumes and snapshots are refused when more than this share of the pool is taken, in percent.
+    pub high_water_percent: u8,
+    /// The sum of the sizes of all volumes may reach this share of the pool, in percent; above 100 is overcommit.
+    pub provision_percent: u32,
+    /// How long a filesystem may stay frozen for a snapshot before the watchdog thaws it.
+    pub freeze: Duration,
+}
+
+impl Default for Limits {
+    /// 90 percent full; four times overcommitted, since most volumes stay far below their size; 30 seconds frozen,
+    /// which is a snapshot of about 2.5 million extents.
+    fn default() -> Self {
+        Self { high_water_percent: 90, provision_percent: 400, freeze: Duration::from_secs(30) }
+    }
+}
+
+/// How the process is started that thaws what a dying driver left frozen. It gets a device number, a deadline in
+/// milliseconds and a path behind these arguments, and must end up in `thaw_watchdog`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchdogCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its first arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Default for WatchdogCommand {
+    /// This very program with the hidden subcommand `driver-thaw-watchdog`.
+    fn default() -> Self {
+        Self { program: PathBuf::from("/proc/self/exe"), arguments: vec!["driver-thaw-watchdog".to_owned()] }
+    }
+}
+
+/// A size that fits between two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeRange {
+    /// At least; 0: whatever the driver likes (the size of the source, or 1 GiB).
+    pub required_bytes: u64,
+    /// At most; 0: no limit.
+    pub limit_bytes: u64,
+}
+
+impl SizeRange {
+    /// Exactly this much, rounded up to whole sectors of 4096 bytes.
+    #[must_use]
+    pub const fn of(bytes: u64) -> Self {
+        Self { required_bytes: bytes, limit_bytes: 0 }
+    }
+}
+
+/// A new volume.
+#[derive(Debug, Clone)]
+pub struct CreateVolume {
+    /// Its name.
+    pub name: VolumeName,
+    /// Its size.
+    pub size: SizeRange,
+    /// Filesystem or raw; `None`: as its source, or ext4.
+    pub kind: Option<VolumeKind>,
+    /// What it begins with; `None`: empty.
+    pub source: Option<ContentSource>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A volume that grew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expanded {
+    /// Its size now.
+    pub bytes: u64,
+    /// Whether its filesystem still has to grow (at once by [`Volumes::grow_filesystem`], else at the next stage).
+    ///
+    /// [`Volumes::grow_filesystem`]: crate::Volumes::grow_filesystem
+    pub filesystem_pending: bool,
+}
+
+/// Attach a volume and mount it at the one place of this node (or only attach it, for raw access).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageRequest {
+    /// Which.
+    pub volume: VolumeId,
+    /// Where; for raw access only remembered.
+    pub path: PathBuf,
+    /// As a folder or as a device.
+    pub access: Access,
+    /// The filesystem that the caller expects, if it does.
+    pub filesystem: Option<Filesystem>,
+    /// Mount options; only harmless ones are allowed.
+    pub options: Vec<String>,
+}
+
+/// Show a staged volume at the place of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishRequest {
+    /// Which.
+    pub volume: VolumeId,
+    /// Where it was staged.
+    pub staging_path: PathBuf,
+    /// Where it shall be seen. Made when it does not exist (its parent must).
+    pub target: PathBuf,
+    /// As a folder or as a device.
+    pub access: Access,
+    /// Refuse writing there.
+    pub readonly: bool,
+    /// Mount options of the bind mount.
+    pub options: Vec<String>,
+    /// Refuse when it is published at another target already.
+    pub only_target: bool,
+}
+
+/// Among which snapshots a label must be unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelScope {
+    /// Those of the same volume.
+    Volume,
+    /// All of this driver, as CSI wants its names.
+    Driver,
+}
+
+/// A new snapshot.
+#[derive(Debug, Clone)]
+pub struct CreateSnapshot {
+    /// Of which volume.
+    pub volume: VolumeId,
+    /// What it is called: 1 to 128 bytes without control characters.
+    pub label: String,
+    /// Among which snapshots that must be unique.
+    pub scope: LabelScope,
+    /// Who asks: `user`, `csi`, `agent`, `restore`.
+    pub owner: String,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Which snapshots to list; all conditions that are given must hold.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotFilter {
+    /// This one.
+    pub id: Option<SnapshotId>,
+    /// Those of this volume.
+    pub volume: Option<VolumeId>,
+    /// Those with this label.
+    pub label: Option<String>,
+    /// Those of this owner.
+    pub owner: Option<String>,
+}
+
+/// A volume whose content a restore will write.
+#[derive(Debug, Clone)]
+pub struct BeginRestore {
+    /// Its name.
+    pub name: VolumeName,
+    /// What it will be.
+    pub kind: VolumeKind,
+    /// Its size; rounded up to whole sectors.
+    pub bytes: u64,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// A snapshot to begin with, so that only what differs needs to be written.
+    pub from_snapshot: Option<SnapshotId>,
+}
+
+/// A hydrating volume and where to write its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreTarget {
+    /// The volume, hydrating.
+    pub volume: Volume,
+    /// The device to write to.
+    pub device: PathBuf,
+}
+
+/// Give a volume the content of a hydrating one, in place.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// The volume that gets new content.
+    pub volume: VolumeId,
+    /// The hydrating (or finished) volume whose content it gets; it is gone afterwards.
+    pub staged: VolumeId,
+    /// The run that asks; the same run asked again gets the same answer.
+    pub run: String,
+    /// What the safety snapshot of the old content is called.
+    pub safety_label: String,
+    /// Labels of the safety snapshot.
+    pub safety_labels: BTreeMap<String, String>,
+    /// Unmount hand mounts before and mount them again afterwards; otherwise a mounted volume is refused.
+    pub remount: bool,
+}
+
+/// What an exchange did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchanged {
+    /// The volume with its new content.
+    pub volume: Volume,
+    /// The old content.
+    pub safety: Snapshot,
+    /// Where it was mounted again.
+    pub remounted: Vec<PathBuf>,
+    /// Where it could not be mounted again, and why. The content was exchanged all the same.
+    pub not_remounted: Vec<(PathBuf, String)>,
+}
