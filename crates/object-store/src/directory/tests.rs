@@ -1,0 +1,1 @@
+//! What the folder store promises beyond the suite.
