@@ -1,0 +1,45 @@
+# The errands of this repository. `make quickstart` and `make test` are all that a fresh machine needs.
+
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= auto
+# Panics of tests should say where; error messages of programs should not carry backtraces.
+export RUST_BACKTRACE ?= 0
+
+.PHONY: help quickstart test lint fmt docs unit bench setup-test setup-quickstart clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+quickstart: setup-quickstart ## Build, then run the whole story on scratch volumes: back up, destroy, restore, undo, recover
+	$(CARGO) build --release --locked
+	quickstart/story
+
+test: setup-test lint docs unit ## Everything CI runs: format, lints, documentation, and all tests against real servers
+
+lint: ## Check format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: ## Format
+	$(CARGO) fmt --all
+
+docs: ## Build the documentation of the code; a broken link fails
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --locked
+
+unit: ## Run the tests alone, the real object stores included
+	tests/servers/with-s3 tests/setup/run-tests
+
+bench: setup-test ## Measure: cost of an incremental, peak memory at 4 GiB and 1 TiB, throughput (takes a while)
+	$(CARGO) build --release --locked
+	benches/run
+
+setup-quickstart:
+	@tests/setup/debian quickstart
+
+setup-test:
+	@tests/setup/debian test
+	@tests/setup/python
+	@tests/setup/nextest
+
+clean: ## Remove what was built
+	$(CARGO) clean
