@@ -1,121 +1,42 @@
-//! Chunks: their ids, zero detection, and compression.
+//! Chunks: the cells of a volume's grid. Their ids, the cells that need no storing, and compression.
+//!
+//! A chunk id is a keyed BLAKE3-256 of the plain bytes: the bucket's owner cannot test for known content, and two dedup
+//! domains cannot see that they hold the same. Ids depend on the keyring's identity secret, not on the master key, so a
+//! rotation keeps them.
 
-use std::fmt;
+mod compress;
+mod id;
 
-use bytes::Bytes;
+pub(crate) use compress::decompress;
+pub use compress::{Codec, Compressed, Compressor};
+pub use id::{ChunkHasher, ChunkId, chunk_id};
 
-use crate::keys::Keyring;
-
-/// The keyed BLAKE3-256 of a chunk's plain bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChunkId([u8; 32]);
-
-impl ChunkId {
-    /// The id with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-    /// The 32 bytes as they are stored.
-    #[must_use]
-    pub const fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for ChunkId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for ChunkId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Makes chunk ids of one dedup domain.
-#[derive(Clone)]
-pub struct ChunkHasher {}
-
-impl fmt::Debug for ChunkHasher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ChunkHasher(secret)")
-    }
-}
-
-impl ChunkHasher {
-    /// The hasher of `domain`.
-    #[must_use]
-    pub fn new(_keyring: &Keyring, _domain: u32) -> Self {
-        todo!()
-    }
-    /// The id of these bytes.
-    #[must_use]
-    pub fn id(&self, _plain: &[u8]) -> ChunkId {
-        todo!()
-    }
-}
-
-/// The id of `plain` in `domain`. For many chunks keep a [`ChunkHasher`].
+/// Whether every byte is zero. Such chunks are not stored.
 #[must_use]
-pub fn chunk_id(keyring: &Keyring, domain: u32, plain: &[u8]) -> ChunkId {
-    ChunkHasher::new(keyring, domain).id(plain)
+pub fn is_zero(bytes: &[u8]) -> bool {
+    // Blocks that are summed up without a branch, so that the compiler uses wide registers, and a look after each, so
+    // that data is left at the first block.
+    let mut blocks = bytes.chunks_exact(512);
+    blocks.by_ref().all(|block| block.iter().fold(0, |sum, byte| sum | byte) == 0)
+        && blocks.remainder().iter().all(|byte| *byte == 0)
 }
 
-/// Whether every byte is zero.
-#[must_use]
-pub fn is_zero(_bytes: &[u8]) -> bool {
-    todo!()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// How an entry's plain bytes were coded before sealing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Codec {
-    /// As they are.
-    Stored = 0,
-    /// One zstd frame.
-    Zstd = 1,
-}
-
-/// A chunk ready for sealing.
-#[derive(Debug, Clone)]
-pub struct Compressed {
-    /// How `bytes` are coded.
-    pub codec: Codec,
-    /// How many plain bytes there are.
-    pub plain_bytes: u32,
-    /// The coded bytes.
-    pub bytes: Bytes,
-}
-
-/// Compresses chunk after chunk with one zstd context. One per worker.
-pub struct Compressor {}
-
-impl fmt::Debug for Compressor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Compressor")
-    }
-}
-
-impl Default for Compressor {
-    fn default() -> Self {
-        Self::new(Self::DEFAULT_LEVEL)
-    }
-}
-
-impl Compressor {
-    /// zstd's level 3.
-    pub const DEFAULT_LEVEL: i32 = 3;
-    /// A compressor of this zstd level.
-    #[must_use]
-    pub fn new(_level: i32) -> Self {
-        todo!()
-    }
-    /// Compresses one chunk; what does not shrink is stored as it is.
-    pub fn compress(&mut self, _plain: Bytes) -> Compressed {
-        todo!()
+    #[test]
+    fn one_bit_anywhere_makes_a_chunk_worth_storing() {
+        for length in [0, 1, 511, 512, 513, 4096, 65_536] {
+            let mut bytes = vec![0; length];
+            assert!(is_zero(&bytes));
+            for at in [0, length / 2, length.saturating_sub(1)] {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = 0x80;
+                    assert!(!is_zero(&bytes), "byte {at} of {length}");
+                    bytes[at] = 0;
+                }
+            }
+        }
     }
 }

@@ -12,3 +12,6 @@ pub mod map;
 pub mod pack;
 pub mod seal;
 pub mod store;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,145 @@
+//! Why a key, a key file or a slot could not be used.
+
+use std::io;
+use std::path::PathBuf;
+
+use strongroom_model::{Failure, Remedy};
+
+/// Why a key, a key file or a slot could not be used. Never holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The text is no key.
+    #[error("{} is not a Strongroom key: {why}", origin(path.as_ref()))]
+    NotAKey {
+        /// The file it came from.
+        path: Option<PathBuf>,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The file cannot be read or written.
+    #[error("the key file {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// There is a file already, and it may be the only copy of a key.
+    #[error("{} exists already and is not overwritten", path.display())]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Others on this machine may read or write the file.
+    #[error("{} is open to others (mode {mode:04o})", path.display())]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A passphrase of no characters.
+    #[error("the passphrase is empty")]
+    EmptyPassphrase,
+    /// A label that cannot be written down.
+    #[error("a key's label has at most 128 bytes and no control characters")]
+    BadLabel,
+    /// argon2id settings outside of what this version accepts.
+    #[error(
+        "argon2id with {memory_kib} KiB, {passes} passes and {lanes} lanes is outside of what this version accepts"
+    )]
+    Cost {
+        /// Memory in KiB.
+        memory_kib: u32,
+        /// Passes.
+        passes: u32,
+        /// Lanes.
+        lanes: u32,
+    },
+    /// The key or passphrase does not open this slot.
+    #[error("this is not the key of slot {slot}")]
+    Wrong {
+        /// Which slot.
+        slot: String,
+    },
+    /// No slot is opened by it.
+    #[error("the {kind} opens none of the repository's {slots} key slots")]
+    NoneFits {
+        /// `key file` or `passphrase`.
+        kind: &'static str,
+        /// How many slots there are.
+        slots: usize,
+    },
+    /// The slot is not what this version writes.
+    #[error("key slot {slot} cannot be read: {why}")]
+    Slot {
+        /// Which slot.
+        slot: String,
+        /// What was seen.
+        why: String,
+    },
+    /// The slot opened, but what it holds is unknown or malformed.
+    #[error("key slot {slot} holds a keyring that this version does not know: {why}")]
+    Keyring {
+        /// Which slot.
+        slot: String,
+        /// What was seen.
+        why: &'static str,
+    },
+}
+
+fn origin(path: Option<&PathBuf>) -> String {
+    path.map_or_else(|| "the text".to_owned(), |path| path.display().to_string())
+}
+
+impl Failure for KeyError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotAKey { .. } => "key.not-a-key",
+            Self::File { .. } => "key.file",
+            Self::Exists { .. } => "key.exists",
+            Self::Exposed { .. } => "key.exposed",
+            Self::EmptyPassphrase => "key.empty-passphrase",
+            Self::BadLabel => "key.label",
+            Self::Cost { .. } => "key.cost",
+            Self::Wrong { .. } | Self::NoneFits { .. } => "key.wrong",
+            Self::Slot { .. } => "key.slot-damaged",
+            Self::Keyring { .. } => "key.keyring-unknown",
+        }
+    }
+
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::NotAKey { .. }
+            | Self::Exists { .. }
+            | Self::EmptyPassphrase
+            | Self::BadLabel
+            | Self::Cost { .. }
+            | Self::Wrong { .. }
+            | Self::NoneFits { .. } => Remedy::FixRequest,
+            Self::File { .. } | Self::Exposed { .. } | Self::Keyring { .. } => Remedy::FixSurroundings,
+            Self::Slot { .. } => Remedy::FixData,
+        }
+    }
+
+    fn advice(&self) -> String {
+        match self {
+            Self::NotAKey { .. } => {
+                "Give the file that `strongroom init` wrote, unchanged: one line that begins with strongroom-key-1-."
+            }
+            Self::File { .. } => "Check the path, the free space and the rights of the folder.",
+            Self::Exists { .. } => "Choose another path, or move the old key to a safe place first.",
+            Self::Exposed { .. } => "Run `chmod 600` on it; if others may have read it, add a new key and remove this one.",
+            Self::EmptyPassphrase => "Put the passphrase on the first line of the file.",
+            Self::BadLabel => "Choose a shorter label without control characters.",
+            Self::Cost { .. } => "Use the defaults, or at most 1 GiB, 64 passes and 16 lanes.",
+            Self::Wrong { .. } | Self::NoneFits { .. } => {
+                "Give the key file or passphrase of this very repository; `strongroom init` prints the repository's id."
+            }
+            Self::Slot { .. } => "Open the repository with another key, then remove this slot and add it again.",
+            Self::Keyring { .. } => "Use a newer version of strongroom.",
+        }
+        .to_owned()
+    }
+}
