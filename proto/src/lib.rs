@@ -4,9 +4,11 @@
 //! is what the command line, the agent and restore need beyond it. Both are generated from the .proto files beside
 //! this crate; what holds secrets prints how many there are and never what they are.
 
+mod call_error;
 mod connect;
 mod secrets;
 
+pub use call_error::{CallError, status};
 pub use connect::{Clients, ConnectError, EndpointError, connect, socket_path};
 pub use secrets::Withheld;
 
