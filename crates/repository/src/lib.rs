@@ -2,16 +2,40 @@
 //!
 //! docs/format.md describes every byte. The store is a trait of ours ([`store::ObjectStore`]); nothing here can tell
 //! S3 from memory.
+//!
+//! What is stored: [`keys`], [`seal`], [`chunk`], [`pack`], [`map`], [`index`], and the journal's [`record`] and [`fold`].
+//! Who acts on it: [`session`] (writers), [`sweep`], [`reader`], [`check`]; all of it behind [`Repository`].
 
 pub mod abilities;
+mod cbor;
+pub mod check;
 pub mod chunk;
+pub mod entry_runs;
+pub mod errors;
+pub mod fold;
+pub mod head;
 pub mod index;
 pub mod keys;
 pub mod layout;
 pub mod map;
 pub mod pack;
+pub mod patience;
+pub mod point;
+pub mod reader;
+pub mod record;
+mod repository;
 pub mod seal;
+pub mod session;
 pub mod store;
+pub mod sweep;
+
+pub use cbor::CborError;
+pub use errors::{InitError, JournalError, KeysError, OpenError, PublishError, SessionError, SweepError};
+pub use fold::Fold;
+pub use patience::Patience;
+pub use point::{Point, PointInfo, Source};
+pub use repository::{InitOptions, OpenOptions, Repository};
+pub use session::{Draft, DraftMap, Published, Session};
 
 #[cfg(test)]
 mod testing;

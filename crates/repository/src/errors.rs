@@ -1,0 +1,579 @@
+//! Why the repository did not do what was asked.
+
+use strongroom_model::{Failure, PackId, RecoveryPointId, Remedy};
+
+use crate::cbor::CborError;
+use crate::fold::RuleError;
+use crate::head::HeadError;
+use crate::keys::KeyError;
+use crate::map::MapError;
+use crate::pack::FetchError;
+use crate::seal::SealError;
+use crate::store::StoreError;
+
+/// Why the journal cannot be read or appended to.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The store failed.
+    #[error("journal record {number}")]
+    Store {
+        /// Which record.
+        number: u64,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// The store failed, with an object beside the journal.
+    #[error("object {object}")]
+    Object {
+        /// Which object.
+        object: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// A record cannot be opened.
+    #[error("journal record {number} is damaged, or not of this repository")]
+    Sealed {
+        /// Which record.
+        number: u64,
+        /// Why.
+        #[source]
+        cause: SealError,
+    },
+    /// A record is not understood.
+    #[error("journal record {number} cannot be understood")]
+    Unreadable {
+        /// Which record.
+        number: u64,
+        /// Why.
+        #[source]
+        cause: CborError,
+    },
+    /// A record breaks the rules.
+    #[error("journal record {number} ({kind}) must not be there")]
+    Invalid {
+        /// Which record.
+        number: u64,
+        /// Of which kind.
+        kind: &'static str,
+        /// Which rule.
+        #[source]
+        cause: RuleError,
+    },
+    /// What was asked for is against the rules now.
+    #[error("\"{kind}\" is refused")]
+    Refused {
+        /// The kind of record.
+        kind: &'static str,
+        /// Which rule.
+        #[source]
+        cause: RuleError,
+    },
+    /// A record that this machine saw is gone or different.
+    #[error("the journal was rolled back: this machine saw record {seen}, the store {found}")]
+    RolledBack {
+        /// The highest record seen.
+        seen: u64,
+        /// What is there now.
+        found: String,
+    },
+    /// A record is missing below others.
+    #[error("journal record {missing} is missing, but record {later} is there")]
+    Hole {
+        /// Which one.
+        missing: u64,
+        /// One after it.
+        later: u64,
+    },
+    /// Many attempts, no clear answer.
+    #[error(
+        "record {number} was sent {attempts} times without a clear answer; it may or may not be in the journal"
+    )]
+    Unclear {
+        /// Which record.
+        number: u64,
+        /// How often.
+        attempts: u32,
+        /// The last answer.
+        #[source]
+        cause: StoreError,
+    },
+    /// Others were always faster.
+    #[error("{attempts} times another writer was faster at appending \"{kind}\"")]
+    Crowded {
+        /// The kind of record.
+        kind: &'static str,
+        /// How often.
+        attempts: u32,
+    },
+    /// This agent may not write here.
+    #[error("only the agent {writer:?} may write to this repository, and this is {agent:?}")]
+    OnlyReader {
+        /// Who may.
+        writer: String,
+        /// Who this is.
+        agent: String,
+    },
+    /// In single-writer mode: somebody else writes.
+    #[error("there is a second writer: record {number} is not the one that this machine wrote")]
+    SecondWriter {
+        /// Which record.
+        number: u64,
+    },
+    /// What this machine remembers cannot be read or written.
+    #[error("the state folder: {path}")]
+    State {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+impl Failure for JournalError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Store { .. } | Self::Object { .. } => "journal.store",
+            Self::Sealed { .. } | Self::Unreadable { .. } => "journal.unreadable",
+            Self::Invalid { .. } => "journal.invalid",
+            Self::Refused { .. } => "journal.refused",
+            Self::RolledBack { .. } => "journal.rolled-back",
+            Self::Hole { .. } => "journal.hole",
+            Self::Unclear { .. } => "journal.unclear",
+            Self::Crowded { .. } => "journal.crowded",
+            Self::OnlyReader { .. } => "journal.only-reader",
+            Self::SecondWriter { .. } => "journal.second-writer",
+            Self::State { .. } => "journal.state",
+        }
+    }
+
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Store { cause, .. } | Self::Object { cause, .. } => cause.remedy(),
+            Self::Sealed { .. }
+            | Self::Unreadable { .. }
+            | Self::Invalid { .. }
+            | Self::RolledBack { .. } => Remedy::FixData,
+            Self::Hole { .. } => Remedy::FixData,
+            Self::Refused { .. } => Remedy::FixRequest,
+            Self::Unclear { .. } => Remedy::Retry,
+            Self::Crowded { .. } => Remedy::Wait,
+            Self::OnlyReader { .. } | Self::SecondWriter { .. } | Self::State { .. } => {
+                Remedy::FixSurroundings
+            }
+        }
+    }
+
+    fn advice(&self) -> String {
+        match self {
+            Self::Store { cause, .. } | Self::Object { cause, .. } => return cause.advice(),
+            Self::Sealed { .. } => {
+                "Nothing was changed. Compare the object with a copy or an older version of the bucket; someone or something changed it."
+            }
+            Self::Unreadable { .. } => "Nothing was changed. If a newer Strongroom writes to this repository, update this one.",
+            Self::Invalid { .. } => "Nothing was changed. A program that does not follow the protocol wrote to this repository: report it.",
+            Self::Refused { .. } => "Look at `strongroom points list` again: somebody else may have changed what this was about.",
+            Self::RolledBack { .. } | Self::Hole { .. } => {
+                "Nothing was changed. Find out what removed objects from the bucket (a restored copy, a lifecycle rule, a person). Restore them, or accept the loss with a `rollback accepted` record."
+            }
+            Self::Unclear { .. } => "Run the command again: it finds out by itself whether the record is there.",
+            Self::Crowded { .. } => "Very many writers are at work; run the command again.",
+            Self::OnlyReader { .. } => "The store cannot create objects only when they are absent, so one agent alone may write. Run this there, or move the repository to another store.",
+            Self::SecondWriter { .. } => "Stop the other writer. Nothing was deleted. Then run `strongroom repository check`.",
+            Self::State { .. } => "Make the state folder readable and writable for this program, with space left on its disk.",
+        }
+        .to_owned()
+    }
+}
+
+/// Why a repository was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is one.
+    #[error("{location} holds a repository already")]
+    Exists {
+        /// Where.
+        location: String,
+    },
+    /// The size of a chunk.
+    #[error("{bytes} bytes is no size of a chunk")]
+    ChunkBytes {
+        /// What was asked for.
+        bytes: u32,
+    },
+    /// No key.
+    #[error("a repository needs at least one key")]
+    NoKey,
+    /// The store failed.
+    #[error("making the repository at {location}")]
+    Store {
+        /// Where.
+        location: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// A key slot cannot be made.
+    #[error("making a key slot")]
+    Key(#[source] KeyError),
+    /// What was made cannot be opened.
+    #[error(transparent)]
+    Open(Box<OpenError>),
+    /// The first records.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Failure for InitError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Exists { .. } => "init.exists",
+            Self::ChunkBytes { .. } => "init.chunk-bytes",
+            Self::NoKey => "init.no-key",
+            Self::Store { cause, .. } => cause.code(),
+            Self::Key(cause) => cause.code(),
+            Self::Open(cause) => cause.code(),
+            Self::Journal(cause) => cause.code(),
+        }
+    }
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Exists { .. } | Self::ChunkBytes { .. } | Self::NoKey => Remedy::FixRequest,
+            Self::Store { cause, .. } => cause.remedy(),
+            Self::Key(cause) => cause.remedy(),
+            Self::Open(cause) => cause.remedy(),
+            Self::Journal(cause) => cause.remedy(),
+        }
+    }
+    fn advice(&self) -> String {
+        match self {
+            Self::Exists { .. } => "Use it with its key, or choose another prefix.".to_owned(),
+            Self::ChunkBytes { .. } => {
+                "Choose a power of two from 16 KiB to 1 MiB; 64 KiB is right for nearly everything."
+                    .to_owned()
+            }
+            Self::NoKey => "Name a key file or a passphrase file.".to_owned(),
+            Self::Store { cause, .. } => cause.advice(),
+            Self::Key(cause) => cause.advice(),
+            Self::Open(cause) => cause.advice(),
+            Self::Journal(cause) => cause.advice(),
+        }
+    }
+}
+
+/// Why a repository cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error("{location} holds no repository")]
+    NoRepository {
+        /// Where.
+        location: String,
+    },
+    /// The store failed.
+    #[error("opening the repository at {location}")]
+    Store {
+        /// Where.
+        location: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// The head object.
+    #[error("the repository at {location}")]
+    Head {
+        /// Where.
+        location: String,
+        /// Why.
+        #[source]
+        cause: HeadError,
+    },
+    /// No slot takes the key.
+    #[error("the key opens none of the {slots} key slots of the repository at {location}")]
+    WrongKey {
+        /// Where.
+        location: String,
+        /// How many slots there are.
+        slots: usize,
+    },
+    /// A slot is malformed, and no other takes the key.
+    #[error("key slot {slot} of the repository at {location}")]
+    Slot {
+        /// Where.
+        location: String,
+        /// Which slot.
+        slot: String,
+        /// Why.
+        #[source]
+        cause: KeyError,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Failure for OpenError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoRepository { .. } => "repository.none",
+            Self::Store { cause, .. } => cause.code(),
+            Self::Head { cause: HeadError::Newer { .. }, .. } => "repository.newer",
+            Self::Head { .. } => "repository.head",
+            Self::WrongKey { .. } => "key.wrong",
+            Self::Slot { cause, .. } => cause.code(),
+            Self::Journal(cause) => cause.code(),
+        }
+    }
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::NoRepository { .. } | Self::WrongKey { .. } => Remedy::FixRequest,
+            Self::Store { cause, .. } => cause.remedy(),
+            Self::Head { cause: HeadError::Newer { .. }, .. } => Remedy::FixSurroundings,
+            Self::Head { .. } => Remedy::FixData,
+            Self::Slot { cause, .. } => cause.remedy(),
+            Self::Journal(cause) => cause.remedy(),
+        }
+    }
+    fn advice(&self) -> String {
+        match self {
+            Self::NoRepository { .. } => "Check the URL and its prefix, or make a repository with `strongroom init`.".to_owned(),
+            Self::WrongKey { .. } => "Use the key or passphrase that this repository was made with, or one that was added to it since.".to_owned(),
+            Self::Head { cause: HeadError::Newer { .. }, .. } => "Update Strongroom on this machine.".to_owned(),
+            Self::Head { .. } => "Restore the object strongroom.json from a copy or an older version of the bucket.".to_owned(),
+            Self::Store { cause, .. } => cause.advice(),
+            Self::Slot { cause, .. } => cause.advice(),
+            Self::Journal(cause) => cause.advice(),
+        }
+    }
+}
+
+/// Why a session cannot begin, go on or end.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Failure for SessionError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Journal(cause) => cause.code(),
+        }
+    }
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Journal(cause) => cause.remedy(),
+        }
+    }
+    fn advice(&self) -> String {
+        match self {
+            Self::Journal(cause) => cause.advice(),
+        }
+    }
+}
+
+/// Why a draft did not become a recovery point.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Somebody shut this writer out. Its session has ended; [`crate::session::Session::reopen`] goes on.
+    #[error("session {session} is no longer open: it was fenced")]
+    Fenced {
+        /// Which session.
+        session: u64,
+    },
+    /// What the map refers to is gone, or going without waiting for this session.
+    #[error("the map refers to {pack}, which was swept meanwhile")]
+    Gone {
+        /// Which pack.
+        pack: PackId,
+    },
+    /// The draft says "same as parent" and has none, or its map names a pack that nobody knows.
+    #[error("the draft of {point} cannot be right: {what}")]
+    Draft {
+        /// The point it was to become.
+        point: RecoveryPointId,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The map cannot be walked.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Failure for PublishError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Fenced { .. } => "session.fenced",
+            Self::Gone { .. } => "session.gone",
+            Self::Draft { .. } => "session.draft",
+            Self::Map(cause) => cause.code(),
+            Self::Journal(cause) => cause.code(),
+        }
+    }
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Fenced { .. } => Remedy::Fenced,
+            Self::Gone { .. } => Remedy::Retry,
+            Self::Draft { .. } => Remedy::Bug,
+            Self::Map(cause) => cause.remedy(),
+            Self::Journal(cause) => cause.remedy(),
+        }
+    }
+    fn advice(&self) -> String {
+        match self {
+            Self::Fenced { .. } => {
+                "Run the backup again: what was stored is kept where that is safe.".to_owned()
+            }
+            Self::Gone { .. } => "Run the backup again: it stores what was swept.".to_owned(),
+            Self::Draft { .. } => "Report this.".to_owned(),
+            Self::Map(cause) => cause.advice(),
+            Self::Journal(cause) => cause.advice(),
+        }
+    }
+}
+
+/// Why a sweep, or what looks at all of the store, stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// What a point needs cannot be known, so nothing may be planned.
+    #[error("the map of {point} cannot be read, so nobody knows what it needs")]
+    Map {
+        /// Which point.
+        point: RecoveryPointId,
+        /// Why.
+        #[source]
+        cause: MapError,
+    },
+    /// A footer.
+    #[error("the footer of {pack}")]
+    Footer {
+        /// Of which pack.
+        pack: PackId,
+        /// Why.
+        #[source]
+        cause: FetchError,
+    },
+    /// The store failed.
+    #[error("object {object}")]
+    Store {
+        /// Which object, or which folder.
+        object: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// In single-writer mode nothing is swept while a session is open.
+    #[error("session {session} is open, and this repository has a single writer")]
+    SessionOpen {
+        /// Which session.
+        session: u64,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Failure for SweepError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Map { cause, .. } => cause.code(),
+            Self::Footer { cause, .. } => cause.code(),
+            Self::Store { cause, .. } => cause.code(),
+            Self::SessionOpen { .. } => "sweep.session-open",
+            Self::Journal(cause) => cause.code(),
+        }
+    }
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Map { cause, .. } => cause.remedy(),
+            Self::Footer { cause, .. } => cause.remedy(),
+            Self::Store { cause, .. } => cause.remedy(),
+            Self::SessionOpen { .. } => Remedy::Wait,
+            Self::Journal(cause) => cause.remedy(),
+        }
+    }
+    fn advice(&self) -> String {
+        match self {
+            Self::Map { cause, .. } => cause.advice(),
+            Self::Footer { cause, .. } => cause.advice(),
+            Self::Store { cause, .. } => cause.advice(),
+            Self::SessionOpen { .. } => {
+                "Sweep when the backup is done, or fence the session if its writer is gone.".to_owned()
+            }
+            Self::Journal(cause) => cause.advice(),
+        }
+    }
+}
+
+/// Why a key was not added, listed or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The slot cannot be made or read.
+    #[error("key slot {slot}")]
+    Key {
+        /// Which slot.
+        slot: String,
+        /// Why.
+        #[source]
+        cause: KeyError,
+    },
+    /// There is no such slot.
+    #[error("there is no key slot {slot}")]
+    NoSuchSlot {
+        /// Which slot.
+        slot: String,
+    },
+    /// It is the last.
+    #[error("key slot {slot} is the last one; without it nobody could open the repository")]
+    Last {
+        /// Which slot.
+        slot: String,
+    },
+    /// The store failed.
+    #[error("key slot {slot}")]
+    Store {
+        /// Which slot, or all.
+        slot: String,
+        /// Why.
+        #[source]
+        cause: StoreError,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Failure for KeysError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Key { cause, .. } => cause.code(),
+            Self::NoSuchSlot { .. } => "key.no-such-slot",
+            Self::Last { .. } => "key.last",
+            Self::Store { cause, .. } => cause.code(),
+            Self::Journal(cause) => cause.code(),
+        }
+    }
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Key { cause, .. } => cause.remedy(),
+            Self::NoSuchSlot { .. } | Self::Last { .. } => Remedy::FixRequest,
+            Self::Store { cause, .. } => cause.remedy(),
+            Self::Journal(cause) => cause.remedy(),
+        }
+    }
+    fn advice(&self) -> String {
+        match self {
+            Self::Key { cause, .. } => cause.advice(),
+            Self::NoSuchSlot { .. } => "See `strongroom repository key list`.".to_owned(),
+            Self::Last { .. } => "Add another key first.".to_owned(),
+            Self::Store { cause, .. } => cause.advice(),
+            Self::Journal(cause) => cause.advice(),
+        }
+    }
+}

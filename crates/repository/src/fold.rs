@@ -1,0 +1,567 @@
+//! The fold: what all records together mean. Pure; every rule of the protocol's table is here, once.
+//!
+//! [`Fold::apply`] refuses a record that breaks the table, on reading as on appending: whoever meets one in the journal
+//! stops. What only the maps can tell (which entries a point needs) is asked before an append, by `decide` of the
+//! publisher and of the sweeper; the fold checks what it can see of it: roots, packs, sessions, plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use strongroom_model::{PackId, RecoveryPointId, VolumeName};
+
+use crate::entry_runs::EntryRuns;
+use crate::pack::{EntryRef, PackPlace};
+use crate::point::Point;
+use crate::record::{
+    Event, GENESIS, Hold, PackRewritten, Placed, Published, Record, RecordHash, SweepDone, SweepPlanned,
+};
+
+mod stored;
+
+/// All records so far, folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fold {
+    /// The number of the last record; 0 before the first.
+    pub number: u64,
+    /// Its hash.
+    pub hash: RecordHash,
+    /// The current points.
+    pub points: BTreeMap<RecoveryPointId, Point>,
+    /// What exists: a pack that is not here does not, whatever anybody else says.
+    pub packs: BTreeMap<PackId, PackState>,
+    /// The open sessions, by the number of their `opened`.
+    pub sessions: BTreeMap<u64, OpenSession>,
+    /// The pending sweep.
+    pub plan: Option<PendingPlan>,
+    /// The key slots.
+    pub keys: BTreeMap<[u8; 8], KeyState>,
+}
+
+/// Where a pack lies, and what is left of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackState {
+    /// Its current object.
+    pub place: PackPlace,
+    /// Entries that were swept.
+    pub holes: EntryRuns,
+}
+
+/// A writer at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenSession {
+    /// Whose it is.
+    pub agent: String,
+    /// What for.
+    pub purpose: String,
+    /// When it was opened, by its own clock.
+    pub opened_at: Timestamp,
+}
+
+/// A sweep that is planned and not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingPlan {
+    /// The record of the plan.
+    pub number: u64,
+    /// When it was planned, by its author's clock.
+    pub planned_at: Timestamp,
+    /// Objects to delete.
+    pub objects: BTreeSet<Placed>,
+    /// Entries to leave out.
+    pub holes: BTreeMap<PackId, EntryRuns>,
+    /// The sessions that were open.
+    pub waits_for: BTreeSet<u64>,
+    /// Packs that points turned out to need.
+    pub revived: BTreeSet<PackId>,
+    /// Packs rewritten under it.
+    pub rewritten: BTreeSet<PackId>,
+    /// The objects that these had before.
+    pub replaced: BTreeSet<Placed>,
+}
+
+/// A key slot as the journal knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyState {
+    /// What opens it.
+    pub kind: String,
+    /// When it was added, by the adder's clock.
+    pub added_at: Timestamp,
+}
+
+/// Which rule a record breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// Not the next number.
+    #[error("its number is {found}, expected was {expected}")]
+    Number {
+        /// The next number.
+        expected: u64,
+        /// The record's.
+        found: u64,
+    },
+    /// Not the successor of the last record.
+    #[error("it does not follow the record before it")]
+    Chain,
+    /// It speaks of a session that is not open.
+    #[error("session {0} is not open")]
+    NotOpen(u64),
+    /// The point exists.
+    #[error("{0} is published already")]
+    PublishedTwice(RecoveryPointId),
+    /// A new pack exists already, or is named twice.
+    #[error("{0} is not new")]
+    NotNew(PackId),
+    /// Something needed is not there.
+    #[error("it needs entry {} of {}, which does not exist", .0.entry, .0.pack)]
+    NotAlive(EntryRef),
+    /// Something needed is dying and is not revived.
+    #[error("it needs {0}, which the pending sweep names, and does not revive it")]
+    NotRevived(PackId),
+    /// It revives what no plan names.
+    #[error("it revives {0}, which no pending sweep names")]
+    NothingToRevive(PackId),
+    /// It revives and the plan does not wait for it.
+    #[error("session {0} may not revive: the pending sweep does not wait for it")]
+    MayNotRevive(u64),
+    /// The point does not exist (any more).
+    #[error("{0} is not a current point")]
+    NotCurrent(RecoveryPointId),
+    /// The point is held.
+    #[error("{point} is held by {hold:?}")]
+    IsHeld {
+        /// The point.
+        point: RecoveryPointId,
+        /// One of its holds.
+        hold: String,
+    },
+    /// The hold does not exist.
+    #[error("{point} has no hold {hold:?}")]
+    NoSuchHold {
+        /// The point.
+        point: RecoveryPointId,
+        /// The hold's name.
+        hold: String,
+    },
+    /// There is a plan already.
+    #[error("sweep {0} is pending")]
+    PlanPending(u64),
+    /// The plan does not name exactly the open sessions.
+    #[error("the sweep does not wait for exactly the open sessions")]
+    WaitsForOthers,
+    /// The plan names what a point needs.
+    #[error("the sweep names {0}, which a current point needs")]
+    Needed(PackId),
+    /// The plan names holes of what is not there.
+    #[error("the sweep names holes of {0}, which has no such entries to lose")]
+    NoSuchHoles(PackId),
+    /// The plan names nothing, or more than a record may hold.
+    #[error("the sweep names {0} objects and packs")]
+    PlanSize(usize),
+    /// It speaks of a plan that is not pending.
+    #[error("sweep {0} is not pending")]
+    NoSuchPlan(u64),
+    /// The plan waits for somebody.
+    #[error("the sweep waits for session {0}")]
+    Waits(u64),
+    /// The plan names no holes of this pack, or it is revived or rewritten, or has another object.
+    #[error("{0} is not to be rewritten, or no longer has that object")]
+    NotToRewrite(PackId),
+    /// The slot is there already.
+    #[error("key slot {0} was added already")]
+    KeyTwice(String),
+    /// The slot is not there, or the last one.
+    #[error("key slot {0} is not there, or the only one")]
+    KeyNotRemovable(String),
+    /// A text that people typed is too long.
+    #[error("{what} has {bytes} bytes, at most {MAX_TEXT} are stored")]
+    TooLong {
+        /// Which text.
+        what: &'static str,
+        /// How long it is.
+        bytes: usize,
+    },
+}
+
+/// The longest text that a record may hold: names of agents, purposes, reasons, holds.
+pub const MAX_TEXT: usize = 4096;
+
+/// The most objects and packs that one plan may name, so that its record stays below 1 MiB.
+pub const MAX_PLANNED: usize = 16_384;
+
+impl Default for Fold {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            hash: GENESIS,
+            points: BTreeMap::new(),
+            packs: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            plan: None,
+            keys: BTreeMap::new(),
+        }
+    }
+}
+
+impl PendingPlan {
+    /// Whether it names this pack's object or entries of it, and nobody has revived or rewritten it.
+    #[must_use]
+    pub fn names(&self, place: &PackPlace) -> bool {
+        self.kills(place)
+            || (self.holes.contains_key(&place.object.pack) && !self.is_settled(&place.object.pack))
+    }
+
+    /// Whether it removes this pack, if nobody revives it.
+    fn kills(&self, place: &PackPlace) -> bool {
+        self.objects.contains(&Placed::from(*place)) && !self.revived.contains(&place.object.pack)
+    }
+
+    fn is_settled(&self, pack: &PackId) -> bool {
+        self.revived.contains(pack) || self.rewritten.contains(pack)
+    }
+}
+
+impl Fold {
+    /// The points of a volume, in the order of their moments; of equal moments the later record is later.
+    #[must_use]
+    pub fn points_of(&self, volume: &VolumeName) -> Vec<&Point> {
+        let mut points: Vec<_> = self.points.values().filter(|point| point.volume == *volume).collect();
+        points.sort_by_key(|point| (point.info.taken_at, point.number));
+        points
+    }
+
+    /// The volumes that have points.
+    #[must_use]
+    pub fn volumes(&self) -> BTreeSet<&VolumeName> {
+        self.points.values().map(|point| &point.volume).collect()
+    }
+
+    /// The first session that the pending plan waits for.
+    #[must_use]
+    pub fn waits(&self) -> Option<u64> {
+        self.waiting().next()
+    }
+
+    /// The sessions that the pending plan waits for.
+    pub fn waiting(&self) -> impl Iterator<Item = u64> + '_ {
+        self.plan
+            .iter()
+            .flat_map(|plan| &plan.waits_for)
+            .copied()
+            .filter(|session| self.sessions.contains_key(session))
+    }
+
+    /// Whether an entry exists.
+    #[must_use]
+    pub fn is_alive(&self, at: EntryRef) -> bool {
+        self.packs.get(&at.pack).is_some_and(|pack| !pack.holes.contains(at.entry))
+    }
+
+    /// Whether the pending plan is about to remove an entry that exists.
+    #[must_use]
+    pub fn is_dying(&self, at: EntryRef) -> bool {
+        let (Some(plan), Some(pack)) = (&self.plan, self.packs.get(&at.pack)) else { return false };
+        plan.kills(&pack.place)
+            || (!plan.is_settled(&at.pack)
+                && plan.holes.get(&at.pack).is_some_and(|holes| holes.contains(at.entry)))
+    }
+
+    /// Whether `session` may refer to an entry: it is alive, and not dying unless the plan waits for this very session.
+    #[must_use]
+    pub fn is_usable(&self, session: u64, at: EntryRef) -> bool {
+        self.is_alive(at) && (!self.is_dying(at) || self.waits_for(session))
+    }
+
+    /// Whether the pending plan waits for this session.
+    #[must_use]
+    pub fn waits_for(&self, session: u64) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.waits_for.contains(&session))
+            && self.sessions.contains_key(&session)
+    }
+
+    /// The objects that the pending plan deletes once it waits for nobody: what it names, but not the current objects of
+    /// revived packs; and what was replaced under it.
+    #[must_use]
+    pub fn deletable(&self) -> BTreeSet<Placed> {
+        let Some(plan) = &self.plan else { return BTreeSet::new() };
+        let kept: BTreeSet<Placed> = plan
+            .revived
+            .iter()
+            .filter_map(|pack| self.packs.get(pack))
+            .map(|pack| pack.place.into())
+            .collect();
+        plan.objects.difference(&kept).chain(&plan.replaced).copied().collect()
+    }
+
+    /// The packs with holes that the pending plan still wants to have rewritten.
+    #[must_use]
+    pub fn to_rewrite(&self) -> Vec<PackId> {
+        let Some(plan) = &self.plan else { return Vec::new() };
+        plan.holes.keys().filter(|pack| !plan.is_settled(pack)).copied().collect()
+    }
+
+    /// Takes in the next record, whose sealed bytes have this hash. Nothing changes when it is refused.
+    ///
+    /// # Errors
+    /// [`RuleError`] names the rule of the protocol's table that the record breaks.
+    pub fn apply(&mut self, record: &Record, hash: RecordHash) -> Result<(), RuleError> {
+        let expected = self.number + 1;
+        if record.number != expected {
+            return Err(RuleError::Number { expected, found: record.number });
+        }
+        if record.previous != self.hash {
+            return Err(RuleError::Chain);
+        }
+        self.permits(&record.event)?;
+        self.enact(record);
+        self.number = record.number;
+        self.hash = hash;
+        Ok(())
+    }
+
+    /// Whether a record that says this may be appended now.
+    ///
+    /// # Errors
+    /// [`RuleError`] names the rule of the protocol's table that it would break.
+    pub fn permits(&self, event: &Event) -> Result<(), RuleError> {
+        match event {
+            Event::Opened(opened) => {
+                text("the name of the agent", &opened.agent)?;
+                text("the purpose", &opened.purpose)
+            }
+            Event::Closed(closed) => self.is_open(closed.session),
+            Event::Fenced(fenced) => {
+                text("the reason", &fenced.reason)?;
+                self.is_open(fenced.session)
+            }
+            Event::Published(published) => self.permits_publish(published),
+            Event::Forgotten(forgotten) => {
+                text("the reason", &forgotten.reason)?;
+                match self.current(&forgotten.point)?.held.first() {
+                    Some(hold) => Err(RuleError::IsHeld { point: forgotten.point, hold: hold.clone() }),
+                    None => Ok(()),
+                }
+            }
+            Event::Held(hold) => {
+                text("the hold", &hold.hold)?;
+                self.current(&hold.point).map(drop)
+            }
+            Event::Released(Hold { point, hold }) => {
+                let exists = self.current(point)?.held.contains(hold);
+                exists
+                    .then_some(())
+                    .ok_or_else(|| RuleError::NoSuchHold { point: *point, hold: hold.clone() })
+            }
+            Event::SweepPlanned(planned) => self.permits_plan(planned),
+            Event::PackRewritten(rewritten) => self.permits_rewritten(rewritten),
+            Event::SweepDone(done) => self.ripe(done.plan).map(drop),
+            Event::KeyAdded(added) if self.keys.contains_key(&added.slot) => {
+                Err(RuleError::KeyTwice(hex::encode(added.slot)))
+            }
+            Event::KeyRemoved(removed) if !self.keys.contains_key(&removed.slot) || self.keys.len() == 1 => {
+                Err(RuleError::KeyNotRemovable(hex::encode(removed.slot)))
+            }
+            Event::Restored(restored) => text("the target", &restored.target),
+            Event::RestoreTested(tested) => text("the detail", &tested.detail),
+            Event::RollbackAccepted(accepted) => text("the reason", &accepted.reason),
+            Event::KeyAdded(_) | Event::KeyRemoved(_) => Ok(()),
+        }
+    }
+
+    fn is_open(&self, session: u64) -> Result<(), RuleError> {
+        self.sessions.contains_key(&session).then_some(()).ok_or(RuleError::NotOpen(session))
+    }
+
+    fn current(&self, point: &RecoveryPointId) -> Result<&Point, RuleError> {
+        self.points.get(point).ok_or(RuleError::NotCurrent(*point))
+    }
+
+    fn permits_publish(&self, published: &Published) -> Result<(), RuleError> {
+        self.is_open(published.session)?;
+        if self.points.contains_key(&published.point) {
+            return Err(RuleError::PublishedTwice(published.point));
+        }
+        let mut new = BTreeMap::new();
+        for place in &published.packs {
+            let pack = place.object.pack;
+            if self.packs.contains_key(&pack) || new.insert(pack, place).is_some() {
+                return Err(RuleError::NotNew(pack));
+            }
+        }
+        let root = published.map.at;
+        if !new.contains_key(&root.pack) && !self.is_alive(root) {
+            return Err(RuleError::NotAlive(root));
+        }
+        for pack in &published.revives {
+            let place = new.get(pack).copied().or_else(|| self.packs.get(pack).map(|state| &state.place));
+            let named = self.plan.as_ref().zip(place).is_some_and(|(plan, place)| plan.names(place));
+            if !named {
+                return Err(RuleError::NothingToRevive(*pack));
+            }
+        }
+        if !published.revives.is_empty() && !self.waits_for(published.session) {
+            return Err(RuleError::MayNotRevive(published.session));
+        }
+        let lost = |pack: &PackId| !published.revives.contains(pack);
+        if self.is_dying(root) && lost(&root.pack) {
+            return Err(RuleError::NotRevived(root.pack));
+        }
+        match new
+            .iter()
+            .find(|(pack, place)| self.plan.as_ref().is_some_and(|plan| plan.kills(place)) && lost(pack))
+        {
+            Some((pack, _)) => Err(RuleError::NotRevived(*pack)),
+            None => Ok(()),
+        }
+    }
+
+    fn permits_plan(&self, planned: &SweepPlanned) -> Result<(), RuleError> {
+        if let Some(pending) = &self.plan {
+            return Err(RuleError::PlanPending(pending.number));
+        }
+        let size = planned.objects.len() + planned.holes.len();
+        if size == 0 || size > MAX_PLANNED {
+            return Err(RuleError::PlanSize(size));
+        }
+        if !self.sessions.keys().eq(&planned.waits_for) {
+            return Err(RuleError::WaitsForOthers);
+        }
+        for root in self.points.values().map(|point| point.map.at) {
+            let dies =
+                self.packs.get(&root.pack).is_some_and(|pack| planned.objects.contains(&pack.place.into()));
+            let loses = planned.holes.get(&root.pack).is_some_and(|holes| holes.contains(root.entry));
+            if dies || loses {
+                return Err(RuleError::Needed(root.pack));
+            }
+        }
+        for (pack, holes) in &planned.holes {
+            let fits = self.packs.get(pack).is_some_and(|state| {
+                !holes.is_empty()
+                    && !holes.intersects(&state.holes)
+                    && !planned.objects.contains(&state.place.into())
+            });
+            if !fits {
+                return Err(RuleError::NoSuchHoles(*pack));
+            }
+        }
+        Ok(())
+    }
+
+    /// The pending plan, if it is this one and waits for nobody.
+    fn ripe(&self, plan: u64) -> Result<&PendingPlan, RuleError> {
+        let pending =
+            self.plan.as_ref().filter(|pending| pending.number == plan).ok_or(RuleError::NoSuchPlan(plan))?;
+        match self.waits() {
+            Some(session) => Err(RuleError::Waits(session)),
+            None => Ok(pending),
+        }
+    }
+
+    fn permits_rewritten(&self, rewritten: &PackRewritten) -> Result<(), RuleError> {
+        let plan = self.ripe(rewritten.plan)?;
+        let pack = rewritten.old.pack;
+        let fits = plan.holes.contains_key(&pack)
+            && !plan.is_settled(&pack)
+            && rewritten.object.pack == pack
+            && rewritten.object != rewritten.old
+            && self.packs.get(&pack).is_some_and(|state| state.place.object == rewritten.old);
+        fits.then_some(()).ok_or(RuleError::NotToRewrite(pack))
+    }
+
+    /// What a permitted record changes.
+    fn enact(&mut self, record: &Record) {
+        match &record.event {
+            Event::Opened(opened) => {
+                let session = OpenSession {
+                    agent: opened.agent.clone(),
+                    purpose: opened.purpose.clone(),
+                    opened_at: record.time,
+                };
+                self.sessions.insert(record.number, session);
+            }
+            Event::Closed(closed) => drop(self.sessions.remove(&closed.session)),
+            Event::Fenced(fenced) => drop(self.sessions.remove(&fenced.session)),
+            Event::Published(published) => self.enact_publish(record.number, published),
+            Event::Forgotten(forgotten) => drop(self.points.remove(&forgotten.point)),
+            Event::Held(Hold { point, hold }) => {
+                self.points.get_mut(point).map(|point| point.held.insert(hold.clone()));
+            }
+            Event::Released(Hold { point, hold }) => {
+                self.points.get_mut(point).map(|point| point.held.remove(hold));
+            }
+            Event::SweepPlanned(planned) => {
+                self.plan = Some(PendingPlan {
+                    number: record.number,
+                    planned_at: record.time,
+                    objects: planned.objects.clone(),
+                    holes: planned.holes.clone(),
+                    waits_for: planned.waits_for.clone(),
+                    revived: BTreeSet::new(),
+                    rewritten: BTreeSet::new(),
+                    replaced: BTreeSet::new(),
+                });
+            }
+            Event::PackRewritten(rewritten) => self.enact_rewritten(rewritten),
+            Event::SweepDone(SweepDone { .. }) => self.enact_done(),
+            Event::KeyAdded(added) => {
+                let state = KeyState { kind: added.kind.clone(), added_at: record.time };
+                self.keys.insert(added.slot, state);
+            }
+            Event::KeyRemoved(removed) => drop(self.keys.remove(&removed.slot)),
+            Event::Restored(_) | Event::RestoreTested(_) | Event::RollbackAccepted(_) => {}
+        }
+    }
+
+    fn enact_publish(&mut self, number: u64, published: &Published) {
+        let point = Point {
+            id: published.point,
+            volume: published.volume.clone(),
+            map: published.map,
+            parent: published.parent,
+            number,
+            held: BTreeSet::new(),
+            info: published.info.clone(),
+        };
+        self.points.insert(point.id, point);
+        for place in &published.packs {
+            self.packs.insert(place.object.pack, PackState { place: *place, holes: EntryRuns::default() });
+        }
+        if let Some(plan) = &mut self.plan {
+            plan.revived.extend(&published.revives);
+        }
+        if published.last {
+            self.sessions.remove(&published.session);
+        }
+    }
+
+    fn enact_rewritten(&mut self, rewritten: &PackRewritten) {
+        let pack = rewritten.old.pack;
+        if let (Some(plan), Some(state)) = (&mut self.plan, self.packs.get_mut(&pack)) {
+            plan.replaced.insert(state.place.into());
+            plan.rewritten.insert(pack);
+            state.place.object = rewritten.object;
+            state.place.bytes = rewritten.bytes;
+            if let Some(holes) = plan.holes.get(&pack) {
+                state.holes.extend(holes);
+            }
+        }
+    }
+
+    fn enact_done(&mut self) {
+        if let Some(plan) = self.plan.take() {
+            // Not all packs are looked at, only the named ones: a plan is small and a table may be large.
+            for named in &plan.objects {
+                let pack = named.object.pack;
+                let dies = self
+                    .packs
+                    .get(&pack)
+                    .is_some_and(|state| plan.kills(&state.place) && *named == state.place.into());
+                if dies {
+                    self.packs.remove(&pack);
+                }
+            }
+        }
+    }
+}
+
+fn text(what: &'static str, text: &str) -> Result<(), RuleError> {
+    if text.len() <= MAX_TEXT { Ok(()) } else { Err(RuleError::TooLong { what, bytes: text.len() }) }
+}

@@ -1,0 +1,139 @@
+//! The stored form of a fold: what a checkpoint holds.
+//!
+//! The pack table is the one large part, so it is not CBOR but rows of 33 bytes, sorted by pack:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..16 | pack id |
+//! | 16..24 | suffix of its object |
+//! | 24 | 0 data, 1 map |
+//! | 25..33 | size of the object, little-endian |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::Decoder;
+use strongroom_model::PackId;
+
+use super::{Fold, KeyState, OpenSession, PackState, PendingPlan};
+use crate::cbor::{Cbor, CborError, Enc, cbor_map, sure};
+use crate::entry_runs::EntryRuns;
+use crate::layout::{PackKind, PackObject};
+use crate::pack::PackPlace;
+use crate::point::Point;
+use crate::record::RecordHash;
+
+cbor_map!(OpenSession { 0 => agent, 1 => purpose, 2 => opened_at });
+cbor_map!(KeyState { 0 => kind, 1 => added_at });
+cbor_map!(PendingPlan {
+    0 => number, 1 => planned_at, 2 => objects, 3 => holes, 4 => waits_for, 5 => revived, 6 => rewritten, 7 => replaced
+});
+
+/// A fold of another version is not read: the journal is folded from an older checkpoint, or from its beginning.
+pub(crate) const FOLD_VERSION: u32 = 1;
+
+const ROW: usize = 33;
+
+/// What is stored, in the order in which it is stored.
+struct StoredFold {
+    version: u32,
+    number: u64,
+    hash: RecordHash,
+    points: Vec<Point>,
+    packs: PackTable,
+    holes: BTreeMap<PackId, EntryRuns>,
+    sessions: BTreeMap<u64, OpenSession>,
+    plan: Option<PendingPlan>,
+    keys: BTreeMap<[u8; 8], KeyState>,
+}
+cbor_map!(StoredFold {
+    0 => version, 1 => number, 2 => hash, 3 => points, 4 => packs, 5 => holes, 6 => sessions, 7 => plan, 8 => keys
+});
+
+struct PackTable(Vec<PackPlace>);
+
+impl Cbor for PackTable {
+    fn put(&self, e: &mut Enc) {
+        let mut rows = Vec::with_capacity(self.0.len() * ROW);
+        for place in &self.0 {
+            rows.extend_from_slice(place.object.pack.bytes());
+            rows.extend_from_slice(&place.object.suffix);
+            rows.push(u8::from(place.kind == PackKind::Map));
+            rows.extend_from_slice(&place.bytes.to_le_bytes());
+        }
+        sure(e.bytes(&rows));
+    }
+
+    fn take(d: &mut Decoder<'_>) -> Result<Self, CborError> {
+        let rows = d.bytes()?;
+        if rows.len() % ROW != 0 {
+            return Err(CborError::Value("the pack table ends within a row".into()));
+        }
+        let mut places = Vec::with_capacity(rows.len() / ROW);
+        for row in rows.chunks_exact(ROW) {
+            let array = "the row was cut to 33 bytes";
+            let object = PackObject {
+                pack: PackId::from_bytes(row[..16].try_into().expect(array)),
+                suffix: row[16..24].try_into().expect(array),
+            };
+            let kind = match row[24] {
+                0 => PackKind::Data,
+                1 => PackKind::Map,
+                kind => return Err(CborError::UnknownKind { what: "pack", kind: kind.into() }),
+            };
+            let bytes = u64::from_le_bytes(row[25..].try_into().expect(array));
+            if places.last().is_some_and(|last: &PackPlace| last.object.pack >= object.pack) {
+                return Err(CborError::Value("the pack table is not sorted".into()));
+            }
+            places.push(PackPlace { kind, object, bytes });
+        }
+        Ok(Self(places))
+    }
+}
+
+impl Cbor for Fold {
+    fn put(&self, e: &mut Enc) {
+        let holes = self.packs.iter().filter(|(_, state)| !state.holes.is_empty());
+        let stored = StoredFold {
+            version: FOLD_VERSION,
+            number: self.number,
+            hash: self.hash,
+            points: self.points.values().cloned().collect(),
+            packs: PackTable(self.packs.values().map(|state| state.place).collect()),
+            holes: holes.map(|(pack, state)| (*pack, state.holes.clone())).collect(),
+            sessions: self.sessions.clone(),
+            plan: self.plan.clone(),
+            keys: self.keys.clone(),
+        };
+        stored.put(e);
+    }
+
+    fn take(d: &mut Decoder<'_>) -> Result<Self, CborError> {
+        let mut stored = StoredFold::take(d)?;
+        if stored.version != FOLD_VERSION {
+            return Err(CborError::UnknownKind { what: "fold", kind: stored.version });
+        }
+        let mut packs = BTreeMap::new();
+        for place in stored.packs.0 {
+            let holes = stored.holes.remove(&place.object.pack).unwrap_or_default();
+            packs.insert(place.object.pack, PackState { place, holes });
+        }
+        if !stored.holes.is_empty() {
+            return Err(CborError::Value("a pack has holes and does not exist".into()));
+        }
+        let count = stored.points.len();
+        let points: BTreeMap<_, _> = stored.points.into_iter().map(|point| (point.id, point)).collect();
+        let ids: BTreeSet<_> = points.keys().collect();
+        if ids.len() != count {
+            return Err(CborError::Value("a point is there twice".into()));
+        }
+        Ok(Self {
+            number: stored.number,
+            hash: stored.hash,
+            points,
+            packs,
+            sessions: stored.sessions,
+            plan: stored.plan,
+            keys: stored.keys,
+        })
+    }
+}

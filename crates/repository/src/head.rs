@@ -1,0 +1,105 @@
+//! `strongroom.json`: the plain head object, the first thing that is read.
+//!
+//! It holds what must be known before there is a key, and what never changes. It is JSON so that a person who finds the
+//! bucket in ten years can read what it is.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use strongroom_model::RepositoryId;
+
+use crate::abilities::Abilities;
+
+/// The format that this version writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What `magic` says.
+pub const MAGIC: &str = "strongroom repository";
+
+/// The chunk sizes that a repository may have: powers of two in this range.
+pub const CHUNK_BYTES: std::ops::RangeInclusive<u32> = (16 << 10)..=(1 << 20);
+
+/// No head object is larger than this.
+const MOST_BYTES: usize = 64 << 10;
+
+/// The plain head object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Head {
+    /// [`MAGIC`].
+    pub magic: String,
+    /// [`FORMAT_VERSION`].
+    pub format: u32,
+    /// The repository's id.
+    pub repository: RepositoryId,
+    /// The size of a chunk, for good.
+    pub chunk_bytes: u32,
+    /// When it was made, by the maker's clock.
+    pub created_at: Timestamp,
+    /// What the store could do when it was tried.
+    pub abilities: Abilities,
+    /// In single-writer mode: the one agent that may write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub single_writer: Option<String>,
+    /// The key slots made at `init`, in hexadecimal: a hint for a store whose listing is late.
+    #[serde(default)]
+    pub first_slots: Vec<String>,
+    /// Makes the bytes this writer's own, so that an unknown outcome can be told from a lost race.
+    pub owner: String,
+}
+
+/// Why a head object is not one that can be worked with.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// Not JSON, or not ours.
+    #[error("strongroom.json is not the head of a repository: {0}")]
+    NotOurs(String),
+    /// Written by a newer version.
+    #[error("the repository has format {found}, this program reads {FORMAT_VERSION}")]
+    Newer {
+        /// Which format.
+        found: u64,
+    },
+}
+
+impl Head {
+    /// The stored form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("a head has only string keys");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// When it is not ours, or newer than this program.
+    pub fn parse(bytes: &[u8]) -> Result<Self, HeadError> {
+        if bytes.len() > MOST_BYTES {
+            return Err(HeadError::NotOurs(format!("it has {} bytes", bytes.len())));
+        }
+        let any: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|error| HeadError::NotOurs(error.to_string()))?;
+        if any["magic"] != MAGIC {
+            return Err(HeadError::NotOurs("its magic is another".to_owned()));
+        }
+        // The version is looked at before the fields, which a newer version may have changed.
+        match any["format"].as_u64() {
+            Some(format) if format == u64::from(FORMAT_VERSION) => {}
+            Some(found) => return Err(HeadError::Newer { found }),
+            None => return Err(HeadError::NotOurs("it names no format".to_owned())),
+        }
+        let head: Self =
+            serde_json::from_value(any).map_err(|error| HeadError::NotOurs(error.to_string()))?;
+        if !is_chunk_size(head.chunk_bytes) {
+            return Err(HeadError::NotOurs(format!("{} is no size of a chunk", head.chunk_bytes)));
+        }
+        Ok(head)
+    }
+}
+
+/// Whether a repository may have chunks of this size.
+#[must_use]
+pub fn is_chunk_size(bytes: u32) -> bool {
+    CHUNK_BYTES.contains(&bytes) && bytes.is_power_of_two()
+}
