@@ -161,7 +161,8 @@ fn rfc3339(at: Timestamp, zone: &TimeZone) -> String {
 
 fn civil(text: &str, given: &str, now: Timestamp, zone: &TimeZone) -> Result<DateTime, MomentError> {
     let not_a_time = || MomentError::NotATime { text: given.to_owned() };
-    let (day, time) = match text.split_once([' ', 'T']) {
+    let rfc3339_like = || Some((text.get(..10)?, text.get(10..)?.strip_prefix('T')?));
+    let (day, time) = match text.split_once(' ').or_else(rfc3339_like) {
         Some((day, time)) => (day, Some(time.trim_start())),
         None => (text, None),
     };

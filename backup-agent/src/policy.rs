@@ -1,0 +1,151 @@
+//! Which policy covers a volume.
+//!
+//! Policies are tried in the order of the file, and the first that selects a volume covers it, alone. A volume that none
+//! selects is NOT PROTECTED, and `status` says so. A file without any policy protects everything once a day: whoever only
+//! writes down a repository gets backups, not silence.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use strongroom_model::{Failure, Remedy};
+use strongroom_settings::{Config, PolicyConfig, RetainConfig, Selector};
+
+use crate::schedule::{Schedule, ScheduleError, jitter_of};
+
+/// What is added to the longest gap of a schedule where nobody set a goal: time for the run itself.
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// A policy, ready for use.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// What people call it.
+    pub name: String,
+    /// Which volumes it covers.
+    pub volumes: Vec<Selector>,
+    /// When it runs, and in which time zone its days begin.
+    pub schedule: Schedule,
+    /// How much later a run may begin.
+    pub jitter: Duration,
+    /// How old the newest point may become.
+    pub rpo: Duration,
+    /// What is kept.
+    pub retain: RetainConfig,
+}
+
+/// All policies in the order in which they are tried.
+#[derive(Debug, Clone)]
+pub struct Policies(Vec<Policy>);
+
+/// A policy of the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}:{line}:{column}: policy {policy:?}", path.display())]
+pub struct PolicyError {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// Which line, from 1.
+    pub line: usize,
+    /// Which character of it, from 1.
+    pub column: usize,
+    /// Which policy.
+    pub policy: String,
+    /// What is wrong with its schedule.
+    #[source]
+    pub cause: ScheduleError,
+}
+
+impl Failure for PolicyError {
+    fn code(&self) -> &'static str {
+        "config.schedule"
+    }
+
+    fn remedy(&self) -> Remedy {
+        Remedy::FixRequest
+    }
+
+    fn advice(&self) -> String {
+        "Write it like \"15 * * * *\" (at minute 15 of every hour), \"30 2 * * 1-5\" (at 02:30 from Monday to Friday) or @daily.".into()
+    }
+}
+
+impl Policies {
+    /// Makes the policies of a configuration ready for use. `here` is the machine's own time zone, for policies that name
+    /// none; `now` decides nothing but the goal of those that name none.
+    ///
+    /// # Errors
+    /// When a schedule is not understood, with its place in the file.
+    pub fn new(config: &Config, path: &Path, here: &TimeZone, now: Timestamp) -> Result<Self, PolicyError> {
+        if config.policies.is_empty() {
+            return Ok(Self(vec![Policy::built_in(here, now)]));
+        }
+        let policies = config.policies.iter().map(|written| {
+            Policy::new(written, here, now).map_err(|cause| PolicyError {
+                path: path.to_owned(),
+                line: written.schedule.line,
+                column: written.schedule.column,
+                policy: written.name.value.clone(),
+                cause,
+            })
+        });
+        Ok(Self(policies.collect::<Result<_, _>>()?))
+    }
+
+    /// The policy that covers a volume.
+    #[must_use]
+    pub fn covering(&self, name: &str, labels: &BTreeMap<String, String>) -> Option<&Policy> {
+        self.0.iter().find(|policy| policy.volumes.iter().any(|selector| selector.matches(name, labels)))
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Policy] {
+        &self.0
+    }
+}
+
+impl Policy {
+    fn new(written: &PolicyConfig, here: &TimeZone, now: Timestamp) -> Result<Self, ScheduleError> {
+        let zone = written.time_zone.as_ref().map_or(here, |zone| zone.get());
+        let schedule = Schedule::parse(&written.schedule.value, zone.clone())?;
+        let jitter = written.jitter.map_or(Duration::ZERO, |jitter| jitter.get());
+        let rpo = written.rpo.map_or_else(|| schedule.longest_gap(now) + jitter + GRACE, |rpo| rpo.get());
+        let (name, volumes) = (written.name.value.clone(), written.volumes.clone());
+        Ok(Self { name, volumes, schedule, jitter, rpo, retain: written.retain })
+    }
+
+    /// What protects every volume where the configuration has no policy: once a night.
+    fn built_in(here: &TimeZone, now: Timestamp) -> Self {
+        let schedule = Schedule::parse("0 2 * * *", here.clone()).expect("two o'clock comes every day");
+        let jitter = Duration::from_secs(30 * 60);
+        Self {
+            name: "daily (built in)".into(),
+            volumes: vec!["*".parse().expect("a star selects every volume")],
+            rpo: schedule.longest_gap(now) + jitter + GRACE,
+            schedule,
+            jitter,
+            retain: RetainConfig::usual(),
+        }
+    }
+
+    /// When the volume's next run begins. `last` is when its newest point was taken.
+    ///
+    /// A slot that passed without a point (the machine was off, or the run failed) is made up for once, now; however many
+    /// passed. A volume without any point is due at once.
+    #[must_use]
+    pub fn due(&self, volume: &str, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let Some(last) = last else { return Some(now) };
+        let later = |slot: Timestamp| {
+            let jitter = jitter_of(volume, slot, self.jitter);
+            slot.checked_add(jitter).unwrap_or(slot)
+        };
+        match self.schedule.previous(now) {
+            Some(slot) if last < slot => Some(later(slot)),
+            _ => self.schedule.next(now).map(later),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

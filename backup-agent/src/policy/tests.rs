@@ -1,0 +1,86 @@
+//! First match wins; nobody is forgotten; a missed run is made up for once.
+
+use super::*;
+
+const CONFIG: &str = r#"
+[[policy]]
+name = "databases"
+volumes = ["env=prod,tier=db", "orders"]
+schedule = "15 * * * *"
+time_zone = "UTC"
+jitter = "5m"
+rpo = "2h"
+[[policy]]
+name = "shop"
+volumes = ["shop-*"]
+schedule = "@daily"
+time_zone = "UTC"
+"#;
+
+fn policies(text: &str) -> Result<Policies, PolicyError> {
+    let path = Path::new("s.toml");
+    Policies::new(&Config::parse(text, path).unwrap(), path, &TimeZone::UTC, at("2026-11-21T12:00:00Z"))
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn covering(policies: &Policies, name: &str, labels: &[(&str, &str)]) -> Option<String> {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    policies.covering(name, &labels).map(|policy| policy.name.clone())
+}
+
+#[test]
+fn the_first_policy_that_matches_covers_a_volume_and_what_none_matches_is_not_protected() {
+    let policies = policies(CONFIG).unwrap();
+    assert_eq!(covering(&policies, "shop-media", &[]).as_deref(), Some("shop"));
+    assert_eq!(
+        covering(&policies, "shop-db", &[("env", "prod"), ("tier", "db")]).as_deref(),
+        Some("databases")
+    );
+    assert_eq!(covering(&policies, "orders", &[]).as_deref(), Some("databases"));
+    assert_eq!(covering(&policies, "cache", &[("env", "prod")]), None);
+}
+
+#[test]
+fn without_any_policy_every_volume_is_protected_daily() {
+    let policies = policies("").unwrap();
+    assert_eq!(covering(&policies, "anything", &[]).as_deref(), Some("daily (built in)"));
+    assert_eq!(policies.all()[0].rpo, Duration::from_secs(25 * 3600 + 30 * 60));
+}
+
+#[test]
+fn a_goal_that_nobody_set_follows_from_the_schedule() {
+    let policies = policies(CONFIG).unwrap();
+    assert_eq!(policies.all()[0].rpo, Duration::from_secs(2 * 3600));
+    assert_eq!(policies.all()[1].rpo, Duration::from_secs(25 * 3600));
+}
+
+#[test]
+fn a_wrong_schedule_is_refused_with_its_place() {
+    let error = policies(&CONFIG.replace("15 * * * *", "15 * * *")).unwrap_err();
+    assert_eq!(
+        strongroom_model::chain(&error),
+        "s.toml:5:12: policy \"databases\": \"15 * * *\" has 4 fields, a schedule has five: minute hour day month weekday"
+    );
+}
+
+#[test]
+fn a_volume_without_a_point_is_due_at_once() {
+    let now = at("2026-11-21T12:00:00Z");
+    assert_eq!(policies(CONFIG).unwrap().all()[0].due("orders", None, now), Some(now));
+}
+
+#[test]
+fn a_missed_slot_is_made_up_for_once() {
+    let policies = policies(CONFIG).unwrap();
+    let hourly = &policies.all()[0];
+    let now = at("2026-11-21T12:00:00Z");
+    // A point of three hours ago: the slot of 11:15 is due, with its jitter, and already passed.
+    let due = hourly.due("orders", Some(at("2026-11-21T09:00:00Z")), now).unwrap();
+    assert!(due >= at("2026-11-21T11:15:00Z") && due < at("2026-11-21T11:20:00Z"), "{due}");
+    // A point since then: the next is due at 12:15 and a bit.
+    let next = hourly.due("orders", Some(at("2026-11-21T11:16:00Z")), now).unwrap();
+    assert!(next >= at("2026-11-21T12:15:00Z") && next < at("2026-11-21T12:20:00Z"), "{next}");
+}
