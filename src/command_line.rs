@@ -1,0 +1,73 @@
+//! The top of the command line. The commands themselves belong to the roles.
+
+use clap::{ArgMatches, CommandFactory as _, Parser, Subcommand};
+use strongroom_console::OutputArgs;
+
+use crate::logging::LogFormat;
+use crate::papers;
+
+/// Volumes with instant snapshots, and backups of them that need nothing but the bucket and the key
+#[derive(Debug, Parser)]
+#[command(
+    name = "strongroom",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done or healthy, 1 failed or at risk, 2 a volume is not protected, 3 stored data is damaged,\n\
+                  4 not confirmed, 5 try again later, 64 wrong command line, 70 a mistake of ours."
+)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+
+    /// Write log lines (to standard error) as text or as JSON; what is logged is chosen by RUST_LOG
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) log_format: LogFormat,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Driver(strongroom_driver::cli::Command),
+    #[command(flatten)]
+    Agent(strongroom_agent::cli::Command),
+    #[command(flatten)]
+    Restore(strongroom_restore::cli::Command),
+    #[command(flatten)]
+    Papers(papers::Command),
+}
+
+pub(crate) fn definition() -> clap::Command {
+    CommandLine::command()
+}
+
+/// The words of the command that was given, such as `volume create`: how results name it.
+pub(crate) fn words(matches: &ArgMatches) -> String {
+    let mut words = Vec::new();
+    let mut level = matches;
+    while let Some((word, below)) = level.subcommand() {
+        words.push(word);
+        level = below;
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn a_result_names_the_command_by_its_words() {
+        let matches = definition().try_get_matches_from(["strongroom", "volume", "list"]).unwrap();
+        assert_eq!(words(&matches), "volume list");
+    }
+}

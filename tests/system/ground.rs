@@ -1,0 +1,202 @@
+//! The ground a test stands on: a temporary directory with a repository, a key, and when wanted a driver.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::answer::Answer;
+use crate::call::{Call, Running};
+use crate::kernel;
+
+/// Everything a test makes, taken down when it goes.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    driver: Option<Running>,
+    repository: String,
+    env: Vec<(String, String)>,
+    directory: tempfile::TempDir,
+}
+
+impl Ground {
+    /// A ground whose repository is a directory. Nothing is initialised yet.
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("strongroom-test-").tempdir().expect("a temporary directory");
+        let repository = format!("file://{}", directory.path().join("repository").display());
+        fs::create_dir(directory.path().join("outputs")).expect("a fresh directory can be written to");
+        Self { driver: None, repository, env: Vec::new(), directory }
+    }
+
+    /// A ground whose repository lies in a bucket of the real server that the tests run under; `None`, said loudly, when
+    /// there is none.
+    pub(crate) fn on_s3(test: &str) -> Option<Self> {
+        let server = crate::s3::server(test)?;
+        let mut ground = Self::new();
+        ground.repository = server.fresh_prefix();
+        ground.env = server.env();
+        Some(ground)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    pub(crate) fn key(&self) -> PathBuf {
+        self.path("key")
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix://{}", self.path("csi.sock").display())
+    }
+
+    /// A command that knows repository, key and driver from its environment, and keeps its caches below the ground.
+    pub(crate) fn call<S: Into<OsString>>(&self, args: impl IntoIterator<Item = S>) -> Call {
+        let mut call = Call::new(&self.path("outputs"))
+            .env("STRONGROOM_REPOSITORY", &self.repository)
+            .env("STRONGROOM_KEY_FILE", self.key())
+            .env("STRONGROOM_ENDPOINT", self.endpoint())
+            .env("HOME", self.root())
+            .env("XDG_STATE_HOME", self.path("hand-state"))
+            .env("XDG_CACHE_HOME", self.path("cache"));
+        for (name, value) in &self.env {
+            call = call.env(name, value);
+        }
+        call.args(args)
+    }
+
+    /// Runs a command with `--output json`.
+    #[track_caller]
+    pub(crate) fn run<S: Into<OsString>>(&self, args: impl IntoIterator<Item = S>) -> Answer {
+        self.call(args).args(["--output", "json"]).run()
+    }
+
+    /// Makes repository and key.
+    #[track_caller]
+    pub(crate) fn init(&self) {
+        let key = self.key();
+        self.run(["init", "--repository", &self.repository, "--key-file", key.to_str().expect("a plain path")]).ok();
+    }
+
+    /// Starts the driver on an embedded pool of this size and waits until it answers.
+    #[track_caller]
+    pub(crate) fn start_driver(&mut self, pool_size: &str) {
+        assert!(self.driver.is_none(), "one driver at a time");
+        let running = self
+            .call(["driver", "--pool"])
+            .args([self.path("pool")])
+            .args(["--pool-size", pool_size, "--node-id", "node-under-test", "--endpoint", &self.endpoint(), "--state-dir"])
+            .args([self.path("driver-state")])
+            .start();
+        self.driver = Some(running);
+        let begun = Instant::now();
+        loop {
+            let driver = self.driver.as_mut().expect("it was set above");
+            assert!(!driver.ended(), "the driver ended: {}", driver.stderr());
+            if self.path("csi.sock").exists() && self.run(["volume", "list"]).code == Some(0) {
+                return;
+            }
+            let driver = self.driver.as_mut().expect("it was set above");
+            assert!(begun.elapsed() < Duration::from_secs(60), "the driver does not answer: {}", driver.stderr());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks the driver to stop, and waits until it has.
+    #[track_caller]
+    pub(crate) fn stop_driver(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.terminate().ok();
+        }
+    }
+
+    /// kill -9 of the driver.
+    pub(crate) fn kill_driver(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.kill();
+        }
+    }
+
+    pub(crate) fn driver_pid(&self) -> u32 {
+        self.driver.as_ref().expect("a driver runs").pid()
+    }
+
+    /// Makes a volume and mounts it at the path of its name.
+    #[track_caller]
+    pub(crate) fn mounted_volume(&self, name: &str, size: &str) -> PathBuf {
+        let point = self.path(&format!("mnt-{name}"));
+        fs::create_dir_all(&point).expect("a mount point can be made");
+        self.run(["volume", "create", name, "--size", size]).ok();
+        self.run(["volume", "mount", name, point.to_str().expect("a plain path")]).ok();
+        point
+    }
+
+    /// Writes the configuration of agent and CLI: every volume, hourly. `more` is added at the end.
+    pub(crate) fn config(&self, more: &str) -> PathBuf {
+        let path = self.path("strongroom.toml");
+        let text = format!(
+            r#"[repository]
+url = "{}"
+key_file = "{}"
+[driver]
+endpoint = "{}"
+[agent]
+state_dir = "{}"
+socket = "{}"
+{more}
+[[policy]]
+name = "everything"
+volumes = ["*"]
+schedule = "15 * * * *"
+time_zone = "UTC"
+rpo = "2h"
+retain = {{ last = 30, min_good = 2 }}
+"#,
+            self.repository,
+            self.key().display(),
+            self.endpoint(),
+            self.path("agent-state").display(),
+            self.path("agent.sock").display(),
+        );
+        fs::write(&path, text).expect("the configuration can be written");
+        path
+    }
+
+    /// Backs up all volumes by the configuration of [`Ground::config`].
+    #[track_caller]
+    pub(crate) fn back_up(&self) -> Answer {
+        let config = self.config("");
+        self.run(["backup", "run", "--config", config.to_str().expect("a plain path")])
+    }
+
+    /// Ends the test when a loop device or a mount below the ground is left. To be called with the driver stopped and
+    /// volumes unmounted.
+    #[track_caller]
+    pub(crate) fn assert_nothing_leaks(&self) {
+        let mounts = kernel::mounts_below(self.root());
+        let loops = kernel::loops_below(self.root());
+        assert!(mounts.is_empty() && loops.is_empty(), "left behind: {mounts:?} {loops:?}");
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            crate::call::signal(driver.pid(), "TERM");
+            thread::sleep(Duration::from_millis(200));
+            let said = driver.kill();
+            if thread::panicking() {
+                eprintln!("--- the driver said\n{}", said.stderr);
+            }
+        }
+        kernel::take_down(self.root());
+    }
+}

@@ -1,0 +1,80 @@
+//! What the kernel holds for us: mounts and loop devices, to be found when they leak and taken down at the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// We are root, so that loop devices and mounts can be had. Otherwise the test says that it is skipped.
+pub(crate) fn is_root(test: &str) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let root = status.lines().any(|line| line.strip_prefix("Uid:").is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0")));
+    if !root {
+        println!("SKIPPED: {test} needs root for loop devices and mounts");
+    }
+    root
+}
+
+/// The mount points at and below a directory, in the order they were mounted.
+pub(crate) fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(unescape(point)))
+        .filter(|point| point.starts_with(directory))
+        .collect()
+}
+
+/// The loop devices whose backing file lies, or lay, below a directory, and those backing files. A file in a pool that is
+/// mounted below the directory counts too.
+pub(crate) fn loops_below(directory: &Path) -> Vec<(String, String)> {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    devices
+        .filter_map(|device| {
+            let file = fs::read_to_string(device.path().join("loop/backing_file")).ok()?;
+            let file = file.trim().to_owned();
+            file.starts_with(directory.to_str()?).then(|| (device.file_name().to_string_lossy().into_owned(), file))
+        })
+        .collect()
+}
+
+/// Takes down every mount and loop device below a directory, whatever state a test left them in.
+pub(crate) fn take_down(directory: &Path) {
+    // A loop device on a mounted pool holds the pool, and a mount on a loop device holds the device: a few rounds.
+    for _ in 0..5 {
+        let mounts = mounts_below(directory);
+        let loops = loops_below(directory);
+        if mounts.is_empty() && loops.is_empty() {
+            return;
+        }
+        for point in mounts.iter().rev() {
+            quietly(Command::new("umount").arg(point));
+        }
+        for (device, _) in loops {
+            quietly(Command::new("losetup").args(["-d", &format!("/dev/{device}")]));
+        }
+    }
+    for point in mounts_below(directory).iter().rev() {
+        quietly(Command::new("umount").arg("-l").arg(point));
+    }
+    for (device, _) in loops_below(directory) {
+        quietly(Command::new("losetup").args(["-d", &format!("/dev/{device}")]));
+    }
+}
+
+/// Runs a program of the machine and ends the test unless it succeeds. Answers its standard output.
+#[track_caller]
+pub(crate) fn sh(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap_or_else(|cause| panic!("{program}: {cause}"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn quietly(command: &mut Command) {
+    let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// mountinfo writes space, tab, line feed and backslash as three octal digits.
+fn unescape(field: &str) -> String {
+    field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}

@@ -1,0 +1,15 @@
+//! Tests of the whole, through the real `strongroom` binary: real mounts, real loop devices, real object stores.
+//!
+//! They need root for the volume driver; without it those that do say `SKIPPED` and pass. Everything a test makes lies
+//! below one temporary directory, its [`ground::Ground`], which takes down drivers, mounts and loop devices when it goes,
+//! also after a failure.
+
+mod answer;
+mod call;
+mod content;
+mod ground;
+mod kernel;
+mod s3;
+
+mod command_line;
+mod documents;
