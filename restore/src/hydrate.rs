@@ -1,0 +1,366 @@
+//! Carries the windows of a plan out: many ranges in flight under one byte budget, written wherever they belong as they
+//! come.
+//!
+//! * A chunk is written only after its seal was opened and its id computed again: never a wrong byte.
+//! * What is zero at the point becomes a hole, or stays one.
+//! * Chunks are noted as done only after the target was synced; a kill at any moment costs at most
+//!   [`SYNC_BYTES`] and what is in flight.
+//! * A pack that a sweep has moved meanwhile is aimed at anew, at the object the journal names now.
+//!
+//! Memory: the budget, one chunk for each range in flight, and a window's runs.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use strongroom_block_io::{BlockIoError, BlockTarget};
+use strongroom_model::{Failure as _, PackId, Remedy, chain};
+use strongroom_repository::pack::{FetchError, Footer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::aim::FetchRange;
+use crate::error::HydrateError;
+use crate::journal::{Durable, Journal, Stage};
+use crate::plan::{Lost, PackFetch, RestorePlan};
+use crate::supply::Supply;
+use crate::survey::{Local, Survey, aim, byte_range, first_range, hole, piece_of};
+use crate::work::{Piece, Work};
+
+mod range;
+
+use range::{Bad, Cause, Job, Landed};
+
+/// After so many written bytes the target is synced and the journal told.
+pub const SYNC_BYTES: u64 = 128 << 20;
+/// Ranges in flight, at most, however small they are.
+const MOST_IN_FLIGHT: usize = 64;
+/// Zeros are made in pieces of this size, so that a journal can follow.
+const ZERO_BYTES: u64 = 1 << 30;
+/// The budget is counted in units of this many bytes.
+const UNIT_BYTES: u64 = 4096;
+
+/// What bounds a hydration.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Sealed bytes that may be in memory at once.
+    pub budget_bytes: u64,
+    /// Ranges that are opened and written side by side: as many as there are processors.
+    pub workers: usize,
+    /// After so many written bytes the target is synced: [`SYNC_BYTES`], less in tests.
+    pub sync_bytes: u64,
+}
+
+impl Bounds {
+    /// 128 MiB in flight.
+    pub const DEFAULT_BUDGET_BYTES: u64 = 128 << 20;
+}
+
+/// What a hydration has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Hydrated {
+    /// Bytes written to the target from fetched data.
+    pub written_bytes: u64,
+    /// Bytes copied from what existed locally.
+    pub copied_bytes: u64,
+    /// Bytes made zero.
+    pub zeroed_bytes: u64,
+    /// Bytes that the store sent for data.
+    pub fetched_bytes: u64,
+    /// Requests for data.
+    pub requests: u64,
+    /// What could not be read.
+    pub lost: Vec<Lost>,
+}
+
+/// Everything a hydration works with.
+pub struct Hydration<'a> {
+    /// What to do.
+    pub plan: &'a RestorePlan,
+    /// How the map is read.
+    pub survey: &'a Survey<'a>,
+    /// The packs.
+    pub supply: Arc<dyn Supply>,
+    /// Where to write.
+    pub target: Arc<dyn BlockTarget>,
+    /// Where chunks are copied from that the plan found there.
+    pub copy_from: Option<Local>,
+    /// How much at once.
+    pub bounds: Bounds,
+    /// Is told how many bytes were written.
+    pub progress: &'a (dyn Fn(u64) + Sync),
+    /// What is known to be durable, where something is kept of it.
+    pub journal: Option<&'a mut Journal>,
+}
+
+impl std::fmt::Debug for Hydration<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hydration({} to {:?})", self.plan.point.id, self.target)
+    }
+}
+
+impl Hydration<'_> {
+    /// Does all that the plan says. The target is synced when it returns `Ok`, and the journal says so.
+    ///
+    /// # Errors
+    /// When something cannot be read (damage only without `keep_going`), the target refuses, or the journal cannot be
+    /// written.
+    pub async fn run(self) -> Result<Hydrated, HydrateError> {
+        let plan = self.plan;
+        let mut run = Run {
+            budget: Arc::new(Semaphore::new(units(self.bounds.budget_bytes) as usize)),
+            workers: Arc::new(Semaphore::new(self.bounds.workers.max(1))),
+            tasks: JoinSet::new(),
+            unsynced: Vec::new(),
+            unsynced_bytes: 0,
+            done: Hydrated { lost: plan.lost.clone(), ..Hydrated::default() },
+            room: self,
+        };
+        for lost in &plan.lost {
+            run.blank(lost.start / plan.work.chunk_bytes..lost.end.div_ceil(plan.work.chunk_bytes)).await?;
+        }
+        for window in &plan.windows {
+            // What is unreadable of the map was noted when the plan was made.
+            let runs = run.room.survey.runs_of_window(&plan.work, window.chunks.clone(), &mut Vec::new()).await?;
+            let pieces = plan.work.pieces(window.chunks.clone(), &runs);
+            drop(runs);
+            for zeros in &pieces.zeros {
+                run.zero(zeros).await?;
+            }
+            let mut packs = pieces.packs.into_iter();
+            for fetch in &window.fetch {
+                let (_, pieces) = packs.find(|(pack, _)| *pack == fetch.pack).ok_or_else(|| {
+                    let range = byte_range(&plan.work, &window.chunks);
+                    HydrateError::PlanMisfit { point: plan.point.id, range }
+                })?;
+                run.pack(pieces, fetch).await?;
+            }
+        }
+        while let Some(landed) = run.tasks.join_next().await {
+            run.land(landed).await?;
+        }
+        run.sync().await?;
+        if run.done.lost.is_empty()
+            && let Some(journal) = &mut run.room.journal
+        {
+            journal.reach(Stage::Hydrated)?;
+        }
+        Ok(run.done)
+    }
+}
+
+/// A hydration under way.
+struct Run<'a> {
+    room: Hydration<'a>,
+    budget: Arc<Semaphore>,
+    workers: Arc<Semaphore>,
+    tasks: JoinSet<Result<Landed, BlockIoError>>,
+    /// Chunks that were written since the last sync.
+    unsynced: Vec<Range<u64>>,
+    unsynced_bytes: u64,
+    done: Hydrated,
+}
+
+impl Run<'_> {
+    fn work(&self) -> &Arc<Work> {
+        &self.room.plan.work
+    }
+
+    /// Starts all ranges of one pack, waiting for room before each.
+    async fn pack(&mut self, pieces: Vec<Piece>, fetch: &PackFetch) -> Result<(), HydrateError> {
+        let footer = match self.room.supply.footer(fetch.pack).await {
+            Ok(footer) => footer,
+            Err(cause) => return self.lose_pack(fetch.pack, &pieces, cause).await,
+        };
+        let (copies, mut wanted) = split(&pieces, self.work());
+        let mut as_planned = footer.place() == fetch.object;
+        if !copies.is_empty() {
+            let gone = self.copy(&footer, copies).await?;
+            as_planned &= gone.is_empty();
+            wanted.extend(gone);
+        }
+        let ranges = if as_planned {
+            fetch.ranges.clone()
+        } else {
+            match aim(&footer, &wanted, self.room.survey.limits) {
+                Ok(ranges) => ranges,
+                Err(entry) => {
+                    let cause = FetchError::Pack(hole(&footer, entry));
+                    return self.lose_pack(fetch.pack, &wanted, cause).await;
+                }
+            }
+        };
+        let pieces: Arc<[Piece]> = wanted.into();
+        for range in ranges {
+            let permit = self.room_for(range).await?;
+            let job = Job {
+                pack: fetch.pack,
+                footer: Arc::clone(&footer),
+                pieces: Arc::clone(&pieces),
+                range,
+                work: Arc::clone(self.work()),
+                supply: Arc::clone(&self.room.supply),
+                target: Arc::clone(&self.room.target),
+                workers: Arc::clone(&self.workers),
+                limits: self.room.survey.limits,
+            };
+            self.tasks.spawn(job.run(permit));
+        }
+        Ok(())
+    }
+
+    /// Waits until the budget has room for a range, taking in what lands meanwhile.
+    async fn room_for(&mut self, range: FetchRange) -> Result<OwnedSemaphorePermit, HydrateError> {
+        while self.tasks.len() >= MOST_IN_FLIGHT {
+            if let Some(landed) = self.tasks.join_next().await {
+                self.land(landed).await?;
+            }
+        }
+        // A single range larger than the whole budget goes alone.
+        let wanted = units(u64::from(range.bytes)).min(units(self.room.bounds.budget_bytes));
+        loop {
+            let budget = Arc::clone(&self.budget);
+            tokio::select! {
+                biased;
+                Some(landed) = self.tasks.join_next() => self.land(landed).await?,
+                permit = budget.acquire_many_owned(wanted) => {
+                    return Ok(permit.expect("the budget is never closed"));
+                }
+            }
+        }
+    }
+
+    /// Copies what the plan found locally. Answers what is no longer there.
+    async fn copy(&mut self, footer: &Arc<Footer>, copies: Vec<Piece>) -> Result<Vec<Piece>, HydrateError> {
+        let Some(local) = self.room.copy_from.clone() else { return Ok(copies) };
+        let (work, target) = (Arc::clone(self.work()), Arc::clone(&self.room.target));
+        let footer = Arc::clone(footer);
+        let copied = tokio::task::spawn_blocking(move || range::copy(&local, &*target, &footer, &copies, &work));
+        let (chunks, gone) = copied.await.expect("copying does not panic")?;
+        let chunks: Vec<Range<u64>> = chunks.into_iter().map(|chunk| chunk..chunk + 1).collect();
+        let bytes = chunks.iter().map(|chunks| self.work().count_bytes(chunks)).sum();
+        self.done.copied_bytes += bytes;
+        self.wrote(chunks, bytes).await?;
+        Ok(gone)
+    }
+
+    async fn zero(&mut self, zeros: &Range<u64>) -> Result<(), HydrateError> {
+        let step = (ZERO_BYTES / self.work().chunk_bytes).max(1);
+        let mut at = zeros.start;
+        while at < zeros.end {
+            let chunks = at..(at + step).min(zeros.end);
+            at = chunks.end;
+            self.make_zero(chunks.clone()).await?;
+            // Zeros cost no fetching: they do not count towards the next sync.
+            self.wrote(vec![chunks], 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing of the old content where the new one is lost: a stale chunk would be a wrong one.
+    async fn blank(&mut self, chunks: Range<u64>) -> Result<(), HydrateError> {
+        if self.work().blank { Ok(()) } else { self.make_zero(chunks).await }
+    }
+
+    async fn make_zero(&mut self, chunks: Range<u64>) -> Result<(), HydrateError> {
+        if let Some(bytes) = self.work().bytes_of(&chunks) {
+            let target = Arc::clone(&self.room.target);
+            tokio::task::spawn_blocking(move || target.zero(bytes)).await.expect("zeroing does not panic")?;
+            self.done.zeroed_bytes += bytes.len();
+        }
+        Ok(())
+    }
+
+    async fn land(&mut self, landed: Result<Result<Landed, BlockIoError>, JoinError>) -> Result<(), HydrateError> {
+        let landed = landed.expect("a range does not panic and is not cancelled")?;
+        self.done.fetched_bytes += landed.fetched_bytes;
+        self.done.requests += landed.requests;
+        for bad in landed.bad {
+            self.bad(landed.pack, bad).await?;
+        }
+        let bytes = landed.chunks.iter().map(|chunks| self.work().count_bytes(chunks)).sum();
+        self.done.written_bytes += bytes;
+        self.wrote(landed.chunks, bytes).await
+    }
+
+    async fn bad(&mut self, pack: PackId, bad: Bad) -> Result<(), HydrateError> {
+        let Some(&first) = bad.chunks.first() else { return Ok(()) };
+        let range = byte_range(self.work(), &(first..first + 1));
+        let (entry, error) = match bad.cause {
+            Cause::Fetch(cause) => (None, HydrateError::Pack { pack, range, cause }),
+            Cause::Entry(entry, cause) => (Some(entry), HydrateError::Entry { pack, entry, range, cause }),
+            Cause::Length(entry, actual) => {
+                let expected = self.work().content_bytes(first);
+                (Some(entry), HydrateError::Misfit { pack, entry, range, actual, expected })
+            }
+        };
+        if !self.room.plan.keep_going || !error.is_damage() {
+            return Err(error);
+        }
+        let why = chain(&error);
+        for chunk in bad.chunks {
+            self.lose(chunk..chunk + 1, pack, entry, &why).await?;
+        }
+        Ok(())
+    }
+
+    async fn lose_pack(&mut self, pack: PackId, pieces: &[Piece], cause: FetchError) -> Result<(), HydrateError> {
+        if !self.room.plan.keep_going || cause.remedy() != Remedy::FixData {
+            return Err(HydrateError::Pack { pack, range: first_range(self.work(), pieces), cause });
+        }
+        let why = chain(&cause);
+        for piece in pieces {
+            self.lose(piece.chunks(), pack, None, &why).await?;
+        }
+        Ok(())
+    }
+
+    async fn lose(&mut self, chunks: Range<u64>, pack: PackId, entry: Option<u32>, why: &str) -> Result<(), HydrateError> {
+        let range = byte_range(self.work(), &chunks);
+        match self.done.lost.last_mut() {
+            Some(last) if last.end == range.start() && last.pack == Some(pack) && last.entry == entry => {
+                last.end = range.end();
+            }
+            _ => self.done.lost.push(Lost {
+                start: range.start(),
+                end: range.end(),
+                pack: Some(pack),
+                entry,
+                why: why.to_owned(),
+            }),
+        }
+        self.blank(chunks).await
+    }
+
+    async fn wrote(&mut self, chunks: Vec<Range<u64>>, bytes: u64) -> Result<(), HydrateError> {
+        self.unsynced.extend(chunks);
+        self.unsynced_bytes += bytes;
+        (self.room.progress)(bytes);
+        if self.unsynced_bytes >= self.room.bounds.sync_bytes { self.sync().await } else { Ok(()) }
+    }
+
+    async fn sync(&mut self) -> Result<(), HydrateError> {
+        let chunks = std::mem::take(&mut self.unsynced);
+        self.unsynced_bytes = 0;
+        let target = Arc::clone(&self.room.target);
+        let durable = tokio::task::spawn_blocking(move || Durable::sync(chunks, || target.sync()));
+        let durable = durable.await.expect("syncing does not panic")?;
+        if let Some(journal) = &mut self.room.journal {
+            journal.record(durable)?;
+        }
+        Ok(())
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).max(1)
+}
+
+/// Which parts of the pieces are copied and which are fetched.
+fn split(pieces: &[Piece], work: &Work) -> (Vec<Piece>, Vec<Piece>) {
+    let (mut copies, mut wanted) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        copies.extend(work.copy.present(piece.chunks()).iter().filter_map(|range| piece_of(piece, range)));
+        wanted.extend(work.copy.missing(piece.chunks()).iter().filter_map(|range| piece_of(piece, range)));
+    }
+    (copies, wanted)
+}

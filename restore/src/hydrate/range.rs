@@ -1,0 +1,247 @@
+//! One range of one pack: fetched, opened entry by entry, written.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use strongroom_block_io::{BlockIoError, BlockSource as _, BlockTarget};
+use strongroom_model::PackId;
+use strongroom_repository::pack::{EntryRow, FetchError, Footer, PackError, open_entry};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::aim::{FetchRange, Limits};
+use crate::supply::Supply;
+use crate::survey::{Local, aim, hole};
+use crate::work::{Piece, Work, filled_by};
+
+/// A range on its way. It owns all it needs, so that it can run beside others.
+pub(super) struct Job {
+    pub(super) pack: PackId,
+    pub(super) footer: Arc<Footer>,
+    /// All pieces that are wanted of the pack.
+    pub(super) pieces: Arc<[Piece]>,
+    pub(super) range: FetchRange,
+    pub(super) work: Arc<Work>,
+    pub(super) supply: Arc<dyn Supply>,
+    pub(super) target: Arc<dyn BlockTarget>,
+    pub(super) workers: Arc<Semaphore>,
+    pub(super) limits: Limits,
+}
+
+/// What a range came to.
+#[derive(Debug)]
+pub(super) struct Landed {
+    pub(super) pack: PackId,
+    /// Chunks that were written.
+    pub(super) chunks: Vec<Range<u64>>,
+    /// Entries that could not be used, and what they should have filled.
+    pub(super) bad: Vec<Bad>,
+    pub(super) fetched_bytes: u64,
+    pub(super) requests: u64,
+}
+
+/// Chunks that could not be filled.
+#[derive(Debug)]
+pub(super) struct Bad {
+    pub(super) chunks: Vec<u64>,
+    pub(super) cause: Cause,
+}
+
+/// Why not.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The range could not be had.
+    Fetch(FetchError),
+    /// The entry is not what was stored.
+    Entry(u32, PackError),
+    /// The entry has this many bytes, and the grid has no place for so many.
+    Length(u32, u64),
+}
+
+impl Job {
+    /// Fetches and writes. Damage is part of the answer; an error is the target's.
+    pub(super) async fn run(self, permit: OwnedSemaphorePermit) -> Result<Landed, BlockIoError> {
+        let mut landed =
+            Landed { pack: self.pack, chunks: Vec::new(), bad: Vec::new(), fetched_bytes: 0, requests: 0 };
+        let first = self.one(&self.footer, &self.pieces, self.range, &mut landed).await?;
+        let again = match &first[..] {
+            [] => return Ok(landed),
+            bad => bad.iter().flat_map(|bad| bad.chunks.iter().copied()).collect::<Vec<u64>>(),
+        };
+        // Once more before anything is called damaged: the bytes may have suffered on the way, or a sweep may have moved
+        // the pack since the footer was read.
+        let pieces: Vec<Piece> = again.iter().filter_map(|&chunk| self.piece_at(chunk)).collect();
+        let footer = match self.supply.footer_again(self.pack).await {
+            Ok(footer) => footer,
+            Err(cause) => {
+                landed.bad.push(Bad { chunks: again, cause: Cause::Fetch(cause) });
+                return Ok(landed);
+            }
+        };
+        match aim(&footer, &pieces, self.limits) {
+            Ok(ranges) => {
+                for range in ranges {
+                    let bad = self.one(&footer, &pieces, range, &mut landed).await?;
+                    landed.bad.extend(bad);
+                }
+            }
+            Err(entry) => {
+                landed.bad.push(Bad { chunks: again, cause: Cause::Fetch(FetchError::Pack(hole(&footer, entry))) });
+            }
+        }
+        drop(permit);
+        Ok(landed)
+    }
+
+    fn piece_at(&self, chunk: u64) -> Option<Piece> {
+        let piece = self.pieces.iter().find(|piece| piece.chunks().contains(&chunk))?;
+        crate::survey::piece_of(piece, &(chunk..chunk + 1))
+    }
+
+    /// One request and what becomes of it.
+    async fn one(
+        &self,
+        footer: &Arc<Footer>,
+        pieces: &[Piece],
+        range: FetchRange,
+        landed: &mut Landed,
+    ) -> Result<Vec<Bad>, BlockIoError> {
+        landed.requests += 1;
+        let wanted = Wanted::new(footer, pieces, range);
+        let sealed = match self.supply.bytes(footer.place(), range.offset, u64::from(range.bytes)).await {
+            Ok(sealed) => sealed,
+            Err(cause) => return Ok(vec![Bad { chunks: wanted.chunks(), cause: Cause::Fetch(cause) }]),
+        };
+        landed.fetched_bytes += sealed.len() as u64;
+        let (footer, work) = (Arc::clone(footer), Arc::clone(&self.work));
+        let target = Arc::clone(&self.target);
+        let worker = Arc::clone(&self.workers).acquire_owned().await.expect("the workers are never dismissed");
+        let filling = tokio::task::spawn_blocking(move || {
+            let filled = wanted.fill(&footer, range.offset, &sealed, &work, &*target);
+            drop(worker);
+            filled
+        });
+        let (chunks, bad) = filling.await.expect("opening and writing do not panic")?;
+        landed.chunks.extend(chunks);
+        Ok(bad)
+    }
+}
+
+/// The entries of a range and what they fill.
+struct Wanted {
+    rows: Vec<EntryRow>,
+    pieces: Vec<Piece>,
+}
+
+type FilledChunks = (Vec<Range<u64>>, Vec<Bad>);
+
+impl Wanted {
+    fn new(footer: &Footer, pieces: &[Piece], range: FetchRange) -> Self {
+        let rows = footer.rows();
+        let first = rows.partition_point(|row| row.offset < range.offset);
+        let within: Vec<EntryRow> = rows[first..]
+            .iter()
+            .take_while(|row| row.offset + u64::from(row.stored_bytes) <= range.end())
+            .copied()
+            .collect();
+        let (low, high) = (within.first().map_or(0, |row| row.number), within.last().map_or(0, |row| row.number));
+        let touches = |piece: &&Piece| piece.entry <= high && u64::from(piece.entry) + u64::from(piece.count) > u64::from(low);
+        let pieces: Vec<Piece> = pieces.iter().filter(touches).copied().collect();
+        let rows = within.into_iter().filter(|row| filled_by(&pieces, row.number).next().is_some()).collect();
+        Self { rows, pieces }
+    }
+
+    fn chunks(&self) -> Vec<u64> {
+        self.rows.iter().flat_map(|row| filled_by(&self.pieces, row.number)).collect()
+    }
+
+    /// Opens each entry and writes it wherever it belongs.
+    fn fill(
+        &self,
+        footer: &Footer,
+        offset: u64,
+        sealed: &Bytes,
+        work: &Work,
+        target: &dyn BlockTarget,
+    ) -> Result<FilledChunks, BlockIoError> {
+        let (mut written, mut bad): FilledChunks = (Vec::new(), Vec::new());
+        for row in &self.rows {
+            let chunks = || filled_by(&self.pieces, row.number);
+            let opened = part(sealed, row, offset)
+                .map_or_else(|| Err(cut_short(footer, row)), |part| open_entry(footer, row, part));
+            let plain = match opened {
+                Ok(plain) => plain,
+                Err(cause) => {
+                    bad.push(Bad { chunks: chunks().collect(), cause: Cause::Entry(row.number, cause) });
+                    continue;
+                }
+            };
+            for chunk in chunks() {
+                if plain.len() as u64 == work.content_bytes(chunk) {
+                    write(work, target, chunk, &plain)?;
+                    match written.last_mut() {
+                        Some(last) if last.end == chunk => last.end += 1,
+                        _ => written.push(chunk..chunk + 1),
+                    }
+                } else {
+                    let cause = Cause::Length(row.number, plain.len() as u64);
+                    bad.push(Bad { chunks: vec![chunk], cause });
+                }
+            }
+        }
+        Ok((written, bad))
+    }
+}
+
+fn part<'a>(sealed: &'a Bytes, row: &EntryRow, offset: u64) -> Option<&'a [u8]> {
+    let start = usize::try_from(row.offset.checked_sub(offset)?).ok()?;
+    sealed.get(start..start.checked_add(row.stored_bytes as usize)?)
+}
+
+fn cut_short(footer: &Footer, row: &EntryRow) -> PackError {
+    let place = footer.place();
+    PackError::Damaged {
+        object: strongroom_repository::layout::ObjectName::pack(place.kind, place.object).to_string(),
+        what: format!("it ends within entry {}", row.number),
+    }
+}
+
+/// Writes a chunk. Where the point ends within it and the target goes on, the rest becomes zero.
+fn write(work: &Work, target: &dyn BlockTarget, chunk: u64, plain: &[u8]) -> Result<(), BlockIoError> {
+    let offset = chunk * work.chunk_bytes;
+    target.write_at(offset, plain)?;
+    let rest = strongroom_model::ByteRange::new(
+        offset + plain.len() as u64,
+        work.bytes_of(&(chunk..chunk + 1)).map_or(0, |range| range.end()),
+    );
+    match rest {
+        Ok(rest) if !work.blank => target.zero(rest),
+        _ => Ok(()),
+    }
+}
+
+/// Copies chunks from local content. Answers which were written, and the pieces that are no longer what the plan saw.
+pub(super) fn copy(
+    local: &Local,
+    target: &dyn BlockTarget,
+    footer: &Footer,
+    copies: &[Piece],
+    work: &Work,
+) -> Result<(Vec<u64>, Vec<Piece>), BlockIoError> {
+    let (mut written, mut gone) = (Vec::new(), Vec::new());
+    let mut buffer = Vec::new();
+    for piece in copies {
+        for (chunk, entry) in piece.chunks().zip(piece.entry..) {
+            buffer.resize(usize::try_from(work.content_bytes(chunk)).unwrap_or(0), 0);
+            local.source.read_at(chunk * work.chunk_bytes, &mut buffer)?;
+            // It was compared when the plan was made; a file may have changed since.
+            if footer.row(entry).is_some_and(|row| local.hasher.id(&buffer) == row.id) {
+                write(work, target, chunk, &buffer)?;
+                written.push(chunk);
+            } else {
+                gone.push(Piece { chunk, count: 1, entry });
+            }
+        }
+    }
+    Ok((written, gone))
+}

@@ -1,0 +1,185 @@
+//! Which chunks a restore has to see to: pure.
+//!
+//! The grid of a restore is the target's: beyond the end of the point's volume it is zero. Nothing here grows with the
+//! number of chunks, except by a bit for those that need nothing and by what differs from a base.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use strongroom_model::{ByteRange, PackId};
+use strongroom_repository::map::Run;
+
+use crate::chunk_set::ChunkSet;
+
+/// Which chunks may differ from what the target holds before the first write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// These, in order: the others are known to be right, by the map of what the target was cloned from.
+    Ranges(Vec<Range<u64>>),
+}
+
+/// The chunks to see to, and what needs no fetching.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Bytes of a chunk of the grid.
+    pub chunk_bytes: u64,
+    /// Bytes of the point's volume; beyond them everything is zero.
+    pub point_bytes: u64,
+    /// Bytes of the target that the restore answers for.
+    pub target_bytes: u64,
+    /// Zeros need not be written: the target is fresh and reads as zero.
+    pub blank: bool,
+    /// What may differ.
+    pub scope: Scope,
+    /// Chunks that are right at the target already: found equal, or written by an earlier run.
+    pub right: ChunkSet,
+    /// Chunks that are copied from a local source instead of fetched.
+    pub copy: ChunkSet,
+}
+
+/// Neighbouring chunks to be filled from neighbouring entries of one pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// The first chunk.
+    pub chunk: u64,
+    /// How many.
+    pub count: u32,
+    /// The entry of the first chunk.
+    pub entry: u32,
+}
+
+impl Piece {
+    /// Its chunks.
+    #[must_use]
+    pub const fn chunks(&self) -> Range<u64> {
+        self.chunk..self.chunk + self.count as u64
+    }
+}
+
+/// What is to be done within a window of chunks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// By pack, in the order of the first chunk that each pack fills.
+    pub packs: Vec<(PackId, Vec<Piece>)>,
+    /// Chunks that must become zero, in order. Empty when the target is blank.
+    pub zeros: Vec<Range<u64>>,
+    /// Chunks that are zero and are left alone, since the target is blank.
+    pub holes: u64,
+}
+
+impl Work {
+    /// How many chunks the grid has.
+    #[must_use]
+    pub const fn chunks(&self) -> u64 {
+        self.target_bytes.div_ceil(self.chunk_bytes)
+    }
+
+    /// The bytes of a range of chunks that lie within the target; `None` when there are none.
+    #[must_use]
+    pub fn bytes_of(&self, chunks: &Range<u64>) -> Option<ByteRange> {
+        let end = chunks.end.saturating_mul(self.chunk_bytes).min(self.target_bytes);
+        ByteRange::new(chunks.start.saturating_mul(self.chunk_bytes), end).ok()
+    }
+
+    /// How many bytes of the target a range of chunks has.
+    #[must_use]
+    pub fn count_bytes(&self, chunks: &Range<u64>) -> u64 {
+        self.bytes_of(chunks).map_or(0, |range| range.len())
+    }
+
+    /// How many bytes of content the point has for a chunk: less than the grid's only at its end.
+    #[must_use]
+    pub fn content_bytes(&self, chunk: u64) -> u64 {
+        self.point_bytes.saturating_sub(chunk.saturating_mul(self.chunk_bytes)).min(self.chunk_bytes)
+    }
+
+    /// The chunks within a window that may differ, in order.
+    #[must_use]
+    pub fn in_scope(&self, window: Range<u64>) -> Vec<Range<u64>> {
+        match &self.scope {
+            Scope::All if window.is_empty() => Vec::new(),
+            Scope::All => vec![window],
+            Scope::Ranges(ranges) => {
+                let first = ranges.partition_point(|range| range.end <= window.start);
+                ranges[first..]
+                    .iter()
+                    .take_while(|range| range.start < window.end)
+                    .map(|range| range.start.max(window.start)..range.end.min(window.end))
+                    .collect()
+            }
+        }
+    }
+
+    /// The chunks within a window that have to be seen to, in order.
+    #[must_use]
+    pub fn pending(&self, window: Range<u64>) -> Vec<Range<u64>> {
+        self.in_scope(window).into_iter().flat_map(|range| self.right.missing(range)).collect()
+    }
+
+    /// What is to be done within a window whose runs, in order, are `runs`.
+    #[must_use]
+    pub fn pieces(&self, window: Range<u64>, runs: &[Run]) -> Pieces {
+        let mut pieces = Pieces::default();
+        let mut place: HashMap<PackId, usize> = HashMap::new();
+        let mut from = 0;
+        for pending in self.pending(window) {
+            from += runs[from..].partition_point(|run| run.start + run.count <= pending.start);
+            let mut at = pending.start;
+            for run in runs[from..].iter().take_while(|run| run.start < pending.end) {
+                let chunks = run.start.max(pending.start)..(run.start + run.count).min(pending.end);
+                self.leave_zero(at..chunks.start, &mut pieces);
+                at = chunks.end;
+                let index = *place.entry(run.pack).or_insert_with(|| {
+                    pieces.packs.push((run.pack, Vec::new()));
+                    pieces.packs.len() - 1
+                });
+                pieces.packs[index].1.extend(cut(run, chunks));
+            }
+            self.leave_zero(at..pending.end, &mut pieces);
+        }
+        pieces
+    }
+
+    fn leave_zero(&self, chunks: Range<u64>, pieces: &mut Pieces) {
+        if chunks.is_empty() {
+        } else if self.blank {
+            pieces.holes += chunks.end - chunks.start;
+        } else {
+            match pieces.zeros.last_mut() {
+                Some(last) if last.end == chunks.start => last.end = chunks.end,
+                _ => pieces.zeros.push(chunks),
+            }
+        }
+    }
+}
+
+/// The part of a run that fills `chunks`. A run that would reach beyond the last entry number is no run: the map
+/// reader has refused it.
+fn cut(run: &Run, chunks: Range<u64>) -> Option<Piece> {
+    let skipped = u32::try_from(chunks.start - run.start).ok()?;
+    let count = u32::try_from(chunks.end - chunks.start).ok()?;
+    Some(Piece { chunk: chunks.start, count, entry: run.first_entry.checked_add(skipped)? })
+}
+
+/// The numbers of all entries that pieces need, in order, each once.
+#[must_use]
+pub fn entries(pieces: &[Piece]) -> Vec<u32> {
+    let mut entries: Vec<u32> =
+        pieces.iter().flat_map(|piece| piece.entry..piece.entry.saturating_add(piece.count)).collect();
+    entries.sort_unstable();
+    entries.dedup();
+    entries
+}
+
+/// The chunks that an entry fills.
+pub fn filled_by(pieces: &[Piece], entry: u32) -> impl Iterator<Item = u64> + '_ {
+    pieces
+        .iter()
+        .filter(move |piece| entry >= piece.entry && entry - piece.entry < piece.count)
+        .map(move |piece| piece.chunk + u64::from(entry - piece.entry))
+}
+
+#[cfg(test)]
+mod tests;
