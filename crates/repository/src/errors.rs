@@ -121,6 +121,15 @@ pub enum JournalError {
         /// Which record.
         number: u64,
     },
+    /// In single-writer mode: nothing can be remembered.
+    #[error("this repository has a single writer, which needs a state folder")]
+    NeedsState,
+    /// In single-writer mode: requests of a lost machine may still arrive.
+    #[error("this machine may write to the repository from {after} on")]
+    TooSoon {
+        /// From when on.
+        after: jiff::Timestamp,
+    },
     /// What this machine remembers cannot be read or written.
     #[error("the state folder: {path}")]
     State {
@@ -145,6 +154,8 @@ impl Failure for JournalError {
             Self::Crowded { .. } => "journal.crowded",
             Self::OnlyReader { .. } => "journal.only-reader",
             Self::SecondWriter { .. } => "journal.second-writer",
+            Self::NeedsState => "journal.needs-state",
+            Self::TooSoon { .. } => "journal.too-soon",
             Self::State { .. } => "journal.state",
         }
     }
@@ -159,7 +170,8 @@ impl Failure for JournalError {
             Self::Hole { .. } => Remedy::FixData,
             Self::Refused { .. } => Remedy::FixRequest,
             Self::Unclear { .. } => Remedy::Retry,
-            Self::Crowded { .. } => Remedy::Wait,
+            Self::Crowded { .. } | Self::TooSoon { .. } => Remedy::Wait,
+            Self::NeedsState => Remedy::FixRequest,
             Self::OnlyReader { .. } | Self::SecondWriter { .. } | Self::State { .. } => {
                 Remedy::FixSurroundings
             }
@@ -182,6 +194,8 @@ impl Failure for JournalError {
             Self::Crowded { .. } => "Very many writers are at work; run the command again.",
             Self::OnlyReader { .. } => "The store cannot create objects only when they are absent, so one agent alone may write. Run this there, or move the repository to another store.",
             Self::SecondWriter { .. } => "Stop the other writer. Nothing was deleted. Then run `strongroom repository check`.",
+            Self::NeedsState => "Name a state folder, on a disk that stays.",
+            Self::TooSoon { .. } => "Wait: what another machine of this name sent may arrive until then.",
             Self::State { .. } => "Make the state folder readable and writable for this program, with space left on its disk.",
         }
         .to_owned()

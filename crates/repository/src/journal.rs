@@ -1,0 +1,372 @@
+//! The journal: reading forward, and the one way to append (section 3 of the protocol).
+//!
+//! What always holds: the known fold is that of a prefix of the journal whose every record was opened, chained and checked
+//! against the rules. A record is sent under one number only, and only by someone who knew all records before it. Any future
+//! here may be dropped at any point: that is a crash, and crashes are harmless.
+
+mod opening;
+pub(crate) mod state;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use strongroom_model::{RecoveryPointId, RepositoryId, World};
+
+use crate::cbor;
+use crate::errors::JournalError;
+use crate::fold::{Fold, RuleError};
+use crate::keys::Keyring;
+use crate::layout::ObjectName;
+use crate::patience::Patience;
+use crate::record::{Event, Record, RecordHash};
+use crate::seal::{self, BlobKind};
+use crate::store::{ObjectStore, StoreError};
+use state::StateDir;
+
+/// A checkpoint is written when the newest known one is this many records old.
+pub(crate) const CHECKPOINT_EVERY: u64 = 256;
+
+/// The most records that are fetched side by side.
+const MOST_AHEAD: usize = 16;
+
+/// How many forgotten points are remembered, to tell a reader by which record its point went.
+const MOST_FORGOTTEN: usize = 65_536;
+
+/// How often somebody else may be faster before an append gives up.
+const MOST_LOST: u32 = 1_000;
+
+/// The journal of one repository, as far as this process knows it.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) world: World,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) repository: RepositoryId,
+    pub(crate) agent: String,
+    pub(crate) patience: Patience,
+    /// In single-writer mode: the one agent that may append.
+    pub(crate) single_writer: Option<String>,
+    pub(crate) state: Option<StateDir>,
+    known: Mutex<Known>,
+    /// One at a time in this process, so that one reads and the others find it read.
+    reading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    fold: Arc<Fold>,
+    /// The newest checkpoint known.
+    checkpoint: u64,
+    /// By which record a point went, as far as this process saw it.
+    forgotten: BTreeMap<RecoveryPointId, u64>,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// The record is in the journal.
+    In(Entry),
+    /// Another record has the number: read forward and decide again.
+    Lost,
+}
+
+/// A record that is in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) number: u64,
+    pub(crate) hash: RecordHash,
+}
+
+/// A record ready to be sent: the same bytes at every attempt.
+struct Sealed {
+    record: Record,
+    bytes: Bytes,
+    hash: RecordHash,
+}
+
+impl Journal {
+    /// The fold as it is known; no request.
+    pub(crate) fn known(&self) -> Arc<Fold> {
+        Arc::clone(&self.lock().fold)
+    }
+
+    /// The newest checkpoint known.
+    pub(crate) fn checkpoint(&self) -> u64 {
+        self.lock().checkpoint
+    }
+
+    /// By which record a point was forgotten, if this process saw it.
+    pub(crate) fn forgotten_by(&self, point: &RecoveryPointId) -> Option<u64> {
+        self.lock().forgotten.get(point).copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Every change below is one assignment of a finished value, so a poisoned lock still guards a sound one.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads forward until a number answers "not found": one request when nothing is new.
+    pub(crate) async fn read(&self) -> Result<Arc<Fold>, JournalError> {
+        let _reading = self.reading.lock().await;
+        let mut ahead = 1;
+        loop {
+            let from = self.known().number + 1;
+            let numbers = from..from + ahead as u64;
+            let mut records = futures::stream::iter(numbers.map(|number| self.fetch(number))).buffered(ahead);
+            while let Some(fetched) = records.next().await {
+                let Some((record, hash)) = fetched? else {
+                    self.remember()?;
+                    return Ok(self.known());
+                };
+                self.take_in(&record, hash)?;
+            }
+            ahead = (ahead * 2).min(MOST_AHEAD);
+        }
+    }
+
+    /// Record `number`, opened, or `None` when there is none.
+    pub(crate) async fn fetch(&self, number: u64) -> Result<Option<(Record, RecordHash)>, JournalError> {
+        match self.get(&ObjectName::journal(number)).await {
+            Ok(bytes) => self.open_record(number, &bytes).map(Some),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(cause) => Err(JournalError::Store { number, cause }),
+        }
+    }
+
+    fn open_record(&self, number: u64, sealed: &[u8]) -> Result<(Record, RecordHash), JournalError> {
+        let plain = seal::open(&self.keyring, self.repository, BlobKind::JournalRecord, &number.to_le_bytes(), sealed)
+            .map_err(|cause| JournalError::Sealed { number, cause })?;
+        let record = cbor::from_bytes::<Record>(&plain).map_err(|cause| JournalError::Unreadable { number, cause })?;
+        Ok((record, *blake3::hash(sealed).as_bytes()))
+    }
+
+    /// GET, with patience for what passes by itself.
+    pub(crate) async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        let mut failures = 0;
+        loop {
+            match self.store.get(name).await {
+                Err(cause) if cause.is_transient() => {
+                    failures += 1;
+                    if !self.patience.wait(failures).await {
+                        return Err(cause);
+                    }
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Adds the next record to the known fold; a record that is known already changes nothing.
+    fn take_in(&self, record: &Record, hash: RecordHash) -> Result<(), JournalError> {
+        let mut known = self.lock();
+        if record.number <= known.fold.number {
+            return Ok(());
+        }
+        // Copies only when somebody still looks at the older fold.
+        Arc::make_mut(&mut known.fold).apply(record, hash).map_err(|cause| JournalError::Invalid {
+            number: record.number,
+            kind: record.event.kind(),
+            cause,
+        })?;
+        known.checkpoint = known.checkpoint.max(record.checkpoint.min(record.number));
+        if let Event::Forgotten(forgotten) = &record.event {
+            if known.forgotten.len() >= MOST_FORGOTTEN {
+                known.forgotten.pop_first();
+            }
+            known.forgotten.insert(forgotten.point, record.number);
+        }
+        Ok(())
+    }
+
+    /// Notes on disk the highest record that was seen.
+    fn remember(&self) -> Result<(), JournalError> {
+        match &self.state {
+            Some(state) => state.raise_mark(&self.known()),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends what `decide` says on each fold that it is tried on, until it is in. `None`: there is nothing to say (any more).
+    pub(crate) async fn append(
+        &self,
+        mut decide: impl FnMut(&Fold) -> Option<Event> + Send,
+    ) -> Result<Option<Entry>, JournalError> {
+        for lost in 1..=MOST_LOST {
+            let fold = self.read().await?;
+            let Some(event) = decide(&fold) else { return Ok(None) };
+            match self.attempt(&fold, event).await? {
+                Attempt::In(entry) => return Ok(Some(entry)),
+                Attempt::Lost => self.yield_to_others(lost).await,
+            }
+        }
+        Err(JournalError::Crowded { kind: "record", attempts: MOST_LOST })
+    }
+
+    /// Appends `event`, on whatever fold permits it.
+    pub(crate) async fn say(&self, event: Event) -> Result<Entry, JournalError> {
+        let entry = self.append(|_| Some(event.clone())).await?;
+        Ok(entry.expect("the decision above is never None"))
+    }
+
+    /// A pause between lost attempts: random, so that writers in step fall out of it.
+    pub(crate) async fn yield_to_others(&self, lost: u32) {
+        if self.patience.first.is_zero() {
+            return tokio::task::yield_now().await;
+        }
+        let mut random = [0; 1];
+        self.world.entropy.fill(&mut random);
+        let most = self.patience.first.saturating_mul(lost.min(8)).min(self.patience.longest);
+        tokio::time::sleep(most.mul_f64(f64::from(random[0]) / 255.0)).await;
+    }
+
+    /// Sends one record, decided on `fold`, under the number after it.
+    pub(crate) async fn attempt(&self, fold: &Fold, event: Event) -> Result<Attempt, JournalError> {
+        fold.permits(&event).map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
+        let sealed = self.seal_record(fold, event)?;
+        let attempt = match &self.single_writer {
+            None => self.create(&sealed).await?,
+            Some(writer) if *writer == self.agent => self.create_alone(&sealed).await?,
+            Some(writer) => {
+                return Err(JournalError::OnlyReader { writer: writer.clone(), agent: self.agent.clone() });
+            }
+        };
+        if let Attempt::In(_) = attempt {
+            self.take_in(&sealed.record, sealed.hash)?;
+            self.remember()?;
+            self.checkpoint_when_due().await;
+        }
+        Ok(attempt)
+    }
+
+    fn seal_record(&self, fold: &Fold, event: Event) -> Result<Sealed, JournalError> {
+        let record = Record {
+            number: fold.number + 1,
+            previous: fold.hash,
+            checkpoint: self.checkpoint().min(fold.number),
+            author: self.agent.clone(),
+            time: self.world.clock.now(),
+            single_writer: self.single_writer.is_some(),
+            event,
+        };
+        let binding = record.number.to_le_bytes();
+        let plain = cbor::to_bytes(&record);
+        let entropy = &*self.world.entropy;
+        let bytes = seal::seal(&self.keyring, self.repository, BlobKind::JournalRecord, &binding, &plain, entropy)
+            .map_err(|cause| JournalError::Sealed { number: record.number, cause })?;
+        let hash = *blake3::hash(&bytes).as_bytes();
+        Ok(Sealed { record, bytes, hash })
+    }
+
+    /// Any answer but "created" says nothing: the number is read, and the same bytes are sent again while it is free.
+    async fn create(&self, sealed: &Sealed) -> Result<Attempt, JournalError> {
+        let number = sealed.record.number;
+        let name = ObjectName::journal(number);
+        let entry = Entry { number, hash: sealed.hash };
+        let mut failures = 0;
+        loop {
+            let Err(cause) = self.store.create(&name, sealed.bytes.clone()).await else {
+                return Ok(Attempt::In(entry));
+            };
+            match self.get(&name).await {
+                Ok(found) if *blake3::hash(&found).as_bytes() == sealed.hash => return Ok(Attempt::In(entry)),
+                Ok(_) => return Ok(Attempt::Lost),
+                Err(StoreError::NotFound { .. }) => {}
+                Err(unread) => return Err(JournalError::Unclear { number, attempts: failures + 1, cause: unread }),
+            }
+            // The name is free as far as anyone can tell. What trying again cannot mend is said at once.
+            if !cause.is_transient() && !matches!(cause, StoreError::Exists { .. }) {
+                return Err(JournalError::Store { number, cause });
+            }
+            failures += 1;
+            if !self.patience.wait(failures).await {
+                return Err(JournalError::Unclear { number, attempts: failures, cause });
+            }
+        }
+    }
+
+    /// Section 7: the store cannot create only what is absent, so one agent alone writes. The record is on its disk before it is sent,
+    /// and nothing else is sent until exactly those bytes are seen in the store.
+    async fn create_alone(&self, sealed: &Sealed) -> Result<Attempt, JournalError> {
+        let number = sealed.record.number;
+        let Some(state) = &self.state else {
+            return Err(JournalError::NeedsState);
+        };
+        let _lock = state.lock_writer().await?;
+        state.may_write(self.world.clock.now())?;
+        match state.written()? {
+            // Another process of this agent wrote in between.
+            Some(last) if last.number >= number => return Ok(Attempt::Lost),
+            Some(last) if last.number + 1 < number => {
+                return Err(JournalError::SecondWriter { number: last.number + 1 });
+            }
+            Some(last) if last.hash != sealed.record.previous => {
+                return Err(JournalError::SecondWriter { number: last.number });
+            }
+            _ => {}
+        }
+        match self.get(&ObjectName::journal(number)).await {
+            Err(StoreError::NotFound { .. }) => {}
+            Ok(_) => return Err(JournalError::SecondWriter { number }),
+            Err(cause) => return Err(JournalError::Store { number, cause }),
+        }
+        state.keep_pending(number, &sealed.bytes)?;
+        self.send_pending(number, &sealed.bytes).await?;
+        state.note_written(number, &sealed.hash)?;
+        state.drop_pending()?;
+        Ok(Attempt::In(Entry { number, hash: sealed.hash }))
+    }
+
+    /// Sends the bytes that were kept, until they are seen in the store.
+    async fn send_pending(&self, number: u64, bytes: &Bytes) -> Result<(), JournalError> {
+        let name = ObjectName::journal(number);
+        let mut failures = 0;
+        loop {
+            let sent = self.store.put(&name, bytes.clone()).await;
+            match self.get(&name).await {
+                Ok(found) if found == *bytes => return Ok(()),
+                Ok(_) => return Err(JournalError::SecondWriter { number }),
+                Err(StoreError::NotFound { .. }) => {}
+                Err(cause) => return Err(JournalError::Store { number, cause }),
+            }
+            failures += 1;
+            if !self.patience.wait(failures).await {
+                let name = name.to_string();
+                let cause = sent.err().unwrap_or(StoreError::NotFound { name });
+                return Err(JournalError::Unclear { number, attempts: failures, cause });
+            }
+        }
+    }
+
+    /// Writes a checkpoint when the newest one is old. It follows from the journal, so a failure costs nothing but time later.
+    async fn checkpoint_when_due(&self) {
+        let fold = self.known();
+        if fold.number < self.checkpoint() + CHECKPOINT_EVERY {
+            return;
+        }
+        match self.write_checkpoint(&fold).await {
+            Ok(()) => {
+                let mut known = self.lock();
+                known.checkpoint = known.checkpoint.max(fold.number);
+            }
+            Err(error) => {
+                let cause = strongroom_model::chain(&error);
+                tracing::warn!(number = fold.number, cause, "the journal's checkpoint was not written; opening takes longer until the next one");
+            }
+        }
+    }
+
+    pub(crate) async fn write_checkpoint(&self, fold: &Fold) -> Result<(), JournalError> {
+        let number = fold.number;
+        let plain = cbor::to_bytes(fold);
+        let binding = number.to_le_bytes();
+        let entropy = &*self.world.entropy;
+        let sealed = seal::seal(&self.keyring, self.repository, BlobKind::Checkpoint, &binding, &plain, entropy)
+            .map_err(|cause| JournalError::Sealed { number, cause })?;
+        let name = ObjectName::checkpoint(number);
+        let object = name.to_string();
+        self.store.put(&name, sealed).await.map_err(|cause| JournalError::Object { object, cause })
+    }
+}
+
