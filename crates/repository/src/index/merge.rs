@@ -83,9 +83,10 @@ fn merge(
     let key = runs.first().copied().unwrap_or_default();
     let path = next_path(dir, all, &key);
     let rows = Rows::new(sources).map(|row| {
-        let (source, row) = row?;
+        let (source, mut row) = row?;
         let pack = moved[source].get(row.pack as usize).copied();
-        pack.map(|pack| Row { pack, ..row }).ok_or_else(|| io::Error::other("a row names a pack that its file lacks"))
+        row.pack = pack.ok_or_else(|| io::Error::other("a row names a pack that its file lacks"))?;
+        Ok(row)
     });
     let at_most = sources.iter().map(|file| file.rows()).sum();
     file::write(&path, repository, &runs, &packs, at_most, rows).map_err(|cause| IndexError::at(&path, cause))?;
