@@ -2,6 +2,7 @@
 
 pub mod aim;
 pub mod chunk_set;
+pub mod cli;
 mod compare;
 pub mod error;
 pub mod hydrate;
