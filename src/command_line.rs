@@ -1,7 +1,10 @@
 //! The top of the command line. The commands themselves belong to the roles.
 
+use std::ffi::OsString;
+
 use clap::{ArgMatches, CommandFactory as _, Parser, Subcommand};
 use strongroom_console::OutputArgs;
+use strongroom_model::{Failure, Remedy};
 
 use crate::logging::LogFormat;
 use crate::papers;
@@ -54,6 +57,40 @@ pub(crate) fn words(matches: &ArgMatches) -> String {
         level = below;
     }
     words.join(" ")
+}
+
+/// Whether JSON was asked for on a command line that could not be understood.
+pub(crate) fn asks_for_json(args: impl Iterator<Item = OsString>) -> bool {
+    let args: Vec<_> = args.collect();
+    args.iter().any(|arg| arg == "--output=json")
+        || args.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
+}
+
+/// The command line was not understood.
+#[derive(Debug, thiserror::Error)]
+#[error("the command line was not understood: {0}")]
+pub(crate) struct UsageError(String);
+
+impl From<&clap::Error> for UsageError {
+    fn from(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        Self(first.trim_start_matches("error: ").to_owned())
+    }
+}
+
+impl Failure for UsageError {
+    fn code(&self) -> &'static str {
+        "usage.wrong"
+    }
+
+    fn remedy(&self) -> Remedy {
+        Remedy::FixRequest
+    }
+
+    fn advice(&self) -> String {
+        "see `strongroom --help`, or --help behind the command".to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
-use strongroom_console::{Console, Exit, Failed};
+use strongroom_console::{Console, Exit, Failed, Output};
 use strongroom_model::World;
 
 use crate::command_line::{Command, CommandLine};
@@ -62,7 +62,16 @@ async fn dispatch(command: Command, console: &Console, world: &World) -> Result<
 /// Help and version are answers; everything else clap says is a wrong command line, whose code must not be the 2 that
 /// `status` uses.
 fn answer_of_clap(answer: &clap::Error) -> ExitCode {
-    // Whoever closed the pipe has read enough.
+    if !answer.use_stderr() {
+        // Whoever closed the pipe has read enough.
+        let _ = answer.print();
+        return Exit::Done.into();
+    }
+    if command_line::asks_for_json(std::env::args_os()) {
+        let console = Console::new(Output::Json, surroundings::terminal());
+        let exit = console.fail(&Failed::with_exit(command_line::UsageError::from(answer), Exit::Usage));
+        return console.close(exit).into();
+    }
     let _ = answer.print();
-    if answer.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+    Exit::Usage.into()
 }

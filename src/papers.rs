@@ -54,7 +54,7 @@ pub(crate) fn run(command: Command, console: &Console) -> Result<Exit, Failed> {
         }
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
-            let format = strongroom_repository::layout::FORMAT_VERSION;
+            let format = strongroom_repository::head::FORMAT_VERSION;
             console.result(&json!({ "program": version, "repository_format": format, "machine": std::env::consts::ARCH }), |page| {
                 page.line(format_args!("strongroom {version} (repository format {format}, {})", std::env::consts::ARCH));
             });

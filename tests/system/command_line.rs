@@ -16,6 +16,14 @@ fn a_wrong_command_line_is_64_and_never_the_2_of_status() {
 }
 
 #[test]
+fn a_wrong_command_line_is_json_too_where_json_was_asked_for() {
+    let answer = Ground::new().run(["volume", "no-such-verb"]);
+    assert_eq!(answer.code, Some(64), "{answer}");
+    assert_eq!(answer.json()["code"], "usage.wrong");
+    assert_eq!(answer.json()["exit"], 64);
+}
+
+#[test]
 fn help_and_version_are_answers() {
     let ground = Ground::new();
     assert!(ground.call(["--help"]).run().ok().stdout.contains("restore"));

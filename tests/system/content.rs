@@ -46,7 +46,7 @@ pub(crate) fn write_image(path: &Path, bytes: u64, data_bytes: u64, seed: u64) {
     let wanted = data_bytes / BLOCK;
     for number in 0..wanted {
         let block = number * blocks / wanted.max(1);
-        let content = noise.bytes(BLOCK as usize);
+        let content = noise.bytes(65_536);
         file.write_all_at(&content, block * BLOCK).expect("the image can be written");
     }
 }

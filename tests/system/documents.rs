@@ -59,6 +59,8 @@ fn body_of(text: &str) -> &str {
     let mut depth = 0_usize;
     for (at, character) in text.char_indices() {
         match character {
+            // The declaration in the trait has no body.
+            ';' if depth == 0 => return "",
             '{' => depth += 1,
             '}' if depth == 1 => return &text[..at],
             '}' => depth -= 1,
