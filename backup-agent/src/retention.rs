@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use strongroom_model::RecoveryPointId;
+use strongroom_model::{RecoveryPointId, VolumeName};
+use strongroom_repository::{Fold, Point};
 use strongroom_settings::RetainConfig;
+
+use crate::policy::Policies;
 
 /// What retention knows of a point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +104,35 @@ pub fn forget(points: &[Candidate], rules: &RetainConfig, zone: &TimeZone) -> Ve
     let mut gone: Vec<&Candidate> = points.iter().filter(|point| !kept.contains_key(&point.id)).collect();
     gone.sort_by_key(|point| (point.taken_at, point.number));
     gone.into_iter().map(|point| point.id).collect()
+}
+
+/// Which points of all volumes may be forgotten, by the policy that covers each volume. The points of volumes that no policy
+/// covers are left alone: nobody said how long they matter.
+///
+/// A volume's labels are those of its newest point.
+#[must_use]
+pub fn expired(fold: &Fold, policies: &Policies) -> Vec<RecoveryPointId> {
+    let mut volumes: BTreeMap<&VolumeName, Vec<&Point>> = BTreeMap::new();
+    for point in fold.points.values() {
+        volumes.entry(&point.volume).or_default().push(point);
+    }
+    let mut gone = Vec::new();
+    for (name, points) in volumes {
+        let Some(newest) = points.iter().max_by_key(|point| (point.info.taken_at, point.number)) else {
+            continue;
+        };
+        let Some(policy) = policies.covering(name.as_str(), &newest.info.labels) else { continue };
+        let candidates: Vec<Candidate> = points.iter().map(|point| Candidate::from(*point)).collect();
+        gone.extend(forget(&candidates, &policy.retain, policy.schedule.zone()));
+    }
+    gone
+}
+
+impl From<&Point> for Candidate {
+    fn from(point: &Point) -> Self {
+        let held = !point.held.is_empty();
+        Self { id: point.id, taken_at: point.info.taken_at, number: point.number, held }
+    }
 }
 
 fn count(number: u32) -> usize {

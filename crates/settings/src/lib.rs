@@ -21,8 +21,8 @@ pub use config::{
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;
 pub use moment::{Moment, MomentError};
-pub use open::{OpenRepositoryError, open_store};
+pub use open::{OpenRepositoryError, OpenedRepository, open_repository, open_store};
 pub use repository::{RepositoryArgs, RepositorySettings, ResolveError, hand_state_dir};
 pub use selector::{Selector, SelectorError};
 pub use size::{Size, SizeError};
-pub use world::system_world;
+pub use world::{machine_name, system_world};

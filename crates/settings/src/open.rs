@@ -1,13 +1,15 @@
-//! Opening what the settings name: the key, and the store.
+//! Opening what the settings name: the key, the store, and the repository in it.
 
 use std::sync::Arc;
 
 use strongroom_model::{Failure, Remedy, World};
-use strongroom_object_store::{OpenedStore, PlaceError, open_counted};
+use strongroom_object_store::{Counts, OpenedStore, PlaceError, open_counted};
 use strongroom_repository::keys::{KeyError, KeyFile, Passphrase, Unlock};
 use strongroom_repository::store::ObjectStore;
+use strongroom_repository::{OpenError, OpenOptions, Repository};
 
-use crate::RepositorySettings;
+use crate::repository::hand_state_dir;
+use crate::{RepositorySettings, machine_name};
 
 /// Why the repository that was meant cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,9 @@ pub enum OpenRepositoryError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is no repository, or it does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
 }
 
 impl OpenRepositoryError {
@@ -25,6 +30,7 @@ impl OpenRepositoryError {
         match self {
             Self::Place(cause) => cause,
             Self::Key(cause) => cause,
+            Self::Open(cause) => cause,
         }
     }
 }
@@ -58,6 +64,13 @@ impl RepositorySettings {
         }
     }
 
+    /// Where what is remembered goes, and as whom the repository is opened.
+    #[must_use]
+    pub fn open_options(&self) -> OpenOptions {
+        let state_dir = self.state_dir.clone().or_else(|| hand_state_dir(|name| std::env::var_os(name)));
+        OpenOptions { state_dir, agent: machine_name(), ..OpenOptions::default() }
+    }
+
     /// The store, with the counters of its requests. Nothing is asked of it yet.
     ///
     /// # Errors
@@ -65,6 +78,30 @@ impl RepositorySettings {
     pub async fn open_counted(&self, world: &World) -> Result<OpenedStore, PlaceError> {
         open_counted(&self.url, self.s3.as_ref(), world).await
     }
+}
+
+/// An open repository, and what has been asked of its store so far.
+#[derive(Debug, Clone)]
+pub struct OpenedRepository {
+    /// The repository.
+    pub repository: Repository,
+    /// Requests and bytes as they went over the line.
+    pub counts: Arc<Counts>,
+}
+
+/// Opens the repository that the settings name, as this machine: what is remembered of it lies in the state folder of the
+/// configuration, or in the user's cache where there is no configuration.
+///
+/// # Errors
+/// When the key cannot be used, or there is no repository that it opens.
+pub async fn open_repository(
+    settings: &RepositorySettings,
+    world: &World,
+) -> Result<OpenedRepository, OpenRepositoryError> {
+    let unlock = settings.unlock()?;
+    let OpenedStore { store, counts } = settings.open_counted(world).await?;
+    let repository = Repository::open(store, world.clone(), &unlock, settings.open_options()).await?;
+    Ok(OpenedRepository { repository, counts })
 }
 
 /// The store that the settings name. Nothing is asked of it yet.

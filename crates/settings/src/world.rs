@@ -1,4 +1,4 @@
-//! The real world, for programs only: the machine's clock and its randomness.
+//! The real world, for programs only: the machine's clock, its randomness and its name.
 
 use std::sync::Arc;
 
@@ -28,4 +28,14 @@ impl Entropy for SystemEntropy {
 #[must_use]
 pub fn system_world() -> World {
     World { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+}
+
+/// What this machine is called: as whom it writes to repositories.
+#[must_use]
+pub fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" | "(none)" => "unnamed".to_owned(),
+        name => name.chars().take(255).collect(),
+    }
 }

@@ -1,0 +1,113 @@
+//! `strongroom repository prune`: retention where there is a configuration, then the sweep.
+
+use serde::Serialize;
+use strongroom_console::{Console, Exit, Failed, Size, Table};
+use strongroom_model::{RecoveryPointId, VolumeName, World};
+use strongroom_repository::sweep::{SweepOptions, SweepPlan, SweepReport};
+use strongroom_settings::open_repository;
+
+use super::repository::PruneArgs;
+use crate::policy::Policies;
+use crate::retention;
+
+/// What a prune did, or would do.
+#[derive(Debug, Serialize)]
+struct Pruned {
+    dry_run: bool,
+    forgotten: Vec<Forgotten>,
+    /// What a sweep would do now; points that are yet to be forgotten free more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<SweepPlan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sweep: Option<SweepReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct Forgotten {
+    point: RecoveryPointId,
+    volume: VolumeName,
+    taken_at: jiff::Timestamp,
+}
+
+pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let (settings, config) = args.repository.resolve_with_config()?;
+    let policies = match (&config, &args.repository.config) {
+        (Some(config), Some(path)) => {
+            Some(Policies::new(config, path, console.time_zone(), world.clock.now())?)
+        }
+        _ => None,
+    };
+    let repository = open_repository(&settings, world).await?.repository;
+    let fold = repository.fold().await?;
+    let rule = |fold: &strongroom_repository::Fold| {
+        policies.as_ref().map_or_else(Vec::new, |all| retention::expired(fold, all))
+    };
+    let ids = if args.dry_run { rule(&fold) } else { repository.forget_by(rule, "retention").await? };
+    let forgotten: Vec<Forgotten> = ids
+        .iter()
+        .filter_map(|id| fold.points.get(id))
+        .map(|point| Forgotten {
+            point: point.id,
+            volume: point.volume.clone(),
+            taken_at: point.info.taken_at,
+        })
+        .collect();
+    let options = SweepOptions::default();
+    let pruned = if args.dry_run {
+        Pruned { dry_run: true, forgotten, plan: Some(repository.plan_sweep(&options).await?), sweep: None }
+    } else {
+        Pruned { dry_run: false, forgotten, plan: None, sweep: Some(repository.sweep(&options).await?) }
+    };
+    console.result(&pruned, |text| {
+        let mut table =
+            Table::new([if pruned.dry_run { "WOULD FORGET" } else { "FORGOTTEN" }, "VOLUME", "TAKEN"]);
+        for point in &pruned.forgotten {
+            let taken = strongroom_console::local(point.taken_at, console.time_zone());
+            table.row([point.point.to_string(), point.volume.to_string(), taken]);
+        }
+        if !table.is_empty() {
+            text.table(&table).gap();
+        }
+        if let Some(plan) = &pruned.plan {
+            let delete: u64 = plan.delete.values().sum();
+            let rewrite: u64 = plan.rewrite.values().sum();
+            text.line(format_args!("would delete {} objects ({})", plan.delete.len(), Size(delete)));
+            text.line(format_args!("would rewrite {} packs (frees {})", plan.rewrite.len(), Size(rewrite)));
+            if let Some(record) = plan.pending {
+                text.line(format_args!("the sweep planned by record {record} comes first"));
+            }
+            if !pruned.forgotten.is_empty() {
+                text.line("What the points above need besides is freed, too, once they are forgotten.");
+            }
+            waits(text, &plan.waits_for);
+        }
+        if let Some(sweep) = &pruned.sweep {
+            let (objects, freed) = (sweep.deleted_objects, Size(sweep.freed_bytes));
+            text.line(format_args!(
+                "deleted {objects} objects, rewrote {} packs, freed {freed}",
+                sweep.rewritten_packs
+            ));
+            if sweep.retained_objects > 0 {
+                text.line(format_args!(
+                    "{} objects are kept by a retention lock of the store",
+                    sweep.retained_objects
+                ));
+            }
+            for pack in &sweep.not_rewritten {
+                text.line(format_args!("{pack} could not be rewritten: run `strongroom repository check`"));
+            }
+            waits(text, &sweep.waits_for);
+        }
+    });
+    Ok(Exit::Done)
+}
+
+fn waits(text: &mut strongroom_console::Text<'_>, sessions: &std::collections::BTreeSet<u64>) {
+    if !sessions.is_empty() {
+        let names: Vec<String> = sessions.iter().map(u64::to_string).collect();
+        text.line(format_args!(
+            "The rest waits for backups that are under way (sessions {}); the next prune goes on.",
+            names.join(", ")
+        ));
+    }
+}
