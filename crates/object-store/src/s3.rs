@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ChecksumAlgorithm, EncodingType, ObjectLockLegalHoldStatus};
@@ -55,12 +56,20 @@ impl S3Store {
     /// Prepares a client; nothing is asked of the service yet. Credentials, and the region where the settings have
     /// none, come from the SDK's default chain: this is the one place below the programs that reads the environment.
     pub async fn connect(bucket: &str, prefix: &str, settings: &S3Settings) -> Self {
-        Self::with_client(client::connect(settings).await, bucket, prefix, settings)
+        Self::with_client(client::connect(settings, None).await, bucket, prefix, settings)
     }
 
-    /// The same with a client that is there already.
-    #[must_use]
-    pub fn with_client(client: Client, bucket: &str, prefix: &str, settings: &S3Settings) -> Self {
+    /// The same with credentials that are at hand.
+    pub async fn connect_as(
+        bucket: &str,
+        prefix: &str,
+        settings: &S3Settings,
+        credentials: SharedCredentialsProvider,
+    ) -> Self {
+        Self::with_client(client::connect(settings, Some(credentials)).await, bucket, prefix, settings)
+    }
+
+    fn with_client(client: Client, bucket: &str, prefix: &str, settings: &S3Settings) -> Self {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         Self {
             client,
@@ -93,7 +102,12 @@ impl S3Store {
     }
 
     /// Takes the whole body of an answer, and exactly `bytes` of it.
-    async fn collect(&self, name: &ObjectName, mut body: ByteStream, bytes: u64) -> Result<Bytes, StoreError> {
+    async fn collect(
+        &self,
+        name: &ObjectName,
+        mut body: ByteStream,
+        bytes: u64,
+    ) -> Result<Bytes, StoreError> {
         let broken = |reason: String| StoreError::Unavailable {
             location: self.location(),
             name: name.as_str().to_owned(),
@@ -115,7 +129,10 @@ impl S3Store {
                 continue;
             }
             if let Some(first) = first.take() {
-                #[expect(clippy::cast_possible_truncation, reason = "at most MAX_WHOLE_BYTES, checked by the caller")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "at most MAX_WHOLE_BYTES, checked by the caller"
+                )]
                 whole.reserve(bytes as usize);
                 whole.extend_from_slice(&first);
             }
@@ -238,7 +255,10 @@ impl ObjectStore for S3Store {
             range::end_of(&self.location(), name.as_str(), start, length, bytes)?;
             return match length {
                 0 => Ok(Bytes::new()),
-                _ => Err(self.rejected(name.as_str(), format!("{length} bytes are too many to be read at once"))),
+                _ => {
+                    Err(self
+                        .rejected(name.as_str(), format!("{length} bytes are too many to be read at once")))
+                }
             };
         };
         let request = self

@@ -33,12 +33,13 @@ fn meaning(status: u16, code: &str) -> Meaning {
         ("NoSuchKey" | "NoSuchVersion", _) => Meaning::NotFound,
         ("NoSuchBucket", _) => Meaning::NoBucket,
         ("PreconditionFailed" | "ConditionalRequestConflict", _) => Meaning::Exists,
-        ("QuotaExceeded" | "InsufficientStorage" | "InsufficientCapacity" | "XMinioStorageFull", _) | (_, 507) => {
-            Meaning::Full
-        }
-        ("SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable" | "OperationAborted" | "Busy", _) => {
-            Meaning::Later
-        }
+        ("QuotaExceeded" | "InsufficientStorage" | "InsufficientCapacity" | "XMinioStorageFull", _)
+        | (_, 507) => Meaning::Full,
+        (
+            "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable" | "OperationAborted"
+            | "Busy",
+            _,
+        ) => Meaning::Later,
         ("BadDigest", _) => Meaning::Damaged,
         ("NoSuchUpload" | "InvalidRange", _) => Meaning::Rejected,
         (_, 404) => Meaning::NotFound,

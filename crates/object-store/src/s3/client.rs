@@ -6,7 +6,8 @@ use aws_config::{BehaviorVersion, environment, profile};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
-    Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+    Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::tls;
 
@@ -15,7 +16,7 @@ use crate::settings::{ChecksumMode, S3Settings};
 /// Where no region is configured anywhere. Stores other than AWS mostly do not care.
 const FALLBACK_REGION: &str = "us-east-1";
 
-pub(super) async fn connect(settings: &S3Settings) -> Client {
+pub(super) async fn connect(settings: &S3Settings, credentials: Option<SharedCredentialsProvider>) -> Client {
     let http = aws_smithy_http_client::Builder::new()
         .pool_idle_timeout(settings.idle_timeout)
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
@@ -24,14 +25,16 @@ pub(super) async fn connect(settings: &S3Settings) -> Client {
         .connect_timeout(settings.connect_timeout)
         .operation_attempt_timeout(settings.attempt_timeout)
         .build();
-    let shared = aws_config::defaults(BehaviorVersion::latest())
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(region(settings))
         .http_client(http)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::disabled())
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .load()
-        .await;
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(credentials) = credentials {
+        loader = loader.credentials_provider(credentials);
+    }
+    let shared = loader.load().await;
     let (send, check) = match settings.checksums {
         ChecksumMode::WhenSupported => {
             (RequestChecksumCalculation::WhenSupported, ResponseChecksumValidation::WhenSupported)
@@ -63,4 +66,3 @@ fn region(settings: &S3Settings) -> RegionProviderChain {
     };
     chain.or_else(Region::from_static(FALLBACK_REGION))
 }
-

@@ -52,7 +52,8 @@ impl PartUpload {
         let stored = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut list, mut bytes) = (CompletedMultipartUpload::builder(), 0);
         for number in 0..parts {
-            let part = stored.get(&number).ok_or_else(|| self.rejected(format!("part {number} is missing")))?;
+            let part =
+                stored.get(&number).ok_or_else(|| self.rejected(format!("part {number} is missing")))?;
             if part.bytes != PART_BYTES as u64 && number + 1 != parts {
                 return Err(self.rejected(format!("part {number} is short, and not the last")));
             }
@@ -69,6 +70,11 @@ impl PartUpload {
             return Err(self.rejected("an upload has at least one part"));
         }
         Ok((list.build(), bytes))
+    }
+
+    /// Whether the object is there with all its bytes. The name is used by this upload alone.
+    async fn stands(&self, bytes: u64) -> bool {
+        self.store.head(&self.name).await.is_ok_and(|info| info.bytes == bytes)
     }
 
     /// S3 counts from 1 to 10,000.
@@ -122,18 +128,20 @@ impl Upload for PartUpload {
         // The SDK looks for an error inside of an answer that says 200, and so does a test of ours.
         let error = match request.send().await {
             Ok(answer) if answer.e_tag().is_some_and(|etag| !etag.is_empty()) => return Ok(()),
+            // Ceph answers the first time without a tag: then the object itself is the proof.
+            Ok(_) if self.stands(bytes).await => return Ok(()),
             Ok(_) => {
                 return Err(StoreError::Unavailable {
                     location: self.store.location(),
                     name: self.name.as_str().to_owned(),
-                    reason: "the answer to completing the upload has no tag".to_owned(),
+                    reason: "the store says that the upload is complete, and shows no object".to_owned(),
                 });
             }
             Err(error) => error,
         };
+        // An earlier call may have completed it, and its answer was lost.
         let unknown = error.as_service_error().is_some_and(|error| error.code() == Some("NoSuchUpload"));
-        // An earlier call may have completed it, and its answer was lost. The name is used by this upload alone.
-        if unknown && self.store.head(&self.name).await.is_ok_and(|info| info.bytes == bytes) {
+        if unknown && self.stands(bytes).await {
             return Ok(());
         }
         Err(self.store.error(self.name.as_str(), error))

@@ -1,0 +1,9 @@
+//! The S3 adapter against real servers, and through a proxy that fails on purpose.
+//!
+//! The servers are started once for the whole run by `tests/servers/with-s3`; a test whose server is not there says so
+//! and does nothing.
+
+mod faults;
+mod promises;
+mod proxy;
+mod server;
