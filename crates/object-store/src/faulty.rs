@@ -164,16 +164,13 @@ impl Plan {
     }
 
     /// Does `request` as the plan has it. `body` is what is sent.
-    async fn run<T: Touch, F: Future<Output = Result<T, StoreError>>>(
+    async fn run<T: Touch, F: Future<Output = Result<T, StoreError>> + Send>(
         &self,
         verb: Verb,
         name: &str,
         body: Bytes,
         request: impl FnOnce(Bytes) -> F + Send,
-    ) -> Result<T, StoreError>
-    where
-        F: Send,
-    {
+    ) -> Result<T, StoreError> {
         let Some(fault) = self.fault(verb, name) else { return request(body).await };
         tracing::debug!(?verb, name, ?fault, "failing on purpose");
         match fault {

@@ -132,3 +132,59 @@ async fn foreign_files_are_listed_as_what_they_are_and_hidden_ones_are_not() {
     let names: Vec<_> = page.objects.iter().map(|object| object.name.as_str()).collect();
     assert_eq!(names, ["README", "strongroom.json"]);
 }
+
+/// A small filesystem in memory, taken away again however the test ends.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOSUID;
+        match rustix::mount::mount("tmpfs", folder.path(), "tmpfs", flags, c"size=256k,mode=700") {
+            Ok(()) => Some(Self(folder)),
+            Err(errno) => {
+                eprintln!("SKIPPED: a small filesystem cannot be mounted here ({errno}); run as root");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_loses_nothing() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let store = DirectoryStore::new(disk.0.path());
+    store.put(&ObjectName::head(), Bytes::from_static(b"kept")).await.unwrap();
+    let big = Bytes::from(vec![1; 1 << 20]);
+    assert!(matches!(store.put(&ObjectName::head(), big.clone()).await, Err(StoreError::Full { .. })));
+    assert!(matches!(store.create(&ObjectName::journal(1), big.clone()).await, Err(StoreError::Full { .. })));
+    let upload = store.upload(&ObjectName::journal(2)).await.unwrap();
+    assert!(matches!(upload.part(0, big).await, Err(StoreError::Full { .. })));
+    drop(upload);
+    assert_eq!(store.get(&ObjectName::head()).await.unwrap(), "kept");
+    assert_eq!(store.list("", None).await.unwrap().objects.len(), 1);
+    // What failed freed its space again.
+    store.put(&ObjectName::journal(3), Bytes::from(vec![2; 128 << 10])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_only_disk_is_read_and_refuses_the_rest() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let store = DirectoryStore::new(disk.0.path());
+    store.put(&ObjectName::head(), Bytes::from_static(b"kept")).await.unwrap();
+    rustix::mount::mount_remount(disk.0.path(), rustix::mount::MountFlags::RDONLY, "").unwrap();
+    assert_eq!(store.get(&ObjectName::head()).await.unwrap(), "kept");
+    assert!(matches!(store.put(&ObjectName::head(), Bytes::new()).await, Err(StoreError::Refused { .. })));
+    assert!(matches!(
+        store.create(&ObjectName::journal(1), Bytes::new()).await,
+        Err(StoreError::Refused { .. })
+    ));
+    assert!(matches!(store.upload(&ObjectName::journal(1)).await, Err(StoreError::Refused { .. })));
+    assert!(matches!(store.delete(&ObjectName::head()).await, Err(StoreError::Refused { .. })));
+}
