@@ -60,6 +60,7 @@ impl Failure for Panicked {
     }
 
     fn advice(&self) -> String {
-        "report it with the lines above (RUST_BACKTRACE=1 adds more); what was committed before is safe".to_owned()
+        "report it with the lines above (RUST_BACKTRACE=1 adds more); what was committed before is safe"
+            .to_owned()
     }
 }

@@ -38,7 +38,8 @@ pub(crate) fn run(command: Command, console: &Console) -> Result<Exit, Failed> {
             });
         }
         Command::Man { directory: Some(directory) } => {
-            let pages = write_pages(&directory).map_err(|cause| PagesError { directory: directory.clone(), cause })?;
+            let pages = write_pages(&directory)
+                .map_err(|cause| PagesError { directory: directory.clone(), cause })?;
             console.result(&json!({ "directory": directory, "pages": pages }), |page| {
                 page.line(format_args!("{pages} pages written to {}", directory.display()));
             });

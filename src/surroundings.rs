@@ -20,7 +20,9 @@ pub(crate) fn terminal() -> Terminal {
 
 /// The kernel's word; `COLUMNS` is not exported by shells. 80 where it has none.
 fn console_width() -> Option<u16> {
-    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| if size.ws_col == 0 { 80 } else { size.ws_col })
+    rustix::termios::tcgetwinsize(io::stdout())
+        .ok()
+        .map(|size| if size.ws_col == 0 { 80 } else { size.ws_col })
 }
 
 /// The threads could not be started.

@@ -21,7 +21,8 @@ impl Answer {
     /// The last object on standard output.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        let last = self.stdout.lines().last().unwrap_or_else(|| panic!("no result on standard output: {self}"));
+        let last =
+            self.stdout.lines().last().unwrap_or_else(|| panic!("no result on standard output: {self}"));
         serde_json::from_str(last).unwrap_or_else(|cause| panic!("not JSON ({cause}): {self}"))
     }
 

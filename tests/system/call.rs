@@ -51,11 +51,6 @@ impl Call {
         self
     }
 
-    pub(crate) fn without_env(mut self, name: &str) -> Self {
-        self.command.env_remove(name);
-        self
-    }
-
     /// Runs it and waits for its end.
     #[track_caller]
     pub(crate) fn run(self) -> Answer {
@@ -72,7 +67,15 @@ impl Call {
         self.command.stdout(File::create(&stdout).expect("the outputs directory can be written to"));
         self.command.stderr(File::create(&stderr).expect("the outputs directory can be written to"));
         let child = self.command.spawn().expect("the binary starts");
-        Running { child, words: self.words, stdout, stderr, begun: Instant::now(), patience: self.patience, peak_bytes: 0 }
+        Running {
+            child,
+            words: self.words,
+            stdout,
+            stderr,
+            begun: Instant::now(),
+            patience: self.patience,
+            peak_bytes: 0,
+        }
     }
 }
 
@@ -167,6 +170,8 @@ fn read(path: &Path) -> String {
 /// VmHWM of a living process; 0 when it is gone. It only rises, so looking often enough sees nearly all of it.
 fn peak_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }

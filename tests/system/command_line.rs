@@ -8,7 +8,8 @@ use crate::ground::Ground;
 #[test]
 fn a_wrong_command_line_is_64_and_never_the_2_of_status() {
     let ground = Ground::new();
-    for line in [vec!["no-such-command"], vec!["volume", "create"], vec!["status", "--no-such-flag"], vec![]] {
+    for line in [vec!["no-such-command"], vec!["volume", "create"], vec!["status", "--no-such-flag"], vec![]]
+    {
         let answer = ground.call(line).run();
         assert_eq!(answer.code, Some(64), "{answer}");
         assert_eq!(answer.stdout, "", "{answer}");
@@ -72,7 +73,8 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn a_result_that_cannot_be_written_is_a_failure() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has /dev/full");
-    let answer = Command::new(binary()).args(["completion", "bash"]).stdout(full).output().expect("the binary starts");
+    let answer =
+        Command::new(binary()).args(["completion", "bash"]).stdout(full).output().expect("the binary starts");
     assert_eq!(answer.status.code(), Some(1), "{}", String::from_utf8_lossy(&answer.stderr));
 }
 

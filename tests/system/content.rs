@@ -68,7 +68,8 @@ pub(crate) fn write_files(directory: &Path, files: u64, bytes_each: usize, seed:
     for number in 0..files {
         let folder = directory.join(format!("folder-{}", number % 7));
         fs::create_dir_all(&folder).expect("a folder can be made");
-        fs::write(folder.join(format!("file-{number}")), noise.bytes(bytes_each)).expect("a file can be written");
+        fs::write(folder.join(format!("file-{number}")), noise.bytes(bytes_each))
+            .expect("a file can be written");
     }
 }
 
@@ -92,7 +93,12 @@ pub(crate) fn checksums(directory: &Path) -> BTreeMap<PathBuf, String> {
 #[track_caller]
 pub(crate) fn assert_same(one: &Path, other: &Path) {
     let answer = Command::new("cmp").arg(one).arg(other).output().expect("cmp runs");
-    assert!(answer.status.success(), "{}{}", String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
+    assert!(
+        answer.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&answer.stdout),
+        String::from_utf8_lossy(&answer.stderr)
+    );
 }
 
 /// How many bytes of a file are allocated on disk.

@@ -99,7 +99,9 @@ fn every_promise_names_a_test_that_exists() {
         .split('`')
         .skip(1)
         .step_by(2)
-        .filter(|word| word.len() > 20 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        .filter(|word| {
+            word.len() > 20 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
         .collect();
     assert!(named.len() >= 8, "at least one test for each promise: {named:?}");
     let missing: Vec<_> = named.iter().filter(|name| !all.contains(&format!("fn {name}("))).collect();
@@ -117,9 +119,11 @@ fn every_exit_code_is_explained() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut broken = Vec::new();
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(PathBuf::from).into_iter().chain(
-        fs::read_dir(root().join("docs")).into_iter().flatten().flatten().map(|entry| entry.path()),
-    ) {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(fs::read_dir(root().join("docs")).into_iter().flatten().flatten().map(|entry| entry.path()))
+    {
         let path = root().join(&document);
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

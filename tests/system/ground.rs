@@ -22,7 +22,8 @@ pub(crate) struct Ground {
 impl Ground {
     /// A ground whose repository is a directory. Nothing is initialised yet.
     pub(crate) fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("strongroom-test-").tempdir().expect("a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("strongroom-test-").tempdir().expect("a temporary directory");
         let repository = format!("file://{}", directory.path().join("repository").display());
         fs::create_dir(directory.path().join("outputs")).expect("a fresh directory can be written to");
         Self { driver: None, repository, env: Vec::new(), directory }
@@ -83,7 +84,7 @@ impl Ground {
     #[track_caller]
     pub(crate) fn init(&self) {
         let key = self.key();
-        self.run(["init", "--repository", &self.repository, "--key-file", key.to_str().expect("a plain path")]).ok();
+        self.run(["init", "--repository", &self.repository, "--key-file", text(&key)]).ok();
     }
 
     /// Starts the driver on an embedded pool of this size and waits until it answers.
@@ -93,7 +94,15 @@ impl Ground {
         let running = self
             .call(["driver", "--pool"])
             .args([self.path("pool")])
-            .args(["--pool-size", pool_size, "--node-id", "node-under-test", "--endpoint", &self.endpoint(), "--state-dir"])
+            .args([
+                "--pool-size",
+                pool_size,
+                "--node-id",
+                "node-under-test",
+                "--endpoint",
+                &self.endpoint(),
+                "--state-dir",
+            ])
             .args([self.path("driver-state")])
             .start();
         self.driver = Some(running);
@@ -105,7 +114,11 @@ impl Ground {
                 return;
             }
             let driver = self.driver.as_mut().expect("it was set above");
-            assert!(begun.elapsed() < Duration::from_secs(60), "the driver does not answer: {}", driver.stderr());
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "the driver does not answer: {}",
+                driver.stderr()
+            );
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -125,17 +138,13 @@ impl Ground {
         }
     }
 
-    pub(crate) fn driver_pid(&self) -> u32 {
-        self.driver.as_ref().expect("a driver runs").pid()
-    }
-
     /// Makes a volume and mounts it at the path of its name.
     #[track_caller]
     pub(crate) fn mounted_volume(&self, name: &str, size: &str) -> PathBuf {
         let point = self.path(&format!("mnt-{name}"));
         fs::create_dir_all(&point).expect("a mount point can be made");
         self.run(["volume", "create", name, "--size", size]).ok();
-        self.run(["volume", "mount", name, point.to_str().expect("a plain path")]).ok();
+        self.run(["volume", "mount", name, text(&point)]).ok();
         point
     }
 
@@ -170,11 +179,47 @@ retain = {{ last = 30, min_good = 2 }}
         path
     }
 
-    /// Backs up all volumes by the configuration of [`Ground::config`].
+    /// Backs up a volume of the driver and answers the figures of its run.
     #[track_caller]
-    pub(crate) fn back_up(&self) -> Answer {
+    pub(crate) fn back_up_volume(&self, name: &str) -> serde_json::Value {
         let config = self.config("");
-        self.run(["backup", "run", "--config", config.to_str().expect("a plain path")])
+        let answer = self.run(["backup", "run", "--volume", name, "--config", text(&config)]).ok().json();
+        answer["runs"][0].clone()
+    }
+
+    /// The recovery points of a volume, oldest first.
+    #[track_caller]
+    pub(crate) fn points(&self, volume: &str) -> Vec<String> {
+        let list = self.run(["points", "list", "--volume", volume]).ok().json();
+        let points = list["points"].as_array().expect("a list of points").iter();
+        points.map(|point| point["id"].as_str().expect("a point has an id").to_owned()).collect()
+    }
+
+    /// Mounts a volume where it was, if it is not mounted there: a killed restore in place may have left it unmounted.
+    #[track_caller]
+    pub(crate) fn mount_again(&self, volume: &str, point: &Path) {
+        if !kernel::mounts_below(point).iter().any(|mounted| mounted == point) {
+            self.run(["volume", "mount", volume, text(point)]).ok();
+        }
+    }
+
+    /// Backs up an image file.
+    #[track_caller]
+    pub(crate) fn back_up_image(&self, volume: &str, image: &Path) -> Answer {
+        self.run(["backup", "image", "--volume", volume, text(image)])
+    }
+
+    /// The words of a restore to a file; `which` chooses the point.
+    pub(crate) fn restore_line(&self, volume: &str, which: &[&str], target: &Path) -> Vec<String> {
+        let head = ["restore", "run", "--volume", volume].map(str::to_owned);
+        let tail = ["--yes", "--to-file", text(target)].map(str::to_owned);
+        head.into_iter().chain(which.iter().map(|word| (*word).to_owned())).chain(tail).collect()
+    }
+
+    /// Restores to a file.
+    #[track_caller]
+    pub(crate) fn restore_to_file(&self, volume: &str, which: &[&str], target: &Path) -> Answer {
+        self.run(self.restore_line(volume, which, target))
     }
 
     /// Ends the test when a loop device or a mount below the ground is left. To be called with the driver stopped and
@@ -185,6 +230,11 @@ retain = {{ last = 30, min_good = 2 }}
         let loops = kernel::loops_below(self.root());
         assert!(mounts.is_empty() && loops.is_empty(), "left behind: {mounts:?} {loops:?}");
     }
+}
+
+/// Paths of tests are plain text.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("the paths of tests are plain text")
 }
 
 impl Drop for Ground {

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 /// We are root, so that loop devices and mounts can be had. Otherwise the test says that it is skipped.
 pub(crate) fn is_root(test: &str) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let root = status.lines().any(|line| line.strip_prefix("Uid:").is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0")));
+    let root = status
+        .lines()
+        .any(|line| line.strip_prefix("Uid:").is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0")));
     if !root {
         println!("SKIPPED: {test} needs root for loop devices and mounts");
     }
@@ -33,7 +35,8 @@ pub(crate) fn loops_below(directory: &Path) -> Vec<(String, String)> {
         .filter_map(|device| {
             let file = fs::read_to_string(device.path().join("loop/backing_file")).ok()?;
             let file = file.trim().to_owned();
-            file.starts_with(directory.to_str()?).then(|| (device.file_name().to_string_lossy().into_owned(), file))
+            file.starts_with(directory.to_str()?)
+                .then(|| (device.file_name().to_string_lossy().into_owned(), file))
         })
         .collect()
 }
@@ -62,10 +65,27 @@ pub(crate) fn take_down(directory: &Path) {
     }
 }
 
+/// A small ext4 of its own, mounted at `point`; its disk is the file `point.disk` beside it. Small disks fill up.
+#[track_caller]
+pub(crate) fn small_disk(point: &Path, size: &str) -> PathBuf {
+    let disk = point.with_extension("disk");
+    let disk = disk.to_str().expect("the paths of tests are plain text");
+    let at = point.to_str().expect("the paths of tests are plain text");
+    fs::create_dir_all(point).expect("a mount point can be made");
+    sh("truncate", &["-s", size, disk]);
+    sh("mkfs.ext4", &["-q", "-m", "0", disk]);
+    sh("mount", &["-o", "loop", disk, at]);
+    point.to_owned()
+}
+
 /// Runs a program of the machine and ends the test unless it succeeds. Answers its standard output.
 #[track_caller]
 pub(crate) fn sh(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap_or_else(|cause| panic!("{program}: {cause}"));
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|cause| panic!("{program}: {cause}"));
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

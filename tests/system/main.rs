@@ -12,4 +12,13 @@ mod kernel;
 mod s3;
 
 mod command_line;
+mod crashes;
+mod damage;
 mod documents;
+mod images;
+mod memory;
+mod refusals;
+mod secrets;
+mod status;
+mod story;
+mod volumes;

@@ -23,18 +23,16 @@ pub(crate) fn server(test: &str) -> Option<Server> {
 impl Server {
     /// A URL that no other test uses.
     pub(crate) fn fresh_prefix(&self) -> String {
-        let unique = tempfile::Builder::new().prefix("").rand_bytes(12).tempdir().expect("a temporary directory");
+        let unique =
+            tempfile::Builder::new().prefix("").rand_bytes(12).tempdir().expect("a temporary directory");
         let name = unique.path().file_name().expect("it has a name").to_string_lossy().into_owned();
         format!("s3://{}/system/{name}", self.bucket)
     }
 
-    pub(crate) fn bucket(&self) -> &str {
-        &self.bucket
-    }
-
     /// What a command needs in its environment to reach it.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
-        let handed_on = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_EC2_METADATA_DISABLED"];
+        let handed_on =
+            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_EC2_METADATA_DISABLED"];
         let mut env: Vec<_> =
             handed_on.iter().filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?))).collect();
         env.push(("AWS_ENDPOINT_URL".to_owned(), self.endpoint.clone()));
