@@ -5,9 +5,13 @@
 //! lie), loop devices and filesystems (how they are reached), and the reconciler, which makes the four agree after
 //! a crash.
 
+pub mod cli;
+mod control;
 mod core_error;
+mod csi;
 mod nouns;
 mod requests;
+mod server;
 mod volumes;
 mod watchdog;
 
@@ -20,5 +24,6 @@ pub use requests::{
     BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded, LabelScope, Limits,
     PublishRequest, RestoreTarget, SizeRange, SnapshotFilter, StageRequest, WatchdogCommand,
 };
+pub use server::{ServeError, Socket};
 pub use volumes::{ExtentReader, OpenedDriver, Volumes};
 pub use watchdog::thaw_watchdog;

@@ -1,0 +1,1 @@
+//! The driver's part of the command line: `driver`, `volume` and `snapshot`.

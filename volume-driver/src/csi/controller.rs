@@ -1,0 +1,425 @@
+//! Controller: volumes and snapshots come and go.
+
+use strongroom_proto::csi::controller_server::Controller;
+use strongroom_proto::csi::controller_service_capability::rpc::Type as Rpc;
+use strongroom_proto::csi::controller_service_capability::{Rpc as RpcCapability, Type};
+use strongroom_proto::csi::validate_volume_capabilities_response::Confirmed;
+use strongroom_proto::csi::volume_content_source::Type as SourceType;
+use strongroom_proto::csi::{
+    ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
+    ControllerGetCapabilitiesResponse, ControllerGetVolumeRequest, ControllerGetVolumeResponse,
+    ControllerModifyVolumeRequest, ControllerModifyVolumeResponse, ControllerPublishVolumeRequest,
+    ControllerPublishVolumeResponse, ControllerServiceCapability, ControllerUnpublishVolumeRequest,
+    ControllerUnpublishVolumeResponse, CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest,
+    CreateVolumeResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, DeleteVolumeRequest,
+    DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, GetSnapshotRequest, GetSnapshotResponse,
+    ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse,
+    ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse, VolumeContentSource,
+    controller_get_volume_response, list_snapshots_response, list_volumes_response,
+};
+use tonic::{Request, Response, Status};
+
+use super::page::page;
+use super::status::RequestError;
+use super::{Csi, answer, answered, door};
+use crate::{
+    ContentSource, CreateSnapshot, CreateVolume, LabelScope, SizeRange, SnapshotFilter, Volume, VolumeKind,
+};
+
+/// What is served. What is not: attaching (volumes are local), changing parameters (there are none to change).
+const OFFERED: [Rpc; 11] = [
+    Rpc::CreateDeleteVolume,
+    Rpc::ListVolumes,
+    Rpc::GetCapacity,
+    Rpc::CreateDeleteSnapshot,
+    Rpc::ListSnapshots,
+    Rpc::CloneVolume,
+    Rpc::ExpandVolume,
+    Rpc::VolumeCondition,
+    Rpc::GetVolume,
+    Rpc::SingleNodeMultiWriter,
+    Rpc::GetSnapshot,
+];
+
+/// Sizes are whole sectors of this many bytes.
+const SECTOR_BYTES: u64 = 4096;
+
+impl Csi {
+    async fn create(&self, request: CreateVolumeRequest) -> Result<CreateVolumeResponse, Status> {
+        let name = door::volume_name(&request.name)?;
+        let size = door::size(request.capacity_range.as_ref())?;
+        let capabilities = door::capabilities(&request.volume_capabilities)?;
+        let parameters = door::parameters(&request.parameters)?;
+        if !request.mutable_parameters.is_empty() {
+            let reason = "it has no parameters that can change".to_owned();
+            return Err(RequestError::Unsupported { reason }.into());
+        }
+        door::reachable(request.accessibility_requirements.as_ref(), self.volumes.node())?;
+        let kind = door::kind_for(&capabilities, parameters.filesystem)?;
+        let (source, kind) = match &request.volume_content_source {
+            None => (None, kind.or(Some(VolumeKind::Ext4))),
+            Some(source) => {
+                let (source, holds) = self.source(source).await?;
+                if let Some(reason) = capabilities.iter().find_map(|one| one.misfit(kind.unwrap_or(holds))) {
+                    return Err(RequestError::Unsupported { reason: format!("what it begins with: {reason}") }.into());
+                }
+                (Some(source), kind.or(Some(holds)))
+            }
+        };
+        let request = CreateVolume { name: name.clone(), size, kind, source, labels: parameters.labels };
+        let outcome = self.volumes.create(request).await?;
+        let (volume, _) = answer::agreed(outcome, || format!("volume {name:?}"))?;
+        Ok(CreateVolumeResponse { volume: Some(answer::volume(&volume, self.volumes.node())) })
+    }
+
+    /// What a volume shall begin with, and of which kind that is.
+    async fn source(&self, given: &VolumeContentSource) -> Result<(ContentSource, VolumeKind), Status> {
+        match &given.r#type {
+            None => Err(RequestError::Missing { field: "volume_content_source.type" }.into()),
+            Some(SourceType::Snapshot(source)) => {
+                let id = door::known_snapshot("snapshot_id", &source.snapshot_id)?;
+                Ok((ContentSource::Snapshot(id), self.volumes.snapshot(id).await?.kind))
+            }
+            Some(SourceType::Volume(source)) => {
+                let id = door::known_volume("volume_id", &source.volume_id)?;
+                Ok((ContentSource::Volume(id), self.volumes.volume(id).await?.kind))
+            }
+        }
+    }
+
+    async fn validate(
+        &self,
+        request: ValidateVolumeCapabilitiesRequest,
+    ) -> Result<ValidateVolumeCapabilitiesResponse, Status> {
+        door::required("volume_id", &request.volume_id)?;
+        if request.volume_capabilities.is_empty() {
+            return Err(RequestError::Missing { field: "volume_capabilities" }.into());
+        }
+        door::map("volume_context", &request.volume_context)?;
+        let id = door::known_volume("volume_id", &request.volume_id)?;
+        let volume = self.volumes.volume(id).await?;
+        Ok(match self.unsupported(&request, &volume)? {
+            Some(message) => ValidateVolumeCapabilitiesResponse { confirmed: None, message },
+            None => ValidateVolumeCapabilitiesResponse {
+                confirmed: Some(Confirmed {
+                    volume_context: request.volume_context,
+                    volume_capabilities: request.volume_capabilities,
+                    parameters: request.parameters,
+                    mutable_parameters: request.mutable_parameters,
+                }),
+                message: String::new(),
+            },
+        })
+    }
+
+    /// The first thing in `request` that `volume` does not offer.
+    fn unsupported(
+        &self,
+        request: &ValidateVolumeCapabilitiesRequest,
+        volume: &Volume,
+    ) -> Result<Option<String>, RequestError> {
+        for given in &request.volume_capabilities {
+            match door::understand(given)? {
+                Err(reason) => return Ok(Some(reason)),
+                Ok(capability) => {
+                    if let Some(reason) = capability.misfit(volume.kind) {
+                        return Ok(Some(reason));
+                    }
+                }
+            }
+        }
+        if let Err(error) = door::parameters(&request.parameters) {
+            return Ok(Some(error.to_string()));
+        }
+        if !request.mutable_parameters.is_empty() {
+            return Ok(Some("it has no parameters that can change".into()));
+        }
+        Ok(None)
+    }
+
+    async fn capacity(&self, request: GetCapacityRequest) -> Result<GetCapacityResponse, Status> {
+        let parameters = door::parameters(&request.parameters)?;
+        let mut possible = request
+            .accessible_topology
+            .as_ref()
+            .is_none_or(|place| place.segments.is_empty() || door::is_here(place, self.volumes.node()));
+        if !request.volume_capabilities.is_empty() {
+            // Nothing of a kind that is not offered can be made: that is an answer, not an error.
+            let mut capabilities = Vec::new();
+            for given in &request.volume_capabilities {
+                match door::understand(given)? {
+                    Ok(capability) => capabilities.push(capability),
+                    Err(_) => possible = false,
+                }
+            }
+            possible &= door::kind_for(&capabilities, parameters.filesystem).is_ok();
+        }
+        let room = self.volumes.capacity().await?;
+        let available = if possible { answer::bytes(room.available_bytes) } else { 0 };
+        Ok(GetCapacityResponse {
+            available_capacity: available,
+            maximum_volume_size: Some(available),
+            minimum_volume_size: Some(answer::bytes(room.minimum_volume_bytes)),
+        })
+    }
+
+    async fn expand(
+        &self,
+        request: ControllerExpandVolumeRequest,
+    ) -> Result<ControllerExpandVolumeResponse, Status> {
+        door::required("volume_id", &request.volume_id)?;
+        let range = request.capacity_range.as_ref();
+        if range.is_none() {
+            return Err(RequestError::Missing { field: "capacity_range" }.into());
+        }
+        let size = door::size(range)?;
+        let id = door::known_volume("volume_id", &request.volume_id)?;
+        let volume = self.volumes.volume(id).await?;
+        if request.volume_capability.is_some() {
+            let capability = door::capability(request.volume_capability.as_ref(), door::Blame::Request)?;
+            if let Some(reason) = capability.misfit(volume.kind) {
+                return Err(RequestError::Unsupported { reason }.into());
+            }
+        }
+        let wanted = within(size, volume.bytes)?;
+        let expanded = self.volumes.expand(id, wanted).await?;
+        Ok(ControllerExpandVolumeResponse {
+            capacity_bytes: answer::bytes(expanded.bytes),
+            node_expansion_required: expanded.filesystem_pending,
+        })
+    }
+
+    async fn snap(&self, request: CreateSnapshotRequest) -> Result<CreateSnapshotResponse, Status> {
+        let name = door::snapshot_name(&request.name)?;
+        door::required("source_volume_id", &request.source_volume_id)?;
+        let parameters = door::parameters(&request.parameters)?;
+        if parameters.filesystem.is_some() {
+            let reason = "a snapshot has the filesystem of its volume; there is only label.KEY".to_owned();
+            return Err(RequestError::Wrong { field: "parameters", reason }.into());
+        }
+        let volume = door::known_volume("source_volume_id", &request.source_volume_id)?;
+        let request = CreateSnapshot {
+            volume,
+            label: name.clone(),
+            scope: LabelScope::Driver,
+            owner: "csi".to_owned(),
+            labels: parameters.labels,
+        };
+        let outcome = self.volumes.create_snapshot(request).await?;
+        let (snapshot, _) = answer::agreed(outcome, || format!("snapshot {name:?}"))?;
+        Ok(CreateSnapshotResponse { snapshot: Some(answer::snapshot(&snapshot)) })
+    }
+
+    async fn list_of_snapshots(
+        &self,
+        request: ListSnapshotsRequest,
+    ) -> Result<ListSnapshotsResponse, Status> {
+        let most = door::count("max_entries", request.max_entries)?;
+        let empty = ListSnapshotsResponse { entries: Vec::new(), next_token: String::new() };
+        let mut filter = SnapshotFilter::default();
+        if !request.snapshot_id.is_empty() {
+            match door::snapshot_id(&request.snapshot_id)? {
+                Some(id) => filter.id = Some(id),
+                None => return Ok(empty),
+            }
+        }
+        if !request.source_volume_id.is_empty() {
+            match door::volume_id(&request.source_volume_id)? {
+                Some(id) => filter.volume = Some(id),
+                None => return Ok(empty),
+            }
+        }
+        let found = self.volumes.snapshots(filter).await?;
+        let (found, next_token) = page(found, |snapshot| snapshot.id, most, &request.starting_token)?;
+        let entries = found
+            .iter()
+            .map(|one| list_snapshots_response::Entry { snapshot: Some(answer::snapshot(one)) })
+            .collect();
+        Ok(ListSnapshotsResponse { entries, next_token })
+    }
+
+    async fn list_of_volumes(&self, request: ListVolumesRequest) -> Result<ListVolumesResponse, Status> {
+        let most = door::count("max_entries", request.max_entries)?;
+        let found = self.volumes.volumes().await?;
+        let (found, next_token) = page(found, |volume| volume.id, most, &request.starting_token)?;
+        let entries = found
+            .iter()
+            .map(|volume| list_volumes_response::Entry {
+                volume: Some(answer::volume(volume, self.volumes.node())),
+                status: Some(list_volumes_response::VolumeStatus {
+                    // Told only by drivers that attach volumes to nodes.
+                    published_node_ids: Vec::new(),
+                    volume_condition: Some(answer::condition(volume.condition.as_deref())),
+                }),
+            })
+            .collect();
+        Ok(ListVolumesResponse { entries, next_token })
+    }
+}
+
+/// How large a volume of `has` bytes has to become to fit into `size`. Volumes do not shrink.
+fn within(size: SizeRange, has: u64) -> Result<u64, RequestError> {
+    let wanted = size.required_bytes.max(has).checked_next_multiple_of(SECTOR_BYTES);
+    let refused = |reason: String| Err(RequestError::OutOfRange { field: "capacity_range", reason });
+    match wanted {
+        None => refused(format!("{} bytes are too many", size.required_bytes)),
+        Some(wanted) if size.limit_bytes != 0 && wanted > size.limit_bytes => refused(format!(
+            "the volume has {has} bytes and would get {wanted}, but {} are the limit",
+            size.limit_bytes
+        )),
+        Some(wanted) => Ok(wanted),
+    }
+}
+
+#[tonic::async_trait]
+impl Controller for Csi {
+    async fn create_volume(
+        &self,
+        request: Request<CreateVolumeRequest>,
+    ) -> Result<Response<CreateVolumeResponse>, Status> {
+        let request = request.into_inner();
+        answered("CreateVolume", &request.name.clone(), self.create(request)).await
+    }
+
+    async fn delete_volume(
+        &self,
+        request: Request<DeleteVolumeRequest>,
+    ) -> Result<Response<DeleteVolumeResponse>, Status> {
+        let request = request.into_inner();
+        answered("DeleteVolume", &request.volume_id, async {
+            // What was never ours is as gone as what was deleted before.
+            if let Some(id) = door::volume_id(&request.volume_id)? {
+                self.volumes.delete(id).await?;
+            }
+            Ok(DeleteVolumeResponse {})
+        })
+        .await
+    }
+
+    async fn controller_publish_volume(
+        &self,
+        _: Request<ControllerPublishVolumeRequest>,
+    ) -> Result<Response<ControllerPublishVolumeResponse>, Status> {
+        Err(RequestError::NotOffered { call: "ControllerPublishVolume" }.into())
+    }
+
+    async fn controller_unpublish_volume(
+        &self,
+        _: Request<ControllerUnpublishVolumeRequest>,
+    ) -> Result<Response<ControllerUnpublishVolumeResponse>, Status> {
+        Err(RequestError::NotOffered { call: "ControllerUnpublishVolume" }.into())
+    }
+
+    async fn validate_volume_capabilities(
+        &self,
+        request: Request<ValidateVolumeCapabilitiesRequest>,
+    ) -> Result<Response<ValidateVolumeCapabilitiesResponse>, Status> {
+        let request = request.into_inner();
+        answered("ValidateVolumeCapabilities", &request.volume_id.clone(), self.validate(request)).await
+    }
+
+    async fn list_volumes(
+        &self,
+        request: Request<ListVolumesRequest>,
+    ) -> Result<Response<ListVolumesResponse>, Status> {
+        answered("ListVolumes", "", self.list_of_volumes(request.into_inner())).await
+    }
+
+    async fn get_capacity(
+        &self,
+        request: Request<GetCapacityRequest>,
+    ) -> Result<Response<GetCapacityResponse>, Status> {
+        answered("GetCapacity", "", self.capacity(request.into_inner())).await
+    }
+
+    async fn controller_get_capabilities(
+        &self,
+        _: Request<ControllerGetCapabilitiesRequest>,
+    ) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
+        let capabilities = OFFERED
+            .map(|rpc| ControllerServiceCapability {
+                r#type: Some(Type::Rpc(RpcCapability { r#type: rpc.into() })),
+            })
+            .into();
+        Ok(Response::new(ControllerGetCapabilitiesResponse { capabilities }))
+    }
+
+    async fn create_snapshot(
+        &self,
+        request: Request<CreateSnapshotRequest>,
+    ) -> Result<Response<CreateSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        answered("CreateSnapshot", &request.name.clone(), self.snap(request)).await
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<DeleteSnapshotRequest>,
+    ) -> Result<Response<DeleteSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        answered("DeleteSnapshot", &request.snapshot_id, async {
+            if let Some(id) = door::snapshot_id(&request.snapshot_id)? {
+                self.volumes.delete_snapshot(id).await?;
+            }
+            Ok(DeleteSnapshotResponse {})
+        })
+        .await
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<ListSnapshotsRequest>,
+    ) -> Result<Response<ListSnapshotsResponse>, Status> {
+        answered("ListSnapshots", "", self.list_of_snapshots(request.into_inner())).await
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<GetSnapshotRequest>,
+    ) -> Result<Response<GetSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        answered("GetSnapshot", &request.snapshot_id, async {
+            let id = door::known_snapshot("snapshot_id", &request.snapshot_id)?;
+            let snapshot = self.volumes.snapshot(id).await?;
+            Ok(GetSnapshotResponse { snapshot: Some(answer::snapshot(&snapshot)) })
+        })
+        .await
+    }
+
+    async fn controller_expand_volume(
+        &self,
+        request: Request<ControllerExpandVolumeRequest>,
+    ) -> Result<Response<ControllerExpandVolumeResponse>, Status> {
+        let request = request.into_inner();
+        answered("ControllerExpandVolume", &request.volume_id.clone(), self.expand(request)).await
+    }
+
+    async fn controller_get_volume(
+        &self,
+        request: Request<ControllerGetVolumeRequest>,
+    ) -> Result<Response<ControllerGetVolumeResponse>, Status> {
+        let request = request.into_inner();
+        answered("ControllerGetVolume", &request.volume_id, async {
+            let id = door::known_volume("volume_id", &request.volume_id)?;
+            let volume = self.volumes.volume(id).await?;
+            Ok(ControllerGetVolumeResponse {
+                volume: Some(answer::volume(&volume, self.volumes.node())),
+                status: Some(controller_get_volume_response::VolumeStatus {
+                    published_node_ids: Vec::new(),
+                    volume_condition: Some(answer::condition(volume.condition.as_deref())),
+                }),
+            })
+        })
+        .await
+    }
+
+    async fn controller_modify_volume(
+        &self,
+        _: Request<ControllerModifyVolumeRequest>,
+    ) -> Result<Response<ControllerModifyVolumeResponse>, Status> {
+        Err(RequestError::NotOffered { call: "ControllerModifyVolume" }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! Reads what comes in: every string, map and number of a request is checked here once and becomes a type of ours.
+//!
+//! CSI limits strings to 128 bytes and maps to 4 KiB. Identifiers that are not ours cannot name anything of ours, so they
+//! are *unknown*, not wrong. No parameter can hold a path: what is not in the closed lists below is refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use strongroom_model::{SnapshotId, VolumeId, VolumeName};
+use strongroom_proto::csi::volume_capability::AccessType;
+use strongroom_proto::csi::volume_capability::access_mode::Mode;
+use strongroom_proto::csi::{CapacityRange, Topology, TopologyRequirement, VolumeCapability};
+
+use super::status::RequestError;
+use crate::{Access, Filesystem, SizeRange, VolumeKind};
+
+type Checked<T> = Result<T, RequestError>;
+
+/// What CSI allows for a string that has no limit of its own.
+const STRING_BYTES: usize = 128;
+/// What CSI allows for a map, keys and values together; also for all mount flags of a capability.
+const MAP_BYTES: usize = 4096;
+/// What the kernel allows for a path, without the closing NUL.
+const PATH_BYTES: usize = 4095;
+
+/// The key under which this driver tells where its volumes are.
+pub(crate) const TOPOLOGY_KEY: &str = "strongroom.io/node";
+
+/// A string that must be there, of CSI's usual length.
+pub(crate) fn required<'a>(field: &'static str, text: &'a str) -> Checked<&'a str> {
+    if text.is_empty() {
+        return Err(RequestError::Missing { field });
+    }
+    optional(field, text)
+}
+
+/// A string of CSI's usual length that may be empty.
+pub(crate) fn optional<'a>(field: &'static str, text: &'a str) -> Checked<&'a str> {
+    if text.len() > STRING_BYTES {
+        return Err(RequestError::TooLong { field, bytes: text.len(), limit: STRING_BYTES });
+    }
+    Ok(text)
+}
+
+/// A map of CSI's usual size.
+pub(crate) fn map<'a>(
+    field: &'static str,
+    map: &'a HashMap<String, String>,
+) -> Checked<&'a HashMap<String, String>> {
+    let bytes = map.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAP_BYTES {
+        return Err(RequestError::TooLong { field, bytes, limit: MAP_BYTES });
+    }
+    Ok(map)
+}
+
+/// The name that the orchestrator chose for a volume.
+pub(crate) fn volume_name(text: &str) -> Checked<VolumeName> {
+    required("name", text)?
+        .parse()
+        .map_err(|error| RequestError::Wrong { field: "name", reason: format!("{error}") })
+}
+
+/// The name that the orchestrator chose for a snapshot.
+pub(crate) fn snapshot_name(text: &str) -> Checked<String> {
+    let text = required("name", text)?;
+    match text.char_indices().find(|(_, letter)| letter.is_control()) {
+        Some((at, _)) => Err(RequestError::Wrong {
+            field: "name",
+            reason: format!("it has a control character at byte {at}"),
+        }),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// An id that must be there; `None` when it cannot be one of ours.
+fn id<T: FromStr>(field: &'static str, text: &str) -> Checked<Option<T>> {
+    Ok(required(field, text)?.parse().ok())
+}
+
+/// The id of a volume that may be gone; `None` when it never was one of ours.
+pub(crate) fn volume_id(text: &str) -> Checked<Option<VolumeId>> {
+    id("volume_id", text)
+}
+
+/// The id of a snapshot that may be gone; `None` when it never was one of ours.
+pub(crate) fn snapshot_id(text: &str) -> Checked<Option<SnapshotId>> {
+    id("snapshot_id", text)
+}
+
+/// The id of a volume that must exist.
+pub(crate) fn known_volume(field: &'static str, text: &str) -> Checked<VolumeId> {
+    id(field, text)?.ok_or_else(|| RequestError::Unknown { subject: format!("volume {text:?}") })
+}
+
+/// The id of a snapshot that must exist.
+pub(crate) fn known_snapshot(field: &'static str, text: &str) -> Checked<SnapshotId> {
+    id(field, text)?.ok_or_else(|| RequestError::Unknown { subject: format!("snapshot {text:?}") })
+}
+
+/// A path on this node: absolute, without `..`, as long as the kernel allows.
+pub(crate) fn path(field: &'static str, text: &str) -> Checked<PathBuf> {
+    let wrong = |reason: &str| Err(RequestError::Wrong { field, reason: reason.to_owned() });
+    if text.is_empty() {
+        return Err(RequestError::Missing { field });
+    }
+    if text.len() > PATH_BYTES {
+        return Err(RequestError::TooLong { field, bytes: text.len(), limit: PATH_BYTES });
+    }
+    if text.contains('\0') {
+        return wrong("it contains a NUL");
+    }
+    if !text.starts_with('/') {
+        return wrong("it is not absolute");
+    }
+    if text.split('/').any(|part| part == "..") {
+        return wrong("it goes up with `..`");
+    }
+    // Components drop doubled and closing slashes, so that one place has one spelling.
+    Ok(PathBuf::from(text).components().collect())
+}
+
+/// How many answers are wanted; 0: as many as there are.
+pub(crate) fn count(field: &'static str, value: i32) -> Checked<usize> {
+    usize::try_from(value).map_err(|_| RequestError::Wrong { field, reason: format!("{value} is negative") })
+}
+
+/// A place in a volume.
+pub(crate) fn offset(field: &'static str, value: i64) -> Checked<u64> {
+    u64::try_from(value).map_err(|_| RequestError::OutOfRange { field, reason: format!("{value} is negative") })
+}
+
+/// A size between two; absent: no wish.
+pub(crate) fn size(range: Option<&CapacityRange>) -> Checked<SizeRange> {
+    let Some(range) = range else {
+        return Ok(SizeRange { required_bytes: 0, limit_bytes: 0 });
+    };
+    let required_bytes = offset("capacity_range.required_bytes", range.required_bytes)?;
+    let limit_bytes = offset("capacity_range.limit_bytes", range.limit_bytes)?;
+    if required_bytes == 0 && limit_bytes == 0 {
+        return Err(RequestError::Wrong {
+            field: "capacity_range",
+            reason: "it says neither how much is required nor a limit".into(),
+        });
+    }
+    if limit_bytes != 0 && required_bytes > limit_bytes {
+        return Err(RequestError::OutOfRange {
+            field: "capacity_range",
+            reason: format!("{required_bytes} bytes are required, but {limit_bytes} are the limit"),
+        });
+    }
+    Ok(SizeRange { required_bytes, limit_bytes })
+}
+
+/// One way of using a volume, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Capability {
+    /// As a folder or as a device.
+    pub(crate) access: Access,
+    /// The filesystem that is asked for; `None`: whichever.
+    pub(crate) filesystem: Option<Filesystem>,
+    /// Options for mount.
+    pub(crate) options: Vec<String>,
+    /// Only for reading.
+    pub(crate) readonly: bool,
+    /// By one workload only.
+    pub(crate) only_target: bool,
+}
+
+impl Capability {
+    /// Why a volume of this kind cannot be used so.
+    pub(crate) fn misfit(&self, kind: VolumeKind) -> Option<String> {
+        match (self.access, kind.filesystem()) {
+            (Access::Block, Some(_)) => Some(format!("it is an {kind} volume, not a raw device")),
+            (Access::Mount, None) => Some("it is a raw device, not a filesystem".into()),
+            (Access::Mount, Some(has)) => self.filesystem.filter(|wanted| *wanted != has).map(|wanted| {
+                format!("it holds {}, not {}", has.as_str(), wanted.as_str())
+            }),
+            (Access::Block, None) => None,
+        }
+    }
+}
+
+/// Whether a capability that cannot be served is the request's fault or the volume's: CSI has a code for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// INVALID_ARGUMENT, of the Controller's calls.
+    Request,
+    /// FAILED_PRECONDITION, of the Node's.
+    Volume,
+}
+
+/// One capability that must be there.
+pub(crate) fn capability(given: Option<&VolumeCapability>, blame: Blame) -> Checked<Capability> {
+    let given = given.ok_or(RequestError::Missing { field: "volume_capability" })?;
+    understand(given)?.map_err(|reason| match blame {
+        Blame::Request => RequestError::Unsupported { reason },
+        Blame::Volume => RequestError::Incapable { reason },
+    })
+}
+
+/// The outer error is a malformed capability, the inner one well-formed but not offered here.
+pub(crate) fn understand(given: &VolumeCapability) -> Checked<Result<Capability, String>> {
+    let access_type =
+        given.access_type.as_ref().ok_or(RequestError::Missing { field: "volume_capability.access_type" })?;
+    let mode =
+        given.access_mode.as_ref().ok_or(RequestError::Missing { field: "volume_capability.access_mode" })?.mode();
+    let (readonly, only_target) = match mode {
+        Mode::SingleNodeWriter | Mode::SingleNodeSingleWriter => (false, true),
+        Mode::SingleNodeReaderOnly => (true, true),
+        Mode::SingleNodeMultiWriter => (false, false),
+        Mode::Unknown => {
+            return Err(RequestError::Missing { field: "volume_capability.access_mode.mode" });
+        }
+        Mode::MultiNodeReaderOnly | Mode::MultiNodeSingleWriter | Mode::MultiNodeMultiWriter => {
+            return Ok(Err("its volumes can be used on one node only".into()));
+        }
+    };
+    let (access, filesystem, options) = match access_type {
+        AccessType::Block(_) => (Access::Block, None, Vec::new()),
+        AccessType::Mount(mount) => {
+            let filesystem = match optional("fs_type", &mount.fs_type)? {
+                "" => None,
+                "ext4" => Some(Filesystem::Ext4),
+                "xfs" => Some(Filesystem::Xfs),
+                other => return Ok(Err(format!("the filesystem {other:?} is neither ext4 nor xfs"))),
+            };
+            if !mount.volume_mount_group.is_empty() {
+                return Ok(Err("it does not set the group of a volume's files".into()));
+            }
+            let bytes = mount.mount_flags.iter().map(String::len).sum();
+            if bytes > MAP_BYTES {
+                return Err(RequestError::TooLong { field: "mount_flags", bytes, limit: MAP_BYTES });
+            }
+            (Access::Mount, filesystem, mount.mount_flags.clone())
+        }
+    };
+    Ok(Ok(Capability { access, filesystem, options, readonly, only_target }))
+}
+
+/// All ways in which a volume is going to be used, which must agree with each other.
+pub(crate) fn capabilities(given: &[VolumeCapability]) -> Checked<Vec<Capability>> {
+    if given.is_empty() {
+        return Err(RequestError::Missing { field: "volume_capabilities" });
+    }
+    given.iter().map(|one| capability(Some(one), Blame::Request)).collect()
+}
+
+/// The kind of volume that serves all of `capabilities`; `None`: any with a filesystem.
+pub(crate) fn kind_for(capabilities: &[Capability], wanted: Option<Filesystem>) -> Checked<Option<VolumeKind>> {
+    let contradiction = |reason: String| Err(RequestError::Unsupported { reason });
+    let block = capabilities.iter().any(|one| one.access == Access::Block);
+    if block {
+        if capabilities.iter().any(|one| one.access == Access::Mount) {
+            return contradiction("a volume is either a raw device or a filesystem, not both".into());
+        }
+        if let Some(filesystem) = wanted {
+            return contradiction(format!("a raw device holds no {}", filesystem.as_str()));
+        }
+        return Ok(Some(VolumeKind::Block));
+    }
+    let mut found = wanted;
+    for filesystem in capabilities.iter().filter_map(|one| one.filesystem) {
+        match found {
+            Some(other) if other != filesystem => {
+                return contradiction(format!(
+                    "a volume holds either {} or {}, not both",
+                    other.as_str(),
+                    filesystem.as_str()
+                ));
+            }
+            _ => found = Some(filesystem),
+        }
+    }
+    Ok(found.map(VolumeKind::from))
+}
+
+/// What the parameters of a volume or snapshot say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parameters {
+    /// The filesystem, for volumes.
+    pub(crate) filesystem: Option<Filesystem>,
+    /// Labels, for policies to select by.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Parameters that sidecars add by themselves when asked to, and the labels they become.
+const FROM_SIDECARS: [(&str, &str); 6] = [
+    ("csi.storage.k8s.io/pvc/name", "pvc.name"),
+    ("csi.storage.k8s.io/pvc/namespace", "pvc.namespace"),
+    ("csi.storage.k8s.io/pv/name", "pv.name"),
+    ("csi.storage.k8s.io/volumesnapshot/name", "volumesnapshot.name"),
+    ("csi.storage.k8s.io/volumesnapshot/namespace", "volumesnapshot.namespace"),
+    ("csi.storage.k8s.io/volumesnapshotcontent/name", "volumesnapshotcontent.name"),
+];
+
+/// `fs` (ext4 or xfs), `label.KEY`, and what sidecars add. Anything else is refused.
+pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters> {
+    let wrong = |reason: String| RequestError::Wrong { field: "parameters", reason };
+    let mut parameters = Parameters::default();
+    for (key, value) in map("parameters", given)? {
+        if key == "fs" {
+            parameters.filesystem = match value.as_str() {
+                "ext4" => Some(Filesystem::Ext4),
+                "xfs" => Some(Filesystem::Xfs),
+                other => return Err(wrong(format!("fs is ext4 or xfs, not {other:?}"))),
+            };
+            continue;
+        }
+        let sidecar = FROM_SIDECARS.iter().find(|(from, _)| from == key).map(|(_, label)| *label);
+        let label = match (key.strip_prefix("label."), sidecar) {
+            (Some(label), _) | (None, Some(label)) => label,
+            (None, None) => return Err(wrong(format!("{key:?} is unknown; there are fs and label.KEY"))),
+        };
+        parameters.labels.insert(label.to_owned(), value.clone());
+    }
+    labels(&parameters.labels).map_err(|error| wrong(error.to_string()))?;
+    Ok(parameters)
+}
+
+/// Labels have short names and values without control characters.
+pub(crate) fn labels(given: &BTreeMap<String, String>) -> Checked<()> {
+    let wrong = |reason: String| Err(RequestError::Wrong { field: "labels", reason });
+    for (key, value) in given {
+        if key.is_empty() || key.len() > 63 || key.contains('=') || key.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return wrong(format!("{key:?} is no name for a label: 1 to 63 bytes without spaces and `=`"));
+        }
+        if value.len() > STRING_BYTES || value.chars().any(char::is_control) {
+            return wrong(format!("the value of {key:?} has more than {STRING_BYTES} bytes or a control character"));
+        }
+    }
+    let bytes: usize = given.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAP_BYTES {
+        return Err(RequestError::TooLong { field: "labels", bytes, limit: MAP_BYTES });
+    }
+    Ok(())
+}
+
+/// This node's place.
+pub(crate) fn topology(node: &str) -> Topology {
+    Topology { segments: [(TOPOLOGY_KEY.to_owned(), node.to_owned())].into() }
+}
+
+/// Whether a place is this node. A place without our key is somewhere in the cluster that we cannot judge: not here.
+pub(crate) fn is_here(place: &Topology, node: &str) -> bool {
+    place.segments.iter().any(|(key, value)| key.eq_ignore_ascii_case(TOPOLOGY_KEY) && value == node)
+}
+
+/// A volume has to be reachable from one of the required places, and ours is reachable from here only.
+pub(crate) fn reachable(requirement: Option<&TopologyRequirement>, node: &str) -> Checked<()> {
+    match requirement {
+        Some(places) if !places.requisite.is_empty() && !places.requisite.iter().any(|one| is_here(one, node)) => {
+            Err(RequestError::Elsewhere { node: node.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

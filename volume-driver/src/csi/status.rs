@@ -1,0 +1,131 @@
+//! Which gRPC code each refusal becomes. This is the one place that decides it.
+//!
+//! CSI gives the codes their meaning for the caller: ABORTED is tried again, RESOURCE_EXHAUSTED makes a scheduler look
+//! for another node, NOT_FOUND and FAILED_PRECONDITION need something else to happen first. Whatever has no meaning of
+//! its own there is INTERNAL.
+
+use strongroom_model::{Failure, Remedy};
+use strongroom_proto::status;
+use tonic::{Code, Status};
+
+use crate::CoreError;
+
+/// A request that is refused at the door, before the driver is asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// A field that must be there is not.
+    #[error("the request has no {field}")]
+    Missing { field: &'static str },
+    /// A field is longer than CSI allows.
+    #[error("{field} has {bytes} bytes; CSI allows {limit}")]
+    TooLong { field: &'static str, bytes: usize, limit: usize },
+    /// A field holds what it cannot.
+    #[error("{field} is wrong: {reason}")]
+    Wrong { field: &'static str, reason: String },
+    /// A size or an offset that cannot be.
+    #[error("{field} is out of range: {reason}")]
+    OutOfRange { field: &'static str, reason: String },
+    /// A way of using a volume that this driver does not offer.
+    #[error("this driver cannot do that: {reason}")]
+    Unsupported { reason: String },
+    /// The same, where CSI wants to hear that it depends on the volume.
+    #[error("the volume cannot be used so: {reason}")]
+    Incapable { reason: String },
+    /// The place that is asked for is not here.
+    #[error("node {node:?} is not among the places that are asked for")]
+    Elsewhere { node: String },
+    /// A page of a list that this driver never offered.
+    #[error("{token:?} is not a token of this list")]
+    Token { token: String },
+    /// Something that is named does not exist.
+    #[error("there is no {subject}")]
+    Unknown { subject: String },
+    /// A whole call that is not offered.
+    #[error("this driver does not offer {call}")]
+    NotOffered { call: &'static str },
+}
+
+impl Failure for RequestError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "request.missing",
+            Self::TooLong { .. } => "request.too-long",
+            Self::Wrong { .. } => "request.wrong",
+            Self::OutOfRange { .. } => "request.out-of-range",
+            Self::Unsupported { .. } | Self::Incapable { .. } | Self::NotOffered { .. } => "request.unsupported",
+            Self::Elsewhere { .. } => "request.elsewhere",
+            Self::Token { .. } => "request.token",
+            Self::Unknown { .. } => "driver.not-found",
+        }
+    }
+
+    fn remedy(&self) -> Remedy {
+        Remedy::FixRequest
+    }
+
+    fn advice(&self) -> String {
+        match self {
+            Self::Missing { .. } => "fill it in",
+            Self::TooLong { .. } => "make it shorter",
+            Self::Wrong { .. } | Self::OutOfRange { .. } => "change it",
+            Self::Unsupported { .. } | Self::Incapable { .. } => {
+                "ask for an ext4, xfs or raw volume that is used on one node"
+            }
+            Self::NotOffered { .. } => "the driver's capabilities say what it offers",
+            Self::Elsewhere { .. } => "ask the driver of that node",
+            Self::Token { .. } => "begin the list again, without a token",
+            Self::Unknown { .. } => "look at `strongroom volume list` and `strongroom snapshot list`",
+        }
+        .to_owned()
+    }
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        let code = match &error {
+            RequestError::Missing { .. }
+            | RequestError::TooLong { .. }
+            | RequestError::Wrong { .. }
+            | RequestError::Unsupported { .. } => Code::InvalidArgument,
+            RequestError::OutOfRange { .. } => Code::OutOfRange,
+            RequestError::Incapable { .. } => Code::FailedPrecondition,
+            RequestError::Elsewhere { .. } => Code::ResourceExhausted,
+            RequestError::Token { .. } => Code::Aborted,
+            RequestError::Unknown { .. } => Code::NotFound,
+            RequestError::NotOffered { .. } => Code::Unimplemented,
+        };
+        status(code, &error)
+    }
+}
+
+impl From<CoreError> for Status {
+    fn from(error: CoreError) -> Self {
+        let code = match &error {
+            CoreError::Busy { .. } => Code::Aborted,
+            CoreError::NotFound { .. } => Code::NotFound,
+            CoreError::Conflict { .. } => Code::AlreadyExists,
+            CoreError::Refused { .. } => Code::InvalidArgument,
+            CoreError::Size { .. } => Code::OutOfRange,
+            CoreError::PoolFull { .. } => Code::ResourceExhausted,
+            CoreError::InUse { .. } | CoreError::NotReady { .. } | CoreError::OnlineGrow { .. } => {
+                Code::FailedPrecondition
+            }
+            // To be tried again: the volume was too busy to be quiesced.
+            CoreError::Freeze { .. } => Code::Unavailable,
+            CoreError::Filesystem { .. } => Code::DataLoss,
+            // A full disk below the pool is a full pool, whoever noticed it.
+            _ if error.code() == "driver.pool-full" => Code::ResourceExhausted,
+            CoreError::Program { .. }
+            | CoreError::System { .. }
+            | CoreError::Registry { .. }
+            | CoreError::Blocks { .. }
+            | CoreError::Bug { .. } => Code::Internal,
+        };
+        status(code, &error)
+    }
+}
+
+/// Whatever is wrong with a driver that is asked how it is: CSI has one code for it.
+pub(crate) fn unhealthy(error: CoreError) -> Status {
+    status(Code::FailedPrecondition, &error)
+}
