@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
+use proptest::strategy::Strategy;
 use strongroom_repository::store::PART_BYTES;
 
 use super::*;
@@ -187,4 +188,57 @@ async fn a_read_only_disk_is_read_and_refuses_the_rest() {
     ));
     assert!(matches!(store.upload(&ObjectName::journal(1)).await, Err(StoreError::Refused { .. })));
     assert!(matches!(store.delete(&ObjectName::head()).await, Err(StoreError::Refused { .. })));
+}
+
+/// Names of few letters, so that prefixes, folders and neighbours in the order meet often.
+fn names() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec("[ab.-]{1,2}(/[ab0-]{1,2}){0,2}", 0..25).prop_map(|texts| {
+        let id = "0".repeat(32);
+        let mut names: Vec<String> = texts
+            .iter()
+            .filter(|text| !text.split('/').any(|step| step.starts_with('.')))
+            .map(|text| format!("probe/{id}/{text}"))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        // A name cannot be a folder as well.
+        let folders: Vec<String> = names.iter().map(|name| format!("{name}/")).collect();
+        names.retain(|name| !folders.iter().any(|folder| name.starts_with(folder.as_str())));
+        names
+    })
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+
+    #[test]
+    fn a_folder_lists_like_a_sorted_map(names in names(), prefix in "[ab/-]{0,3}", after in "[ab./-]{0,4}", page in 1usize..6) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (folder, memory) = (tempfile::tempdir().unwrap(), crate::memory::MemoryStore::default());
+            let store = DirectoryStore::new(folder.path()).with_page(page);
+            for name in &names {
+                let (name, _) = ObjectName::parse(name).unwrap();
+                store.put(&name, Bytes::new()).await.unwrap();
+                memory.put(&name, Bytes::new()).await.unwrap();
+            }
+            let base = format!("probe/{}/", "0".repeat(32));
+            let (prefix, mut after) = (format!("{base}{prefix}"), Some(format!("{base}{after}")));
+            let expected = memory.list(&prefix, after.as_deref()).await.unwrap().objects;
+            let mut seen = Vec::new();
+            loop {
+                let one = store.list(&prefix, after.as_deref()).await.unwrap();
+                assert!(one.objects.len() <= page && (!one.more || one.objects.len() == page));
+                after = one.objects.last().map(|object| object.name.clone());
+                seen.extend(one.objects);
+                if !one.more {
+                    break;
+                }
+            }
+            let of = |objects: Vec<strongroom_repository::store::Listed>| -> Vec<String> {
+                objects.into_iter().map(|object| object.name).collect()
+            };
+            assert_eq!(of(seen), of(expected));
+        });
+    }
 }
