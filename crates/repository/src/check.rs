@@ -103,3 +103,42 @@ pub struct AuditReport {
     /// The hash of the last record, in hexadecimal.
     pub hash: String,
 }
+
+impl crate::Repository {
+    /// Checks that everything that current points need is there, and with `read_data` that every needed byte is what was
+    /// stored. Damage is in the report, not an error.
+    ///
+    /// # Errors
+    /// Only when the journal cannot be read.
+    pub async fn check(
+        &self,
+        _read_data: bool,
+        _progress: Progress<'_>,
+    ) -> Result<CheckReport, crate::JournalError> {
+        todo!()
+    }
+
+    /// How much there is of what.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn stats(&self) -> Result<Stats, crate::JournalError> {
+        todo!()
+    }
+
+    /// Makes the dedup index again from the footers of all packs, here and in the store.
+    ///
+    /// # Errors
+    /// When the journal or the store fails.
+    pub async fn rebuild_index(&self, _progress: Progress<'_>) -> Result<RebuildReport, crate::SweepError> {
+        todo!()
+    }
+
+    /// Folds the journal from its first record and compares each checkpoint.
+    ///
+    /// # Errors
+    /// When a record is missing, damaged, or breaks a rule.
+    pub async fn audit(&self, _progress: Progress<'_>) -> Result<AuditReport, crate::JournalError> {
+        todo!()
+    }
+}

@@ -1,10 +1,11 @@
 //! Why the repository did not do what was asked.
 
-use strongroom_model::{Failure, PackId, RecoveryPointId, Remedy};
+use strongroom_model::{Failure, PackId, RecoveryPointId, Remedy, VolumeName};
 
 use crate::cbor::CborError;
 use crate::fold::RuleError;
 use crate::head::HeadError;
+use crate::index::IndexError;
 use crate::keys::KeyError;
 use crate::map::MapError;
 use crate::pack::FetchError;
@@ -304,25 +305,18 @@ pub enum OpenError {
         #[source]
         cause: HeadError,
     },
-    /// No slot takes the key.
-    #[error("the key opens none of the {slots} key slots of the repository at {location}")]
-    WrongKey {
+    /// The key opens no slot.
+    #[error("unlocking the repository at {location}")]
+    Key {
         /// Where.
         location: String,
-        /// How many slots there are.
-        slots: usize,
-    },
-    /// A slot is malformed, and no other takes the key.
-    #[error("key slot {slot} of the repository at {location}")]
-    Slot {
-        /// Where.
-        location: String,
-        /// Which slot.
-        slot: String,
         /// Why.
         #[source]
         cause: KeyError,
     },
+    /// What this machine remembers.
+    #[error("the dedup index")]
+    Index(#[source] IndexError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -335,29 +329,36 @@ impl Failure for OpenError {
             Self::Store { cause, .. } => cause.code(),
             Self::Head { cause: HeadError::Newer { .. }, .. } => "repository.newer",
             Self::Head { .. } => "repository.head",
-            Self::WrongKey { .. } => "key.wrong",
-            Self::Slot { cause, .. } => cause.code(),
+            Self::Key { cause, .. } => cause.code(),
+            Self::Index(cause) => cause.code(),
             Self::Journal(cause) => cause.code(),
         }
     }
     fn remedy(&self) -> Remedy {
         match self {
-            Self::NoRepository { .. } | Self::WrongKey { .. } => Remedy::FixRequest,
+            Self::NoRepository { .. } => Remedy::FixRequest,
             Self::Store { cause, .. } => cause.remedy(),
             Self::Head { cause: HeadError::Newer { .. }, .. } => Remedy::FixSurroundings,
             Self::Head { .. } => Remedy::FixData,
-            Self::Slot { cause, .. } => cause.remedy(),
+            Self::Key { cause, .. } => cause.remedy(),
+            Self::Index(cause) => cause.remedy(),
             Self::Journal(cause) => cause.remedy(),
         }
     }
     fn advice(&self) -> String {
         match self {
-            Self::NoRepository { .. } => "Check the URL and its prefix, or make a repository with `strongroom init`.".to_owned(),
-            Self::WrongKey { .. } => "Use the key or passphrase that this repository was made with, or one that was added to it since.".to_owned(),
-            Self::Head { cause: HeadError::Newer { .. }, .. } => "Update Strongroom on this machine.".to_owned(),
-            Self::Head { .. } => "Restore the object strongroom.json from a copy or an older version of the bucket.".to_owned(),
+            Self::NoRepository { .. } => {
+                "Check the URL and its prefix, or make a repository with `strongroom init`.".to_owned()
+            }
+            Self::Head { cause: HeadError::Newer { .. }, .. } => {
+                "Update Strongroom on this machine.".to_owned()
+            }
+            Self::Head { .. } => {
+                "Restore the object strongroom.json from a copy or an older version of the bucket.".to_owned()
+            }
             Self::Store { cause, .. } => cause.advice(),
-            Self::Slot { cause, .. } => cause.advice(),
+            Self::Key { cause, .. } => cause.advice(),
+            Self::Index(cause) => cause.advice(),
             Self::Journal(cause) => cause.advice(),
         }
     }
@@ -404,11 +405,11 @@ pub enum PublishError {
         /// Which pack.
         pack: PackId,
     },
-    /// The draft says "same as parent" and has none, or its map names a pack that nobody knows.
-    #[error("the draft of {point} cannot be right: {what}")]
+    /// The draft contradicts itself.
+    #[error("the draft of a point of {volume} cannot be right: {what}")]
     Draft {
-        /// The point it was to become.
-        point: RecoveryPointId,
+        /// Of which volume.
+        volume: VolumeName,
         /// What is wrong with it.
         what: String,
     },

@@ -4,7 +4,7 @@
 //! against the rules. A record is sent under one number only, and only by someone who knew all records before it. Any future
 //! here may be dropped at any point: that is a crash, and crashes are harmless.
 
-mod opening;
+pub(crate) mod opening;
 pub(crate) mod state;
 
 use std::collections::BTreeMap;

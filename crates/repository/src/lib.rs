@@ -15,6 +15,7 @@ pub mod errors;
 pub mod fold;
 pub mod head;
 pub mod index;
+mod index_sync;
 mod journal;
 pub mod keys;
 pub mod layout;

@@ -1,27 +1,37 @@
 //! The repository as its users see it: one cheap handle through which everything goes.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
+mod keys;
+mod opening;
+mod points;
 
-use jiff::Timestamp;
-use strongroom_model::{RecoveryPointId, RepositoryId, World};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use strongroom_model::{RepositoryId, World};
 
 use crate::abilities::Abilities;
-use crate::check::{AuditReport, CheckReport, Progress, RebuildReport, Stats};
 use crate::chunk::ChunkHasher;
-use crate::errors::{InitError, JournalError, KeysError, OpenError, SessionError, SweepError};
+use crate::errors::JournalError;
 use crate::fold::Fold;
 use crate::head::Head;
-use crate::keys::{KeySlot, PassphraseCost, Unlock};
+use crate::index::DedupIndex;
+use crate::index_sync::Covered;
+use crate::journal::Journal;
+use crate::keys::PassphraseCost;
 use crate::map::{MapError, MapReader, MapRoot};
+use crate::pack::{PackContext, PackFetcher, PackSettings};
 use crate::patience::Patience;
 use crate::point::Point;
 use crate::reader::PackReader;
-use crate::record::{RecordHash, RestoreTested, Restored};
-use crate::session::Session;
+use crate::record::{Event, RecordHash, RestoreTested, Restored};
 use crate::store::ObjectStore;
-use crate::sweep::{SweepOptions, SweepPlan, SweepReport};
+
+/// The dedup domain of all chunks, until tenants come.
+pub(crate) const DOMAIN: u32 = 0;
+
+/// How many bytes of opened footers are kept in memory. A footer of a 64 MiB pack of 64 KiB chunks has about 80 KB, so this is
+/// about 200 packs: what a restore of a volume with a few old layers moves between.
+const FOOTER_CACHE_BYTES: usize = 16 << 20;
 
 /// How a repository is made.
 #[derive(Debug, Clone)]
@@ -54,6 +64,8 @@ pub struct OpenOptions {
     pub agent: String,
     /// How long the journal is tried.
     pub patience: Patience,
+    /// A person's reason to go on although the journal lost records that this machine saw. It is written down in the journal.
+    pub accept_rollback: Option<String>,
 }
 
 /// An open repository. Cheap to clone.
@@ -65,35 +77,15 @@ pub struct Repository {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) head: Head,
+    pub(crate) world: World,
+    pub(crate) context: PackContext,
+    pub(crate) fetcher: PackFetcher,
+    pub(crate) journal: Journal,
+    pub(crate) index: Arc<DedupIndex>,
+    pub(crate) covered: Mutex<Covered>,
 }
 
 impl Repository {
-    /// Makes a repository: its head object, a key slot for each of `unlock`, and the first records.
-    ///
-    /// # Errors
-    /// When there is one already, the chunk size is none, or the store fails.
-    pub async fn init(
-        _store: Arc<dyn ObjectStore>,
-        _world: World,
-        _options: InitOptions,
-        _unlock: &[Unlock],
-    ) -> Result<Self, InitError> {
-        todo!()
-    }
-
-    /// Opens a repository: its head, a slot that `unlock` opens, and its journal.
-    ///
-    /// # Errors
-    /// When there is none, the key is wrong, or the journal cannot be read, is damaged or was rolled back.
-    pub async fn open(
-        _store: Arc<dyn ObjectStore>,
-        _world: World,
-        _unlock: &Unlock,
-        _options: OpenOptions,
-    ) -> Result<Self, OpenError> {
-        todo!()
-    }
-
     /// Its id.
     #[must_use]
     pub fn id(&self) -> RepositoryId {
@@ -115,13 +107,26 @@ impl Repository {
     /// Where it lies, for people: a URL without secrets.
     #[must_use]
     pub fn location(&self) -> String {
-        todo!()
+        self.store().location()
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner.context.store
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.inner.journal
+    }
+
+    /// How packs of this repository are written.
+    pub(crate) fn pack_settings() -> PackSettings {
+        PackSettings { domain: DOMAIN, ..PackSettings::default() }
     }
 
     /// Makes the ids of chunks.
     #[must_use]
     pub fn chunk_hasher(&self) -> ChunkHasher {
-        todo!()
+        ChunkHasher::new(&self.inner.context.keyring, DOMAIN)
     }
 
     /// Reads the journal forward, usually one request, then answers.
@@ -129,28 +134,26 @@ impl Repository {
     /// # Errors
     /// When the journal cannot be read or is not what it should be.
     pub async fn fold(&self) -> Result<Arc<Fold>, JournalError> {
-        todo!()
+        self.journal().read().await
     }
 
     /// The fold as it was last read; no request.
     #[must_use]
     pub fn known_fold(&self) -> Arc<Fold> {
-        todo!()
+        self.journal().known()
     }
 
-    /// Begins a session, or takes up one that this agent had open for the same purpose on this machine when it was killed:
-    /// what that one stored is not sent again.
-    ///
-    /// # Errors
-    /// When `opened` cannot be appended.
-    pub async fn open_session(&self, _purpose: &str) -> Result<Session, SessionError> {
-        todo!()
+    /// The number and hash of the newest record known here: what a person compares on a machine that never saw the repository.
+    #[must_use]
+    pub fn high_water(&self) -> (u64, RecordHash) {
+        let fold = self.known_fold();
+        (fold.number, fold.hash)
     }
 
     /// Reads packs, wherever they lie now.
     #[must_use]
     pub fn reader(&self) -> PackReader {
-        todo!()
+        PackReader::new(self.clone())
     }
 
     /// The map of a point.
@@ -158,185 +161,30 @@ impl Repository {
     /// # Errors
     /// When its root cannot be read.
     pub async fn map(&self, point: &Point) -> Result<MapReader, MapError> {
-        self.map_at(point.map).await
+        MapReader::open(Arc::new(self.reader().of_point(point.id)), point.map).await
     }
 
     /// The map with this root.
     ///
     /// # Errors
     /// When the root cannot be read.
-    pub async fn map_at(&self, _root: MapRoot) -> Result<MapReader, MapError> {
-        todo!()
-    }
-
-    /// Puts a hold on a point; while it is there nobody can forget the point. Nothing happens when it is there already.
-    ///
-    /// # Errors
-    /// When the point is not current, or the journal fails.
-    pub async fn hold(&self, _point: RecoveryPointId, _hold: &str) -> Result<(), JournalError> {
-        todo!()
-    }
-
-    /// Takes a hold off.
-    ///
-    /// # Errors
-    /// When there is no such hold, or the journal fails.
-    pub async fn release(&self, _point: RecoveryPointId, _hold: &str) -> Result<(), JournalError> {
-        todo!()
-    }
-
-    /// Forgets a point. Its bytes go with a later sweep.
-    ///
-    /// # Errors
-    /// When it is not current or is held, or the journal fails.
-    pub async fn forget(&self, _point: RecoveryPointId, _reason: &str) -> Result<(), JournalError> {
-        todo!()
-    }
-
-    /// Forgets what `rule` names, one record each. The rule is asked again on every fold that a record is decided on, so that it
-    /// counts what others published or forgot meanwhile. Held points that it names are left alone. Answers what was forgotten.
-    ///
-    /// # Errors
-    /// When the journal fails.
-    pub async fn forget_by(
-        &self,
-        _rule: impl FnMut(&Fold) -> Vec<RecoveryPointId> + Send,
-        _reason: &str,
-    ) -> Result<Vec<RecoveryPointId>, JournalError> {
-        todo!()
-    }
-
-    /// Shuts a writer out because a person says so. It costs the writer a new session, never data.
-    ///
-    /// # Errors
-    /// When the session is not open, or the journal fails.
-    pub async fn fence(&self, _session: u64, _reason: &str) -> Result<(), JournalError> {
-        todo!()
-    }
-
-    /// Shuts out every writer whose sign of life is older than a day by the store's own clock. Answers whom.
-    ///
-    /// # Errors
-    /// When the store or the journal fails.
-    pub async fn fence_stale(&self) -> Result<Vec<u64>, SweepError> {
-        todo!()
-    }
-
-    /// What a sweep would do now. Reads only.
-    ///
-    /// # Errors
-    /// When a map cannot be read: then nobody can know what is needed.
-    pub async fn plan_sweep(&self, _options: &SweepOptions) -> Result<SweepPlan, SweepError> {
-        todo!()
-    }
-
-    /// Sweeps: finishes the pending plan, whosever it is, then plans, and executes as far as no session is in the way.
-    ///
-    /// # Errors
-    /// When a map cannot be read, or the store or the journal fails. What was planned stays pending.
-    pub async fn sweep(&self, _options: &SweepOptions) -> Result<SweepReport, SweepError> {
-        todo!()
-    }
-
-    /// Checks that everything that current points need is there, and with `read_data` that every needed byte is what was
-    /// stored. Damage is in the report, not an error.
-    ///
-    /// # Errors
-    /// Only when the journal cannot be read.
-    pub async fn check(
-        &self,
-        _read_data: bool,
-        _progress: Progress<'_>,
-    ) -> Result<CheckReport, JournalError> {
-        todo!()
-    }
-
-    /// How much there is of what.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
-    pub async fn stats(&self) -> Result<Stats, JournalError> {
-        todo!()
-    }
-
-    /// Makes the dedup index again from the footers of all packs, here and in the store.
-    ///
-    /// # Errors
-    /// When the journal or the store fails.
-    pub async fn rebuild_index(&self, _progress: Progress<'_>) -> Result<RebuildReport, SweepError> {
-        todo!()
-    }
-
-    /// Folds the journal from its first record and compares each checkpoint.
-    ///
-    /// # Errors
-    /// When a record is missing, damaged, or breaks a rule.
-    pub async fn audit(&self, _progress: Progress<'_>) -> Result<AuditReport, JournalError> {
-        todo!()
-    }
-
-    /// Adds a way to unlock the repository.
-    ///
-    /// # Errors
-    /// When the slot or its record cannot be written.
-    pub async fn add_key(
-        &self,
-        _unlock: &Unlock,
-        _label: &str,
-        _cost: PassphraseCost,
-    ) -> Result<KeySlot, KeysError> {
-        todo!()
-    }
-
-    /// The key slots.
-    ///
-    /// # Errors
-    /// When the store fails or a slot is malformed.
-    pub async fn list_keys(&self) -> Result<Vec<KeySlot>, KeysError> {
-        todo!()
-    }
-
-    /// Removes a key slot; never the last.
-    ///
-    /// # Errors
-    /// When there is no such slot, it is the last, or the journal or the store fails.
-    pub async fn remove_key(&self, _slot: [u8; 8]) -> Result<(), KeysError> {
-        todo!()
+    pub async fn map_at(&self, root: MapRoot) -> Result<MapReader, MapError> {
+        MapReader::open(Arc::new(self.reader()), root).await
     }
 
     /// Notes in the journal that a point was restored.
     ///
     /// # Errors
     /// When the journal fails.
-    pub async fn note_restored(&self, _restored: Restored) -> Result<(), JournalError> {
-        todo!()
+    pub async fn note_restored(&self, restored: Restored) -> Result<(), JournalError> {
+        self.journal().say(Event::Restored(restored)).await.map(drop)
     }
 
     /// Notes in the journal that a restore was tried.
     ///
     /// # Errors
     /// When the journal fails.
-    pub async fn note_restore_tested(&self, _tested: RestoreTested) -> Result<(), JournalError> {
-        todo!()
-    }
-
-    /// The number and hash of the newest record known here: what a person compares on a machine that never saw the repository.
-    #[must_use]
-    pub fn high_water(&self) -> (u64, RecordHash) {
-        todo!()
-    }
-
-    /// The sessions whose sign of life is older than a day, with the moment of that sign.
-    ///
-    /// # Errors
-    /// When the store or the journal fails.
-    pub async fn stale_sessions(&self) -> Result<Vec<(u64, Option<Timestamp>)>, SweepError> {
-        todo!()
-    }
-
-    /// The index runs that this repository's machine knows; for tests and `stats`.
-    #[must_use]
-    pub fn known_index_runs(&self) -> BTreeSet<[u8; 16]> {
-        todo!()
+    pub async fn note_restore_tested(&self, tested: RestoreTested) -> Result<(), JournalError> {
+        self.journal().say(Event::RestoreTested(tested)).await.map(drop)
     }
 }

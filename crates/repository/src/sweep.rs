@@ -48,3 +48,29 @@ pub struct SweepReport {
     /// The sessions that a plan still waits for; the next sweep goes on.
     pub waits_for: BTreeSet<u64>,
 }
+
+impl crate::Repository {
+    /// What a sweep would do now. Reads only.
+    ///
+    /// # Errors
+    /// When a map cannot be read: then nobody can know what is needed.
+    pub async fn plan_sweep(&self, _options: &SweepOptions) -> Result<SweepPlan, crate::SweepError> {
+        todo!()
+    }
+
+    /// Sweeps: finishes the pending plan, whosever it is, then plans, and executes as far as no session is in the way.
+    ///
+    /// # Errors
+    /// When a map cannot be read, or the store or the journal fails. What was planned stays pending.
+    pub async fn sweep(&self, _options: &SweepOptions) -> Result<SweepReport, crate::SweepError> {
+        todo!()
+    }
+
+    /// Shuts out every writer whose sign of life is older than a day by the store's own clock. Answers whom.
+    ///
+    /// # Errors
+    /// When the store or the journal fails.
+    pub async fn fence_stale(&self) -> Result<Vec<u64>, crate::SweepError> {
+        todo!()
+    }
+}

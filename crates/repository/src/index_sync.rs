@@ -1,0 +1,140 @@
+//! Keeping the local dedup index in step with the runs in the store.
+//!
+//! Each session leaves runs of what it stored under `index/`. Another agent fetches those that it lacks when a session begins and
+//! the journal names packs that it has not looked for yet; so an agent that is alone, or has seen all, sends no request for it.
+//! All of this is a cache: what fails is logged, and chunks are stored twice.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
+
+use futures::StreamExt;
+use strongroom_model::PackId;
+
+use crate::chunk::ChunkId;
+use crate::fold::Fold;
+use crate::index::{IndexRun, RunKey};
+use crate::layout::{ObjectKind, ObjectName, PackKind};
+use crate::pack::EntryRef;
+use crate::repository::Repository;
+use crate::store::StoreError;
+
+/// How many runs are fetched side by side; each has at most 24 MB.
+const RUNS_AT_ONCE: usize = 2;
+
+/// The data packs that the local index was asked to know, so that nobody looks for them again.
+#[derive(Debug, Default)]
+pub(crate) struct Covered(HashSet<PackId>);
+
+impl Repository {
+    /// Fetches what the local index lacks.
+    pub(crate) async fn refresh_index(&self, fold: &Fold) {
+        let data = |fold: &Fold| -> Vec<PackId> {
+            fold.packs
+                .iter()
+                .filter(|(_, pack)| pack.place.kind == PackKind::Data)
+                .map(|(id, _)| *id)
+                .collect()
+        };
+        let packs = data(fold);
+        if self.covers(&packs) {
+            return;
+        }
+        match self.list_runs().await {
+            Ok(keys) => {
+                let known = self.inner.index.known_runs();
+                let missing = keys.into_iter().filter(|key| !known.contains(key));
+                futures::stream::iter(missing)
+                    .for_each_concurrent(RUNS_AT_ONCE, |key| self.fetch_run(key))
+                    .await;
+                self.cover(packs);
+            }
+            Err(error) => {
+                let cause = strongroom_model::chain(&error);
+                tracing::warn!(
+                    cause,
+                    "the dedup index could not be brought up to date; some chunks may be stored twice"
+                );
+            }
+        }
+    }
+
+    fn covers(&self, packs: &[PackId]) -> bool {
+        let covered = self.inner.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        packs.iter().all(|pack| covered.0.contains(pack))
+    }
+
+    pub(crate) fn cover(&self, packs: impl IntoIterator<Item = PackId>) {
+        self.inner.covered.lock().unwrap_or_else(PoisonError::into_inner).0.extend(packs);
+    }
+
+    /// The runs in the store, as LIST shows them.
+    pub(crate) async fn list_runs(&self) -> Result<Vec<RunKey>, StoreError> {
+        let mut keys = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store().list("index/", after.as_deref()).await?;
+            keys.extend(page.objects.iter().filter_map(|object| match ObjectName::parse(&object.name)?.1 {
+                ObjectKind::IndexRun(key) => Some(key),
+                _ => None,
+            }));
+            after = page.objects.last().map(|object| object.name.clone());
+            if !page.more || after.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// A run of the store, opened; `None` when it is gone or not sound.
+    pub(crate) async fn open_run(&self, key: RunKey) -> Option<IndexRun> {
+        let sealed = self.journal().get(&ObjectName::index_run(key)).await.ok()?;
+        match IndexRun::open(&self.inner.context.keyring, self.id(), key, &sealed) {
+            Ok(run) => Some(run),
+            Err(error) => {
+                let cause = strongroom_model::chain(&error);
+                tracing::warn!(object = %ObjectName::index_run(key), cause, "a run of the dedup index is not used");
+                None
+            }
+        }
+    }
+
+    async fn fetch_run(&self, key: RunKey) {
+        if let Some(run) = self.open_run(key).await {
+            self.add_run(key, run).await;
+        }
+    }
+
+    /// Adds a run to the local index.
+    pub(crate) async fn add_run(&self, key: RunKey, run: IndexRun) {
+        let index = Arc::clone(&self.inner.index);
+        let added = tokio::task::spawn_blocking(move || index.add_run(key, &run)).await;
+        if let Ok(Err(error)) = added {
+            let cause = strongroom_model::chain(&error);
+            tracing::warn!(
+                cause,
+                "the local dedup index does not take a run; some chunks may be stored twice"
+            );
+        }
+    }
+
+    /// Leaves a run in the store, for other agents and for the next machine.
+    pub(crate) async fn leave_run(&self, key: RunKey, run: &IndexRun) -> Result<(), StoreError> {
+        let context = &self.inner.context;
+        match run.seal(&context.keyring, self.id(), key, &*context.entropy) {
+            Ok(sealed) => self.store().put(&ObjectName::index_run(key), sealed).await,
+            // Larger than a run may be: it was not made by `take_from`.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// A key for a new run.
+    pub(crate) fn new_run_key(&self) -> RunKey {
+        let mut key = [0; 16];
+        self.inner.world.entropy.fill(&mut key);
+        key
+    }
+}
+
+/// The entries of a pack as the index wants them.
+pub(crate) fn rows(pack: PackId, ids: &[ChunkId]) -> impl Iterator<Item = (ChunkId, EntryRef)> + '_ {
+    (0..).zip(ids).map(move |(entry, id)| (*id, EntryRef { pack, entry }))
+}

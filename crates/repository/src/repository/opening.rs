@@ -1,0 +1,253 @@
+//! Making a repository, and opening one.
+//!
+//! `init` writes the key slots, then the head object: that one create-only write decides. The records that name the first slots
+//! are the first of the journal; whoever opens a repository whose maker was interrupted before them writes them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use strongroom_model::{RepositoryId, World};
+
+use super::keys::create_owned;
+use super::{FOOTER_CACHE_BYTES, InitOptions, Inner, OpenOptions, Repository};
+use crate::errors::{InitError, JournalError, OpenError};
+use crate::fold::Fold;
+use crate::head::{self, FORMAT_VERSION, Head, MAGIC};
+use crate::index::DedupIndex;
+use crate::index_sync::Covered;
+use crate::journal::state::StateDir;
+use crate::journal::{Journal, opening::Opening};
+use crate::keys::{self, KeySlot, Keyring, Unlock};
+use crate::layout::{ObjectKind, ObjectName};
+use crate::pack::{PackContext, PackFetcher};
+use crate::record::{Event, KeyAdded};
+use crate::store::{ObjectStore, StoreError};
+
+/// How many key slots are tried.
+const MOST_SLOTS: usize = 64;
+
+/// The index of a machine that keeps nothing: about 60 MB at most.
+const MEMORY_INDEX_ENTRIES: usize = 1 << 20;
+
+impl Repository {
+    /// Makes a repository: its head object, a key slot for each of `unlock`, and the first records.
+    ///
+    /// # Errors
+    /// When there is one already, the chunk size is none, or the store fails.
+    pub async fn init(
+        store: Arc<dyn ObjectStore>,
+        world: World,
+        options: InitOptions,
+        unlock: &[Unlock],
+    ) -> Result<Self, InitError> {
+        let location = store.location();
+        if !head::is_chunk_size(options.chunk_bytes) {
+            return Err(InitError::ChunkBytes { bytes: options.chunk_bytes });
+        }
+        let first = unlock.first().ok_or(InitError::NoKey)?;
+        match store.get(&ObjectName::head()).await {
+            Err(StoreError::NotFound { .. }) => {}
+            Ok(_) => return Err(InitError::Exists { location }),
+            Err(cause) => return Err(InitError::Store { location, cause }),
+        }
+        let repository = RepositoryId::random(&*world.entropy);
+        let slots = wrap_all(&world, &options, repository, unlock).await?;
+        for slot in &slots {
+            create_owned(store.as_ref(), &ObjectName::key_slot(slot.id()), slot.encode())
+                .await
+                .map_err(|cause| InitError::Store { location: location.clone(), cause })?;
+        }
+        let mut owner = [0; 16];
+        world.entropy.fill(&mut owner);
+        let single_writer = !options.abilities.several_writers();
+        let head = Head {
+            magic: MAGIC.to_owned(),
+            format: FORMAT_VERSION,
+            repository,
+            chunk_bytes: options.chunk_bytes,
+            created_at: world.clock.now(),
+            abilities: options.abilities,
+            single_writer: single_writer.then(|| options.open.agent.clone()),
+            first_slots: slots.iter().map(|slot| hex::encode(slot.id())).collect(),
+            owner: hex::encode(owner),
+        };
+        if let Err(cause) = create_owned(store.as_ref(), &ObjectName::head(), head.encode().into()).await {
+            for slot in &slots {
+                // The names were drawn a moment ago, and no head of ours says that they matter.
+                let _ = store.delete(&ObjectName::key_slot(slot.id())).await;
+            }
+            return Err(match cause {
+                StoreError::Exists { .. } => InitError::Exists { location },
+                cause => InitError::Store { location, cause },
+            });
+        }
+        if single_writer && let Some(base) = &options.open.state_dir {
+            StateDir::open(base, repository)?.may_write_at_once()?;
+        }
+        Self::open(store, world, first, options.open).await.map_err(|error| InitError::Open(Box::new(error)))
+    }
+
+    /// Opens a repository: its head, a slot that `unlock` opens, and its journal.
+    ///
+    /// # Errors
+    /// When there is none, the key is wrong, or the journal cannot be read, is damaged or was rolled back.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        world: World,
+        unlock: &Unlock,
+        options: OpenOptions,
+    ) -> Result<Self, OpenError> {
+        let location = store.location();
+        let bytes = match store.get(&ObjectName::head()).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => return Err(OpenError::NoRepository { location }),
+            Err(cause) => return Err(OpenError::Store { location, cause }),
+        };
+        let head =
+            Head::parse(&bytes).map_err(|cause| OpenError::Head { location: location.clone(), cause })?;
+        let slots = find_slots(store.as_ref(), &head)
+            .await
+            .map_err(|cause| OpenError::Store { location: location.clone(), cause })?;
+        let keyring = unlock_any(head.repository, slots, unlock.clone())
+            .await
+            .map_err(|cause| OpenError::Key { location, cause })?;
+        Self::open_unlocked(store, world, head, Arc::new(keyring), options).await
+    }
+
+    async fn open_unlocked(
+        store: Arc<dyn ObjectStore>,
+        world: World,
+        head: Head,
+        keyring: Arc<Keyring>,
+        options: OpenOptions,
+    ) -> Result<Self, OpenError> {
+        let repository = head.repository;
+        let state = options.state_dir.as_deref().map(|base| StateDir::open(base, repository)).transpose()?;
+        let index = open_index(state.as_ref().map(StateDir::path), repository)?;
+        let journal = Journal::open(Opening {
+            store: Arc::clone(&store),
+            world: world.clone(),
+            keyring: Arc::clone(&keyring),
+            repository,
+            agent: options.agent,
+            patience: options.patience,
+            single_writer: head.single_writer.clone(),
+            state,
+            accept_rollback: options.accept_rollback,
+        })
+        .await?;
+        let context = PackContext { store, keyring, repository, entropy: Arc::clone(&world.entropy) };
+        let fetcher = PackFetcher::new(context.clone(), FOOTER_CACHE_BYTES);
+        let covered = Mutex::new(Covered::default());
+        let index = Arc::new(index);
+        let opened =
+            Self { inner: Arc::new(Inner { head, world, context, fetcher, journal, index, covered }) };
+        opened.name_first_slots().await?;
+        Ok(opened)
+    }
+
+    /// Records 1 to k of a journal name the k slots that `init` made.
+    async fn name_first_slots(&self) -> Result<(), JournalError> {
+        for (already, slot) in (0..).zip(&self.head().first_slots) {
+            let mut id = [0; 8];
+            if self.known_fold().number > already || hex::decode_to_slice(slot, &mut id).is_err() {
+                continue;
+            }
+            let bytes = self.journal().get(&ObjectName::key_slot(id)).await;
+            let Some(kind) =
+                bytes.ok().and_then(|bytes| KeySlot::parse(id, &bytes).ok()).map(|slot| slot.kind())
+            else {
+                continue;
+            };
+            let event = Event::KeyAdded(KeyAdded { slot: id, kind: kind.as_str().to_owned() });
+            let decide = |fold: &Fold| (fold.number == already).then(|| event.clone());
+            match self.journal().append(decide).await {
+                // Who may only read leaves it to the next who may write.
+                Err(
+                    JournalError::OnlyReader { .. } | JournalError::NeedsState | JournalError::TooSoon { .. },
+                ) => return Ok(()),
+                Err(JournalError::Store { cause: StoreError::Refused { .. }, .. }) => return Ok(()),
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn wrap_all(
+    world: &World,
+    options: &InitOptions,
+    repository: RepositoryId,
+    unlock: &[Unlock],
+) -> Result<Vec<KeySlot>, InitError> {
+    let (entropy, now, cost) = (Arc::clone(&world.entropy), world.clock.now(), options.cost);
+    let unlock = unlock.to_vec();
+    // argon2id takes a second or so on purpose.
+    let wrapped = tokio::task::spawn_blocking(move || {
+        let keyring = Keyring::generate(&*entropy);
+        let wrap = |unlock| KeySlot::wrap(repository, &keyring, unlock, "init", now, cost, &*entropy);
+        unlock.iter().map(wrap).collect::<Result<Vec<_>, _>>()
+    });
+    wrapped.await.expect("wrapping a key does not panic").map_err(InitError::Key)
+}
+
+/// The slots that LIST shows and those that the head names; what is no slot is left out.
+async fn find_slots(store: &dyn ObjectStore, head: &Head) -> Result<Vec<([u8; 8], Bytes)>, StoreError> {
+    let mut ids = Vec::new();
+    for slot in &head.first_slots {
+        let mut id = [0; 8];
+        if hex::decode_to_slice(slot, &mut id).is_ok() {
+            ids.push(id);
+        }
+    }
+    let listed = store.list("keys/", None).await.map(|page| page.objects).unwrap_or_default();
+    for object in listed {
+        if let Some((_, ObjectKind::KeySlot(id))) = ObjectName::parse(&object.name)
+            && !ids.contains(&id)
+        {
+            ids.push(id);
+        }
+    }
+    ids.truncate(MOST_SLOTS);
+    let mut slots = Vec::new();
+    for id in ids {
+        match store.get(&ObjectName::key_slot(id)).await {
+            Ok(bytes) => slots.push((id, bytes)),
+            // Removed since, or never made.
+            Err(StoreError::NotFound { .. }) => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(slots)
+}
+
+async fn unlock_any(
+    repository: RepositoryId,
+    found: Vec<([u8; 8], Bytes)>,
+    unlock: Unlock,
+) -> Result<Keyring, keys::KeyError> {
+    let tried = tokio::task::spawn_blocking(move || {
+        let mut slots = Vec::new();
+        let mut broken = None;
+        for (id, bytes) in found {
+            match KeySlot::parse(id, &bytes) {
+                Ok(slot) => slots.push(slot),
+                Err(error) => broken = Some(error),
+            }
+        }
+        match keys::open_any(repository, &slots, &unlock) {
+            Ok((keyring, _)) => Ok(keyring),
+            // A slot that cannot be read may have been the right one: that is the better message.
+            Err(error) => Err(broken.unwrap_or(error)),
+        }
+    });
+    tried.await.expect("opening a slot does not panic")
+}
+
+fn open_index(state: Option<&Path>, repository: RepositoryId) -> Result<DedupIndex, OpenError> {
+    match state {
+        Some(dir) => DedupIndex::open(&dir.join("index"), repository).map_err(OpenError::Index),
+        None => Ok(DedupIndex::in_memory(repository, MEMORY_INDEX_ENTRIES)),
+    }
+}
