@@ -10,8 +10,9 @@ use strongroom_proto::control::{
     CreateVolumeRequest, CreateVolumeResponse, DiscardRestoreRequest, DiscardRestoreResponse,
     ExchangeContentRequest, ExchangeContentResponse, FinishRestoreRequest, FinishRestoreResponse,
     GetDriverRequest, GetDriverResponse, GetVolumeRequest, GetVolumeResponse, ListSnapshotsRequest,
-    ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse, MountRequest, MountResponse, NotRemounted,
-    OpenSnapshotRequest, OpenSnapshotResponse, UnmountRequest, UnmountResponse, create_volume_request,
+    ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse, MountRequest, MountResponse,
+    NotRemounted, OpenSnapshotRequest, OpenSnapshotResponse, UnmountRequest, UnmountResponse,
+    create_volume_request,
 };
 use tonic::{Request, Response, Status};
 
@@ -164,10 +165,7 @@ fn owner(given: &str) -> Result<String, RequestError> {
 
 #[tonic::async_trait]
 impl DriverControl for Control {
-    async fn get_driver(
-        &self,
-        _: Request<GetDriverRequest>,
-    ) -> Result<Response<GetDriverResponse>, Status> {
+    async fn get_driver(&self, _: Request<GetDriverRequest>) -> Result<Response<GetDriverResponse>, Status> {
         answered("GetDriver", "", self.describe()).await
     }
 

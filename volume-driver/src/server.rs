@@ -104,7 +104,9 @@ impl Failure for ServeError {
     fn advice(&self) -> String {
         match self {
             Self::Endpoint(cause) => cause.advice(),
-            Self::Taken { .. } => "stop the driver that runs there, or give this one another --endpoint".into(),
+            Self::Taken { .. } => {
+                "stop the driver that runs there, or give this one another --endpoint".into()
+            }
             Self::NotASocket { .. } => "move that file away, or give another --endpoint".into(),
             Self::System { .. } | Self::Transport { .. } => {
                 "check that the folder of the socket exists and belongs to root".into()
@@ -137,8 +139,9 @@ impl Socket {
         })?;
         let listener =
             UnixListener::from_std(listener).map_err(ServeError::system("listening on the socket", &path))?;
-        let inode =
-            std::fs::symlink_metadata(&path).map_err(ServeError::system("looking at the socket", &path))?.ino();
+        let inode = std::fs::symlink_metadata(&path)
+            .map_err(ServeError::system("looking at the socket", &path))?
+            .ino();
         Ok(Self { listener, path, inode })
     }
 

@@ -60,7 +60,10 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> csi::Snapshot {
 }
 
 /// What is there now and whether it was there before; something else that is there is a conflict.
-pub(crate) fn agreed<T>(outcome: Outcome<T>, subject: impl FnOnce() -> String) -> Result<(T, bool), CoreError> {
+pub(crate) fn agreed<T>(
+    outcome: Outcome<T>,
+    subject: impl FnOnce() -> String,
+) -> Result<(T, bool), CoreError> {
     match outcome {
         Outcome::Created(value) => Ok((value, false)),
         Outcome::Identical(value) => Ok((value, true)),

@@ -61,7 +61,10 @@ impl Csi {
             Some(source) => {
                 let (source, holds) = self.source(source).await?;
                 if let Some(reason) = capabilities.iter().find_map(|one| one.misfit(kind.unwrap_or(holds))) {
-                    return Err(RequestError::Unsupported { reason: format!("what it begins with: {reason}") }.into());
+                    return Err(RequestError::Unsupported {
+                        reason: format!("what it begins with: {reason}"),
+                    }
+                    .into());
                 }
                 (Some(source), kind.or(Some(holds)))
             }

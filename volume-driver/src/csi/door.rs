@@ -128,7 +128,8 @@ pub(crate) fn count(field: &'static str, value: i32) -> Checked<usize> {
 
 /// A place in a volume.
 pub(crate) fn offset(field: &'static str, value: i64) -> Checked<u64> {
-    u64::try_from(value).map_err(|_| RequestError::OutOfRange { field, reason: format!("{value} is negative") })
+    u64::try_from(value)
+        .map_err(|_| RequestError::OutOfRange { field, reason: format!("{value} is negative") })
 }
 
 /// A size between two; absent: no wish.
@@ -174,9 +175,10 @@ impl Capability {
         match (self.access, kind.filesystem()) {
             (Access::Block, Some(_)) => Some(format!("it is an {kind} volume, not a raw device")),
             (Access::Mount, None) => Some("it is a raw device, not a filesystem".into()),
-            (Access::Mount, Some(has)) => self.filesystem.filter(|wanted| *wanted != has).map(|wanted| {
-                format!("it holds {}, not {}", has.as_str(), wanted.as_str())
-            }),
+            (Access::Mount, Some(has)) => self
+                .filesystem
+                .filter(|wanted| *wanted != has)
+                .map(|wanted| format!("it holds {}, not {}", has.as_str(), wanted.as_str())),
             (Access::Block, None) => None,
         }
     }
@@ -204,8 +206,11 @@ pub(crate) fn capability(given: Option<&VolumeCapability>, blame: Blame) -> Chec
 pub(crate) fn understand(given: &VolumeCapability) -> Checked<Result<Capability, String>> {
     let access_type =
         given.access_type.as_ref().ok_or(RequestError::Missing { field: "volume_capability.access_type" })?;
-    let mode =
-        given.access_mode.as_ref().ok_or(RequestError::Missing { field: "volume_capability.access_mode" })?.mode();
+    let mode = given
+        .access_mode
+        .as_ref()
+        .ok_or(RequestError::Missing { field: "volume_capability.access_mode" })?
+        .mode();
     let (readonly, only_target) = match mode {
         Mode::SingleNodeWriter | Mode::SingleNodeSingleWriter => (false, true),
         Mode::SingleNodeReaderOnly => (true, true),
@@ -248,7 +253,10 @@ pub(crate) fn capabilities(given: &[VolumeCapability]) -> Checked<Vec<Capability
 }
 
 /// The kind of volume that serves all of `capabilities`; `None`: any with a filesystem.
-pub(crate) fn kind_for(capabilities: &[Capability], wanted: Option<Filesystem>) -> Checked<Option<VolumeKind>> {
+pub(crate) fn kind_for(
+    capabilities: &[Capability],
+    wanted: Option<Filesystem>,
+) -> Checked<Option<VolumeKind>> {
     let contradiction = |reason: String| Err(RequestError::Unsupported { reason });
     let block = capabilities.iter().any(|one| one.access == Access::Block);
     if block {
@@ -323,11 +331,17 @@ pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters>
 pub(crate) fn labels(given: &BTreeMap<String, String>) -> Checked<()> {
     let wrong = |reason: String| Err(RequestError::Wrong { field: "labels", reason });
     for (key, value) in given {
-        if key.is_empty() || key.len() > 63 || key.contains('=') || key.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if key.is_empty()
+            || key.len() > 63
+            || key.contains('=')
+            || key.chars().any(|c| c.is_control() || c.is_whitespace())
+        {
             return wrong(format!("{key:?} is no name for a label: 1 to 63 bytes without spaces and `=`"));
         }
         if value.len() > STRING_BYTES || value.chars().any(char::is_control) {
-            return wrong(format!("the value of {key:?} has more than {STRING_BYTES} bytes or a control character"));
+            return wrong(format!(
+                "the value of {key:?} has more than {STRING_BYTES} bytes or a control character"
+            ));
         }
     }
     let bytes: usize = given.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -350,7 +364,9 @@ pub(crate) fn is_here(place: &Topology, node: &str) -> bool {
 /// A volume has to be reachable from one of the required places, and ours is reachable from here only.
 pub(crate) fn reachable(requirement: Option<&TopologyRequirement>, node: &str) -> Checked<()> {
     match requirement {
-        Some(places) if !places.requisite.is_empty() && !places.requisite.iter().any(|one| is_here(one, node)) => {
+        Some(places)
+            if !places.requisite.is_empty() && !places.requisite.iter().any(|one| is_here(one, node)) =>
+        {
             Err(RequestError::Elsewhere { node: node.to_owned() })
         }
         _ => Ok(()),

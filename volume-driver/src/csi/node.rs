@@ -8,11 +8,11 @@ use strongroom_proto::csi::node_service_capability::rpc::Type as Rpc;
 use strongroom_proto::csi::node_service_capability::{Rpc as RpcCapability, Type};
 use strongroom_proto::csi::volume_usage::Unit;
 use strongroom_proto::csi::{
-    NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse,
-    NodeGetInfoRequest, NodeGetInfoResponse, NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse,
-    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest,
-    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
-    NodeUnstageVolumeResponse, VolumeCapability, VolumeUsage,
+    NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
+    NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodeGetVolumeStatsRequest,
+    NodeGetVolumeStatsResponse, NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability,
+    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
+    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, VolumeCapability, VolumeUsage,
 };
 use tonic::{Request, Response, Status};
 
@@ -113,7 +113,8 @@ impl Csi {
             }
         }
         if size.required_bytes > volume.bytes || (size.limit_bytes != 0 && size.limit_bytes < volume.bytes) {
-            let reason = format!("the volume has {} bytes; ControllerExpandVolume changes that", volume.bytes);
+            let reason =
+                format!("the volume has {} bytes; ControllerExpandVolume changes that", volume.bytes);
             return Err(RequestError::OutOfRange { field: "capacity_range", reason }.into());
         }
         let grown = self.volumes.grow_filesystem(id).await?;

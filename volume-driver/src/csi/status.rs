@@ -52,7 +52,9 @@ impl Failure for RequestError {
             Self::TooLong { .. } => "request.too-long",
             Self::Wrong { .. } => "request.wrong",
             Self::OutOfRange { .. } => "request.out-of-range",
-            Self::Unsupported { .. } | Self::Incapable { .. } | Self::NotOffered { .. } => "request.unsupported",
+            Self::Unsupported { .. } | Self::Incapable { .. } | Self::NotOffered { .. } => {
+                "request.unsupported"
+            }
             Self::Elsewhere { .. } => "request.elsewhere",
             Self::Token { .. } => "request.token",
             Self::Unknown { .. } => "driver.not-found",

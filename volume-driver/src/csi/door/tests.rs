@@ -79,7 +79,7 @@ fn the_ways_of_using_a_volume_must_agree() {
     );
     assert_eq!(kind_of(std::slice::from_ref(&any)), Ok(None));
     assert_eq!(kind_of(&[any.clone(), ext4.clone()]), Ok(Some(Ext4)));
-    assert_eq!(kind_of(&[xfs.clone()]), Ok(Some(Xfs)));
+    assert_eq!(kind_of(std::slice::from_ref(&xfs)), Ok(Some(Xfs)));
     assert_eq!(kind_of(&[block()]), Ok(Some(Block)));
     assert!(kind_of(&[ext4, xfs]).is_err());
     assert!(kind_of(&[block(), any]).is_err());
@@ -107,7 +107,8 @@ fn parameters_are_a_closed_list_without_paths() {
     let read = of(&[("fs", "xfs"), ("label.team", "a"), ("csi.storage.k8s.io/pvc/name", "db")]).unwrap();
     assert_eq!(read.filesystem, Some(Filesystem::Xfs));
     assert_eq!(read.labels, [("pvc.name".into(), "db".into()), ("team".into(), "a".into())].into());
-    for wrong in [("path", "/etc"), ("fs", "btrfs"), ("label.", "x"), ("label.a b", "x"), ("label.a", "x\n")] {
+    for wrong in [("path", "/etc"), ("fs", "btrfs"), ("label.", "x"), ("label.a b", "x"), ("label.a", "x\n")]
+    {
         assert!(of(&[wrong]).is_err(), "{wrong:?}");
     }
 }
@@ -117,5 +118,8 @@ fn only_a_requirement_that_names_this_node_can_be_met() {
     let places = |requisite: Vec<Topology>| TopologyRequirement { requisite, preferred: Vec::new() };
     assert!(reachable(None, "a").is_ok() && reachable(Some(&places(vec![])), "a").is_ok());
     assert!(reachable(Some(&places(vec![topology("b"), topology("a")])), "a").is_ok());
-    assert!(matches!(reachable(Some(&places(vec![topology("b")])), "a"), Err(RequestError::Elsewhere { .. })));
+    assert!(matches!(
+        reachable(Some(&places(vec![topology("b")])), "a"),
+        Err(RequestError::Elsewhere { .. })
+    ));
 }

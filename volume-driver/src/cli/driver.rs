@@ -1,0 +1,140 @@
+//! `strongroom driver`: opens the pool, serves until it is told to stop, and leaves what is mounted mounted.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use strongroom_console::{Console, Exit, Failed, Size};
+use strongroom_model::{Failure, Remedy, World};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::server::Socket;
+use crate::{DriverSettings, Limits, Volumes, WatchdogCommand};
+
+/// Kubernetes allows 63 characters for the value of a label, which a node's name becomes.
+const LONGEST_NODE_ID: usize = 63;
+
+/// How the driver is run.
+#[derive(Debug, Args)]
+pub struct DriverArgs {
+    /// Where volumes lie: a directory or a block device; without reflinks there, a pool file with XFS is made in it
+    #[arg(long, value_name = "DIR|DEVICE", env = "STRONGROOM_POOL")]
+    pub pool: PathBuf,
+    /// How large a pool file shall be, where one has to be made [default: four fifths of what is free]
+    #[arg(long, value_name = "SIZE", env = "STRONGROOM_POOL_SIZE")]
+    pub pool_size: Option<Size>,
+    /// The Unix socket to serve on: unix:///path or a path
+    #[arg(long, value_name = "ENDPOINT", env = "CSI_ENDPOINT")]
+    pub endpoint: String,
+    /// The name of this node, unique among all that share an orchestrator
+    #[arg(long, value_name = "ID", env = "STRONGROOM_NODE_ID", value_parser = node_id)]
+    pub node_id: String,
+    /// Where the driver keeps its registry
+    #[arg(long, value_name = "DIR", env = "STRONGROOM_STATE_DIR")]
+    pub state_dir: PathBuf,
+}
+
+/// A node's name becomes the value of a topology key, which has the form of a Kubernetes label.
+fn node_id(text: &str) -> Result<String, String> {
+    let inner = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    let edge = |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());
+    let fits = text.len() <= LONGEST_NODE_ID
+        && text.chars().all(inner)
+        && edge(text.chars().next())
+        && edge(text.chars().next_back());
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "1 to {LONGEST_NODE_ID} letters, digits, `-`, `_` or `.`, with a letter or digit at both ends"
+        ))
+    }
+}
+
+/// The operating system would not tell when to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("listening for the signal to stop")]
+struct SignalError(#[source] std::io::Error);
+
+impl Failure for SignalError {
+    fn code(&self) -> &'static str {
+        "driver.system"
+    }
+
+    fn remedy(&self) -> Remedy {
+        Remedy::FixSurroundings
+    }
+
+    fn advice(&self) -> String {
+        "the message says what the operating system refused".into()
+    }
+}
+
+/// What the driver says when it has ended.
+#[derive(Debug, serde::Serialize)]
+struct Ended {
+    endpoint: String,
+    node: String,
+}
+
+pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
+    // The socket first: a second driver must not touch the pool of the first. Callers wait in its queue meanwhile.
+    let socket = Socket::bind(&args.endpoint).await?;
+    let opened = Volumes::open(
+        DriverSettings {
+            pool: args.pool,
+            pool_bytes: args.pool_size.map(|size| size.0),
+            state_dir: args.state_dir,
+            node: args.node_id.clone(),
+            limits: Limits::default(),
+            watchdog: WatchdogCommand::default(),
+        },
+        world.clone(),
+    )
+    .await?;
+    for finding in &opened.report {
+        console.talk(finding);
+    }
+    let endpoint = socket.path().display().to_string();
+    let room = opened.volumes.capacity().await?;
+    console.talk(format_args!(
+        "node {} serves at {endpoint}; pool {} with {}, {} taken",
+        args.node_id,
+        room.pool.display(),
+        Size(room.pool_bytes),
+        Size(room.used_bytes)
+    ));
+    if let Some(problem) = room.condition {
+        console.warn(problem);
+    }
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    socket.serve(opened.volumes, opened.report, stop).await?;
+    console.result(&Ended { endpoint: endpoint.clone(), node: args.node_id.clone() }, |text| {
+        text.line(format_args!(
+            "node {} no longer serves at {endpoint}; what is mounted stays mounted",
+            args.node_id
+        ));
+    });
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_named_so_that_a_label_can_hold_it() {
+        for fine in ["a", "node-1.example.com", "N_1"] {
+            assert!(node_id(fine).is_ok(), "{fine}");
+        }
+        for wrong in ["", "-a", "a-", "a/b", "a b", "größe", &"x".repeat(64)] {
+            assert!(node_id(wrong).is_err(), "{wrong}");
+        }
+    }
+}
