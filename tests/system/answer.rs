@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     pub(crate) took: Duration,
     /// The most memory it ever held (VmHWM), in bytes, as far as it was seen.
     pub(crate) peak_bytes: u64,
+    /// CPU seconds, its own and the kernel's for it, as far as they were seen.
+    pub(crate) cpu_s: f64,
 }
 
 impl Answer {

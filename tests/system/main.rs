@@ -12,6 +12,7 @@ mod kernel;
 mod s3;
 
 mod command_line;
+mod cost;
 mod crashes;
 mod damage;
 mod documents;
