@@ -44,6 +44,21 @@ pub(crate) enum Command {
     Papers(papers::Command),
 }
 
+impl Command {
+    /// The command, or the one of another role that really does it: a volume that begins with a recovery point is made by a
+    /// restore.
+    pub(crate) fn settled(self) -> Result<Self, clap::Error> {
+        let Self::Driver(command) = &self else { return Ok(self) };
+        match command.elsewhere() {
+            Some(words) => {
+                Ok(CommandLine::try_parse_from(std::iter::once("strongroom".to_owned()).chain(words))?
+                    .command)
+            }
+            None => Ok(self),
+        }
+    }
+}
+
 pub(crate) fn definition() -> clap::Command {
     CommandLine::command()
 }
@@ -93,6 +108,12 @@ impl Failure for UsageError {
     }
 }
 
+/// The command that another one stands for, from its words.
+pub(crate) fn again(words: Vec<String>) -> Result<Command, UsageError> {
+    let line = ["strongroom".to_owned()].into_iter().chain(words);
+    CommandLine::try_parse_from(line).map(|line| line.command).map_err(|answer| UsageError::from(&answer))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +121,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         definition().debug_assert();
+    }
+
+    #[test]
+    fn a_volume_from_a_recovery_point_is_a_command_of_restore() {
+        let words = ["strongroom", "volume", "create", "db", "--size", "1GiB", "--from-point", "rp-1"];
+        let Command::Driver(command) = CommandLine::try_parse_from(words).unwrap().command else { panic!() };
+        let stands_for = again(command.elsewhere().unwrap()).unwrap();
+        assert!(matches!(stands_for, Command::Restore(_)), "{stands_for:?}");
+    }
+
+    #[test]
+    fn a_volume_that_begins_with_a_point_is_made_by_a_restore() {
+        let line =
+            ["strongroom", "volume", "create", "new", "--from-point", "rp-1", "--endpoint", "/run/x.sock"];
+        let command = CommandLine::try_parse_from(line).map(|line| line.command.settled());
+        assert!(matches!(command, Ok(Ok(Command::Restore(_)))), "{command:?}");
     }
 
     #[test]

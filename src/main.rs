@@ -27,10 +27,14 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(answer) => return answer_of_clap(&answer),
     };
+    let command = match line.command.settled() {
+        Ok(command) => command,
+        Err(answer) => return answer_of_clap(&answer),
+    };
     let console = Console::new(line.output.output, surroundings::terminal()).named(&words);
     logging::begin(&console, line.log_format, matches!(words.as_str(), "driver" | "agent"));
     logging::report_panics(&console);
-    let exit = panic::catch_unwind(AssertUnwindSafe(|| run(line.command, &console)))
+    let exit = panic::catch_unwind(AssertUnwindSafe(|| run(command, &console)))
         .unwrap_or_else(|_| console.fail(&logging::Panicked.into()));
     console.close(exit).into()
 }
@@ -52,7 +56,11 @@ fn run(command: Command, console: &Console) -> Exit {
 
 async fn dispatch(command: Command, console: &Console, world: &World) -> Result<Exit, Failed> {
     match command {
-        Command::Driver(command) => strongroom_driver::cli::run(command, console, world).await,
+        Command::Driver(command) => match command.elsewhere() {
+            // The roles do not know each other: what one says in another's words goes around here.
+            Some(words) => Box::pin(dispatch(command_line::again(words)?, console, world)).await,
+            None => strongroom_driver::cli::run(command, console, world).await,
+        },
         Command::Agent(command) => strongroom_agent::cli::run(command, console, world).await,
         Command::Restore(command) => strongroom_restore::cli::run(command, console, world).await,
         Command::Papers(command) => papers::run(command, console),

@@ -223,9 +223,18 @@ retain = {{ last = 30, min_good = 2 }}
     }
 
     /// Ends the test when a loop device or a mount below the ground is left. To be called with the driver stopped and
-    /// volumes unmounted.
+    /// volumes unmounted. The pool itself stays mounted when a driver stops, as volumes may be in use; so it is unmounted
+    /// here, which the kernel refuses while anything still rests on it.
     #[track_caller]
     pub(crate) fn assert_nothing_leaks(&self) {
+        let pool = self.path("pool/mounted");
+        if kernel::mounts_below(&pool).contains(&pool) {
+            kernel::sh("umount", &[text(&pool)]);
+        }
+        let image = text(&self.path("pool/pool.img")).to_owned();
+        for (device, _) in kernel::loops_below(self.root()).into_iter().filter(|(_, file)| *file == image) {
+            kernel::sh("losetup", &["-d", &format!("/dev/{device}")]);
+        }
         let mounts = kernel::mounts_below(self.root());
         let loops = kernel::loops_below(self.root());
         assert!(mounts.is_empty() && loops.is_empty(), "left behind: {mounts:?} {loops:?}");

@@ -153,7 +153,7 @@ fn volumes_begin_from_snapshots_from_volumes_and_from_points() {
     write_files(&mount, 10, 300_000, 1);
     let then = checksums(&mount);
     let snapshot = ground.run(["snapshot", "create", "db", "--name", "nightly"]).ok().json();
-    let snapshot = snapshot["id"].as_str().expect("an id").to_owned();
+    let snapshot = snapshot["snapshot"]["id"].as_str().expect("an id").to_owned();
     ground.back_up_volume("db");
     let point = ground.points("db").remove(0);
     write_files(&mount, 3, 300_000, 9);
