@@ -170,3 +170,36 @@ fn what_is_in_the_bucket_already_is_not_sent_again_after_a_kill() {
     ground.restore_to_file("disk", &["--latest"], &ground.path("back.img")).ok();
     crate::content::assert_same(&image, &ground.path("back.img"));
 }
+
+#[test]
+fn several_writers_and_a_sweep_at_the_same_time_lose_nothing() {
+    use crate::content::{assert_same, write_image};
+    let ground = Ground::new();
+    ground.init();
+    let images: Vec<_> =
+        (0..3_u64).map(|number| (format!("disk-{number}"), ground.path(&format!("{number}.img")))).collect();
+    for round in 0..3_u64 {
+        let mut running = Vec::new();
+        for (number, (volume, image)) in (0..).zip(&images) {
+            write_image(image, 64 << 20, 6 << 20, 100 * round + number);
+            running.push(ground.call(["backup", "image", "--volume", volume, text(image)]).start());
+        }
+        // Something to free, while they are at work.
+        for (volume, _) in &images {
+            if let [oldest, _, ..] = ground.points(volume).as_slice() {
+                ground.run(["points", "forget", oldest]).ok();
+            }
+        }
+        running.push(ground.call(["repository", "prune"]).start());
+        for command in running {
+            command.wait().ok();
+        }
+    }
+    ground.run(["repository", "prune"]).ok();
+    ground.run(["repository", "check", "--read-data"]).ok();
+    for (volume, image) in &images {
+        let back = ground.path(&format!("{volume}.back"));
+        ground.restore_to_file(volume, &["--latest"], &back).ok();
+        assert_same(image, &back);
+    }
+}

@@ -210,3 +210,16 @@ fn a_pool_that_is_full_refuses_and_says_so() {
     ground.stop_driver();
     ground.assert_nothing_leaks();
 }
+
+#[test]
+fn nothing_is_overwritten_without_a_yes() {
+    let ground = with_a_point();
+    let target = ground.path("back.img");
+    let line = ["restore", "run", "--volume", "disk", "--latest", "--to-file", text(&target)];
+    let answer = ground.call(line).run().refused(4, "confirm.nobody");
+    assert!(!target.exists(), "{answer}");
+    // A plan needs no confirmation and does nothing.
+    let plan = ["restore", "plan", "--volume", "disk", "--latest", "--to-file", text(&target)];
+    ground.call(plan).run().ok();
+    assert!(!target.exists());
+}
