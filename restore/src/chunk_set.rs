@@ -77,6 +77,13 @@ impl ChunkSet {
         }
     }
 
+    /// Takes a range out.
+    pub fn remove_range(&mut self, chunks: Range<u64>) {
+        for chunk in self.present(chunks).into_iter().flatten() {
+            self.remove(chunk);
+        }
+    }
+
     /// The parts of `chunks` that are not in the set, in order.
     #[must_use]
     pub fn missing(&self, chunks: Range<u64>) -> Vec<Range<u64>> {

@@ -1,11 +1,23 @@
 //! The commands of restore: `restore plan`, `restore run`, `restore undo`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
 use strongroom_console::{Console, Exit, Failed, Size};
-use strongroom_model::{RunId, VolumeName, World};
-use strongroom_settings::RepositoryArgs;
+use strongroom_model::{VolumeName, World};
+use strongroom_repository::Repository;
+use strongroom_settings::{Config, Moment, RepositoryArgs};
+
+use crate::driver::Driver;
+use crate::hydrate::{Bounds, SYNC_BYTES};
+use crate::request::{Request, TargetRequest};
+use crate::restore::Restore;
+use crate::select::Choice;
+use crate::undo::UndoPlan;
+
+/// With less, ranges of 4 MiB would wait for each other.
+const SMALLEST_BUDGET_BYTES: u64 = 16 << 20;
 
 /// The nouns of this role.
 #[derive(Debug, Subcommand)]
@@ -75,12 +87,15 @@ pub struct RestoreArgs {
     /// With --in-place: let one volume's content go into another volume
     #[arg(long)]
     pub force_identity: bool,
-    /// With --in-place: unmount what was mounted by hand, and mount it again afterwards
+    /// With --in-place: refuse a volume that is mounted by hand, instead of mounting it again afterwards
     #[arg(long, requires = "in_place")]
-    pub remount: bool,
+    pub no_remount: bool,
     /// With --to-volume: make the volume this large instead of as large as it was
     #[arg(long, value_name = "SIZE", requires = "to_volume")]
     pub size: Option<Size>,
+    /// With --to-volume: what the content is, where the point does not say
+    #[arg(long, value_name = "FS", value_enum, requires = "to_volume")]
+    pub fs: Option<Fs>,
     /// Read everything back and compare it at the end (files: always, unless --no-verify)
     #[arg(long, conflicts_with = "no_verify")]
     pub verify: bool,
@@ -104,6 +119,28 @@ pub struct RestoreArgs {
     pub state_dir: Option<PathBuf>,
 }
 
+/// What a volume holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fs {
+    /// ext4.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// A raw block device.
+    Block,
+}
+
+impl Fs {
+    fn word(self) -> String {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Block => "block",
+        }
+        .to_owned()
+    }
+}
+
 /// Which run is taken back.
 #[derive(Debug, Args)]
 pub struct UndoArgs {
@@ -113,9 +150,9 @@ pub struct UndoArgs {
     /// Do it without asking
     #[arg(long, short = 'y')]
     pub yes: bool,
-    /// Unmount what was mounted by hand, and mount it again afterwards
+    /// Refuse a volume that is mounted by hand, instead of mounting it again afterwards
     #[arg(long)]
-    pub remount: bool,
+    pub no_remount: bool,
     /// The socket of the volume driver; also in [driver] of the configuration
     #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_ENDPOINT")]
     pub endpoint: Option<String>,
@@ -131,8 +168,105 @@ pub struct UndoArgs {
 pub async fn run(command: Command, console: &Console, world: &World) -> Result<Exit, Failed> {
     let Command::Restore { command } = command;
     match command {
-        RestoreCommand::Plan(_) => todo!(),
-        RestoreCommand::Run(_) => todo!(),
-        RestoreCommand::Undo(_) => todo!(),
+        RestoreCommand::Plan(args) => {
+            let (restore, request) = args.open(console, world).await?;
+            let prepared = restore.plan(&request).await?;
+            console.result(&prepared.plan, |page| {
+                prepared.plan.text(console.time_zone()).lines().for_each(|line| {
+                    page.line(line);
+                });
+            });
+            Ok(Exit::Done)
+        }
+        RestoreCommand::Run(args) => {
+            let (restore, request) = args.open(console, world).await?;
+            let mut prepared = restore.plan(&request).await?;
+            // Shown in any case: with --yes it is what the log of a job will say was done.
+            console.talk(prepared.plan.text(console.time_zone()));
+            console.confirm("Restore as planned?", args.yes)?;
+            let report = restore.execute(&mut prepared).await?;
+            report.say(console);
+            Ok(report.exit())
+        }
+        RestoreCommand::Undo(args) => undo(&args, console, world).await,
+    }
+}
+
+async fn undo(args: &UndoArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let config = args.config.as_deref().map(Config::read).transpose()?;
+    let endpoint = endpoint_of(args.endpoint.as_ref(), config.as_ref());
+    let driver = Driver::connect(endpoint.as_deref()).await?;
+    let plan = UndoPlan::make(&driver, &args.run, !args.no_remount, world).await?;
+    console.talk(plan.text(console.time_zone()));
+    console.confirm("Undo as planned?", args.yes)?;
+    let undone = plan.execute(&driver).await?;
+    console.result(&undone, |page| undone.write(page));
+    Ok(Exit::Done)
+}
+
+fn endpoint_of(flag: Option<&String>, config: Option<&Config>) -> Option<String> {
+    let said = flag.filter(|endpoint| !endpoint.is_empty()).cloned();
+    said.or_else(|| config?.driver.as_ref().map(|driver| driver.endpoint.clone()))
+}
+
+impl RestoreArgs {
+    /// Opens the repository and puts the request together.
+    async fn open(&self, console: &Console, world: &World) -> Result<(Restore, Request), Failed> {
+        let request = self.request(console, world)?;
+        let (settings, config) = self.repository.resolve_with_config()?;
+        let unlock = settings.unlock()?;
+        let options = settings.open_options();
+        let state_dir = self.state_dir.clone().or_else(|| options.state_dir.clone()).map(|folder| folder.join("restore"));
+        let store = settings.open_counted(world).await?.store;
+        let repository = Repository::open(Arc::clone(&store), world.clone(), &unlock, options).await?;
+        let restore = Restore {
+            repository,
+            store,
+            console: console.clone(),
+            world: world.clone(),
+            state_dir,
+            endpoint: endpoint_of(self.endpoint.as_ref(), config.as_ref()),
+            bounds: Bounds {
+                budget_bytes: self.memory_budget.0.max(SMALLEST_BUDGET_BYTES),
+                workers: std::thread::available_parallelism().map_or(2, usize::from),
+                sync_bytes: SYNC_BYTES,
+            },
+        };
+        Ok((restore, request))
+    }
+
+    fn request(&self, console: &Console, world: &World) -> Result<Request, Failed> {
+        let choice = match (&self.at, &self.point) {
+            (Some(at), _) => Choice::At(Moment::parse(at, world.clock.now(), console.time_zone())?.at),
+            (_, Some(id)) => Choice::Id(id.clone()),
+            _ => Choice::Latest,
+        };
+        let target = if let Some(path) = &self.to_file {
+            TargetRequest::File { path: path.clone(), overwrite: self.overwrite }
+        } else if let Some(path) = &self.to_device {
+            TargetRequest::Device { path: path.clone(), compare: self.compare }
+        } else if let Some(name) = &self.to_volume {
+            let (bytes, fs) = (self.size.map(|size| size.0), self.fs.map(Fs::word));
+            TargetRequest::Volume { name: name.clone(), bytes, fs }
+        } else {
+            TargetRequest::InPlace {
+                into: self.into.clone(),
+                force_identity: self.force_identity,
+                remount: !self.no_remount,
+            }
+        };
+        let verify = match (self.verify, self.no_verify) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        };
+        Ok(Request {
+            volume: self.volume.clone(),
+            choice,
+            target,
+            verify,
+            keep_going: self.keep_going,
+            start_over: self.start_over,
+        })
     }
 }

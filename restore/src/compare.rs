@@ -14,7 +14,7 @@ use crate::work::{Piece, Work};
 ///
 /// # Errors
 /// When the local content cannot be read: a disk that cannot read is no place to restore to.
-pub async fn equal(
+pub(crate) async fn equal(
     local: Local,
     work: &Work,
     footer: Arc<Footer>,

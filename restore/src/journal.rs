@@ -8,6 +8,7 @@
 //! kind 1  header: JSON of [`Header`]; the first frame and only that
 //! kind 2  done: pairs (first chunk u64 LE, chunks u64 LE)
 //! kind 3  stage: one byte, [`Stage`]
+//! kind 4  not done after all: pairs as in kind 2
 //! ```
 //!
 //! * A frame about data is written only after the data was synced: [`Durable`] can be made in no other way.
@@ -48,6 +49,8 @@ pub struct Header {
     pub chunk_bytes: u32,
     /// What the target held before the first write, as the plan names it: what was not written is only right on it.
     pub base: String,
+    /// The volume at the driver that is filled, where there is one. Says nothing about whether a run goes on.
+    pub staged: Option<String>,
 }
 
 impl Header {
@@ -57,7 +60,7 @@ impl Header {
     /// Whether work noted under `self` counts for `other`.
     #[must_use]
     pub fn continues(&self, other: &Self) -> bool {
-        Self { run: other.run, ..self.clone() } == *other
+        Self { run: other.run, staged: other.staged.clone(), ..self.clone() } == *other
     }
 }
 
@@ -69,8 +72,10 @@ pub enum Stage {
     Hydrating = 0,
     /// All of them are written and synced.
     Hydrated = 1,
-    /// What was written was read back and found right.
+    /// What was written was read back and found right, where that was asked for.
     Verified = 2,
+    /// The driver was asked to exchange the content, and may have done it.
+    Exchanging = 3,
 }
 
 /// Chunks that were written *and* synced: made only by [`Durable::sync`].
@@ -219,17 +224,20 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub fn record(&mut self, chunks: Durable) -> Result<(), JournalError> {
-        for ranges in chunks.0.chunks(MAX_PAYLOAD / PAIR) {
-            let mut payload = Vec::with_capacity(ranges.len() * PAIR);
-            for range in ranges {
-                payload.extend(range.start.to_le_bytes());
-                payload.extend((range.end - range.start).to_le_bytes());
-            }
-            self.append(2, &payload)?;
-        }
+        self.append_pairs(2, &chunks.0)?;
         for range in chunks.0 {
             self.done.insert_range(range);
         }
+        Ok(())
+    }
+
+    /// Takes chunks back that were read back and found wrong: the next run writes them again.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn retract(&mut self, chunks: &[Range<u64>]) -> Result<(), JournalError> {
+        self.append_pairs(4, chunks)?;
+        chunks.iter().for_each(|range| self.done.remove_range(range.clone()));
         Ok(())
     }
 
@@ -245,13 +253,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes chunks back that were found wrong, for this process only: after a kill they are found wrong again.
-    pub fn distrust(&mut self, chunks: impl IntoIterator<Item = u64>) {
-        for chunk in chunks {
-            self.done.remove(chunk);
-        }
-    }
-
     /// Deletes the file: the run is finished, or was given up.
     ///
     /// # Errors
@@ -263,6 +264,18 @@ impl Journal {
             }
             _ => Ok(()),
         }
+    }
+
+    fn append_pairs(&mut self, kind: u8, ranges: &[Range<u64>]) -> Result<(), JournalError> {
+        for ranges in ranges.chunks(MAX_PAYLOAD / PAIR) {
+            let mut payload = Vec::with_capacity(ranges.len() * PAIR);
+            for range in ranges {
+                payload.extend(range.start.to_le_bytes());
+                payload.extend((range.end - range.start).to_le_bytes());
+            }
+            self.append(kind, &payload)?;
+        }
+        Ok(())
     }
 
     fn append(&mut self, kind: u8, payload: &[u8]) -> Result<(), JournalError> {
@@ -318,14 +331,14 @@ fn scan(file: &mut File) -> io::Result<Option<Scan>> {
     while let Some((kind, payload, check)) = frame(&mut reader, scan.check)? {
         match (kind, payload.as_slice()) {
             (2, pairs) if pairs.len() % PAIR == 0 => {
-                for pair in pairs.chunks_exact(PAIR) {
-                    let start = u64_at(pair, 0);
-                    let end = start.saturating_add(u64_at(pair, 8)).min(chunks);
-                    scan.done.insert_range(start..end);
-                }
+                pairs.chunks_exact(PAIR).for_each(|pair| scan.done.insert_range(range_of(pair, chunks)));
             }
             (3, [1]) => scan.stage = Stage::Hydrated,
             (3, [2]) => scan.stage = Stage::Verified,
+            (3, [3]) => scan.stage = Stage::Exchanging,
+            (4, pairs) if pairs.len() % PAIR == 0 => {
+                pairs.chunks_exact(PAIR).for_each(|pair| scan.done.remove_range(range_of(pair, chunks)));
+            }
             // Written by a program that knows more: what follows may hang on it.
             _ => break,
         }
@@ -361,6 +374,11 @@ fn filled(reader: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn range_of(pair: &[u8], chunks: u64) -> Range<u64> {
+    let start = u64_at(pair, 0);
+    start..start.saturating_add(u64_at(pair, 8)).min(chunks)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {

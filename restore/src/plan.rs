@@ -24,6 +24,7 @@ mod estimate;
 mod text;
 
 pub use estimate::estimated_seconds;
+pub(crate) use text::aligned;
 
 /// All that a restore will do.
 #[derive(Debug, Clone, PartialEq, Serialize)]

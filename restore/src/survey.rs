@@ -180,7 +180,7 @@ impl Survey<'_> {
             }
         }
         totals.zero_bytes += pieces.zeros.iter().map(|range| work.count_bytes(range)).sum::<u64>();
-        totals.hole_bytes += pieces.holes * work.chunk_bytes;
+        totals.hole_bytes += pieces.hole_bytes;
         if !fetch.is_empty() || !pieces.zeros.is_empty() {
             found.windows.push(Window { chunks: window, fetch });
         }

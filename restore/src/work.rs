@@ -65,8 +65,8 @@ pub struct Pieces {
     pub packs: Vec<(PackId, Vec<Piece>)>,
     /// Chunks that must become zero, in order. Empty when the target is blank.
     pub zeros: Vec<Range<u64>>,
-    /// Chunks that are zero and are left alone, since the target is blank.
-    pub holes: u64,
+    /// Bytes that are zero and are left alone, since the target is blank.
+    pub hole_bytes: u64,
 }
 
 impl Work {
@@ -145,7 +145,7 @@ impl Work {
     fn leave_zero(&self, chunks: Range<u64>, pieces: &mut Pieces) {
         if chunks.is_empty() {
         } else if self.blank {
-            pieces.holes += chunks.end - chunks.start;
+            pieces.hole_bytes += self.count_bytes(&chunks);
         } else {
             match pieces.zeros.last_mut() {
                 Some(last) if last.end == chunks.start => last.end = chunks.end,

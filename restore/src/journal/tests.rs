@@ -10,6 +10,7 @@ fn header() -> Header {
         volume_bytes: 1000 << 16,
         chunk_bytes: 1 << 16,
         base: "nothing".into(),
+        staged: None,
     }
 }
 
@@ -38,8 +39,12 @@ fn what_was_recorded_is_read_back_and_more_can_be_added() {
     journal.record(durable(&[3..5])).unwrap();
     journal.reach(Stage::Hydrated).unwrap();
     drop(journal);
-    let journal = open(&path).unwrap();
+    let mut journal = open(&path).unwrap();
     assert_eq!((journal.done().present(0..1000), journal.stage()), (vec![0..7], Stage::Hydrated));
+    journal.retract(&[1..2, 6..7]).unwrap();
+    drop(journal);
+    let journal = open(&path).unwrap();
+    assert_eq!(journal.done().present(0..1000), [0..1, 2..6]);
     journal.remove().unwrap();
     assert!(!path.exists());
 }

@@ -3,26 +3,32 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use strongroom_console::{Size, Text, TimeSpan, local_and_utc};
+use strongroom_console::{Size, TimeSpan, local_and_utc};
 
 use super::{Base, RestorePlan, Target};
 
+/// Lost ranges that are listed for a person; JSON has all.
+const MOST_LOST: usize = 16;
+
+/// Names on the left, values in line on the right.
+pub(crate) fn aligned(facts: &[(&'static str, String)]) -> Vec<String> {
+    let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    facts.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect()
+}
+
 impl RestorePlan {
-    /// Writes the plan on a page.
-    pub fn write(&self, page: &mut Text, zone: &TimeZone) {
-        page.facts(self.facts(zone));
-        if !self.notes.is_empty() || !self.lost.is_empty() {
-            page.gap();
+    /// The plan on a page of its own, for standard error or standard output alike.
+    #[must_use]
+    pub fn text(&self, zone: &TimeZone) -> String {
+        let mut lines = aligned(&self.facts(zone));
+        lines.extend(self.notes.iter().map(|note| format!("note: {note}")));
+        for lost in self.lost.iter().take(MOST_LOST) {
+            lines.push(format!("lost: bytes {}..{}: {}", lost.start, lost.end, lost.why));
         }
-        for note in &self.notes {
-            page.line(format!("note: {note}"));
+        if self.lost.len() > MOST_LOST {
+            lines.push(format!("lost: and {} more ranges", self.lost.len() - MOST_LOST));
         }
-        for lost in self.lost.iter().take(16) {
-            page.line(format!("lost: bytes {}..{}: {}", lost.start, lost.end, lost.why));
-        }
-        if self.lost.len() > 16 {
-            page.line(format!("lost: and {} more ranges", self.lost.len() - 16));
-        }
+        lines.join("\n")
     }
 
     fn facts(&self, zone: &TimeZone) -> Vec<(&'static str, String)> {

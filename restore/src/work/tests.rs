@@ -59,14 +59,14 @@ proptest! {
             }
         }
         let mut seen = BTreeMap::new();
-        let mut holes = 0;
+        let mut holes: u64 = 0;
         for window in [0..split, split..GRID] {
             let within: Vec<Run> = runs.iter().filter_map(|run| {
                 let (start, end) = (run.start.max(window.start), (run.start + run.count).min(window.end));
                 (start < end).then(|| Run { start, count: end - start, pack: run.pack, first_entry: run.first_entry + u32::try_from(start - run.start).unwrap() })
             }).collect();
             let pieces = work.pieces(window, &within);
-            holes += pieces.holes;
+            holes += pieces.hole_bytes.div_ceil(1 << 16);
             for (pack, pieces) in &pieces.packs {
                 for entry in entries(pieces) {
                     for chunk in filled_by(pieces, entry) {

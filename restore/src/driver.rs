@@ -1,0 +1,172 @@
+//! The volume driver, as far as restore needs it: a few calls with typed answers.
+
+use std::collections::BTreeMap;
+
+use strongroom_console::Failed;
+use strongroom_model::{RunId, SnapshotId, VolumeName};
+use strongroom_proto::control::{
+    BeginRestoreRequest, BeginRestoreResponse, CreateSnapshotRequest, DiscardRestoreRequest, ExchangeContentRequest,
+    ExchangeContentResponse, Filesystem, FinishRestoreRequest, GetVolumeRequest, ListSnapshotsRequest,
+    ListVolumesRequest, Snapshot, Volume, VolumeRef, volume_ref::By,
+};
+use strongroom_proto::{CallError, Clients, csi};
+
+use crate::refusal::Refusal;
+
+/// The label that carries the run, on staged volumes and on safety snapshots.
+pub(crate) const RUN: &str = "strongroom.restore.run";
+/// The label that carries the point.
+pub(crate) const POINT: &str = "strongroom.restore.point";
+/// The label that carries the driver's id of the volume that is restored in place.
+pub(crate) const RESTORES: &str = "strongroom.restore.volume";
+/// The label that carries what a staged volume began with.
+pub(crate) const BASE: &str = "strongroom.restore.base";
+/// The label that carries the run that an undo takes back.
+pub(crate) const UNDOES: &str = "strongroom.restore.undoes";
+/// The label of a volume that carries the id of the volume whose content it got: its identity goes on.
+pub(crate) const IDENTITY: &str = "strongroom.restore.identity";
+/// Who makes and removes the snapshots of restores.
+pub(crate) const OWNER: &str = "restore";
+
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// A connected driver.
+#[derive(Debug, Clone)]
+pub(crate) struct Driver {
+    clients: Clients,
+}
+
+impl Driver {
+    pub(crate) async fn connect(endpoint: Option<&str>) -> Result<Self, Failed> {
+        let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty()).ok_or(Refusal::NoDriver)?;
+        Ok(Self { clients: strongroom_proto::connect(endpoint).await? })
+    }
+
+    /// The volume of that name, if there is one.
+    pub(crate) async fn volume_named(&self, name: &VolumeName) -> Result<Option<Volume>, CallError> {
+        self.volume(By::Name(name.as_str().into())).await
+    }
+
+    /// The volume with that id, if there is one.
+    pub(crate) async fn volume_with_id(&self, id: &str) -> Result<Option<Volume>, CallError> {
+        self.volume(By::Id(id.into())).await
+    }
+
+    async fn volume(&self, by: By) -> Result<Option<Volume>, CallError> {
+        let request = GetVolumeRequest { volume: Some(VolumeRef { by: Some(by) }) };
+        match self.clients.driver.clone().get_volume(request).await {
+            Ok(answer) => Ok(answer.into_inner().volume),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// The volumes that carry all of these labels.
+    pub(crate) async fn volumes(&self, labels: &[(&str, &str)]) -> Result<Vec<Volume>, CallError> {
+        let labels = labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let answer = self.clients.driver.clone().list_volumes(ListVolumesRequest { labels }).await?;
+        Ok(answer.into_inner().volumes)
+    }
+
+    /// Snapshots in order of their cut, of one volume or of all.
+    pub(crate) async fn snapshots(&self, volume: Option<&str>) -> Result<Vec<Snapshot>, CallError> {
+        let volume = volume.map(|id| VolumeRef { by: Some(By::Id(id.into())) });
+        let request = ListSnapshotsRequest { volume, owner: String::new() };
+        Ok(self.clients.driver.clone().list_snapshots(request).await?.into_inner().snapshots)
+    }
+
+    pub(crate) async fn snapshot(&self, volume: &str, label: &str, labels: Labels) -> Result<Snapshot, Failed> {
+        let request = CreateSnapshotRequest {
+            volume: Some(VolumeRef { by: Some(By::Id(volume.into())) }),
+            label: label.into(),
+            owner: OWNER.into(),
+            labels: labels.into_iter().collect(),
+        };
+        let answer = self.clients.driver.clone().create_snapshot(request).await.map_err(CallError::from)?;
+        let snapshot = answer.into_inner().snapshot;
+        Ok(snapshot.ok_or_else(|| Refusal::DriverAnswer { what: "no snapshot".into() })?)
+    }
+
+    pub(crate) async fn delete_snapshot(&self, id: &str) -> Result<(), CallError> {
+        let request = csi::DeleteSnapshotRequest { snapshot_id: id.into(), ..Default::default() };
+        self.clients.controller.clone().delete_snapshot(request).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn begin_restore(
+        &self,
+        name: &str,
+        fs: Filesystem,
+        bytes: u64,
+        labels: Labels,
+        from: Option<&str>,
+    ) -> Result<BeginRestoreResponse, CallError> {
+        let request = BeginRestoreRequest {
+            name: name.into(),
+            fs: fs.into(),
+            bytes,
+            labels: labels.into_iter().collect(),
+            from_snapshot_id: from.unwrap_or_default().into(),
+        };
+        Ok(self.clients.driver.clone().begin_restore(request).await?.into_inner())
+    }
+
+    pub(crate) async fn finish_restore(&self, volume: &str) -> Result<(), CallError> {
+        let request = FinishRestoreRequest { volume_id: volume.into() };
+        self.clients.driver.clone().finish_restore(request).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn discard_restore(&self, volume: &str) -> Result<(), CallError> {
+        let request = DiscardRestoreRequest { volume_id: volume.into() };
+        self.clients.driver.clone().discard_restore(request).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn exchange(
+        &self,
+        volume: &str,
+        staged: &str,
+        run: RunId,
+        labels: Labels,
+        remount: bool,
+    ) -> Result<ExchangeContentResponse, CallError> {
+        let request = ExchangeContentRequest {
+            volume: Some(VolumeRef { by: Some(By::Id(volume.into())) }),
+            staged_volume_id: staged.into(),
+            safety_label: safety_label(run),
+            safety_labels: labels.into_iter().collect(),
+            remount,
+            run: run.to_string(),
+        };
+        Ok(self.clients.driver.clone().exchange_content(request).await?.into_inner())
+    }
+}
+
+/// What the snapshot of the content before a run is called.
+pub(crate) fn safety_label(run: RunId) -> String {
+    format!("before-{run}")
+}
+
+/// The word for what a volume holds.
+pub(crate) fn fs_word(fs: i32) -> &'static str {
+    match Filesystem::try_from(fs) {
+        Ok(Filesystem::Ext4) => "ext4",
+        Ok(Filesystem::Xfs) => "xfs",
+        _ => "block",
+    }
+}
+
+/// What a word stands for; anything that is neither ext4 nor XFS is bytes to us.
+pub(crate) fn fs_of_word(word: &str) -> Filesystem {
+    match word {
+        "ext4" => Filesystem::Ext4,
+        "xfs" => Filesystem::Xfs,
+        _ => Filesystem::Block,
+    }
+}
+
+/// A snapshot's id, parsed.
+pub(crate) fn snapshot_id(snapshot: &Snapshot) -> Option<SnapshotId> {
+    snapshot.id.parse().ok()
+}

@@ -1,0 +1,83 @@
+//! A new volume of the driver: it cannot be used before it is complete.
+
+use strongroom_console::Failed;
+use strongroom_model::{RunId, VolumeName};
+use strongroom_proto::control::{Volume, VolumeState};
+
+use super::{Aimed, Wanted};
+use crate::driver::{Driver, IDENTITY, Labels, POINT, RUN};
+use crate::plan::{Base, Target};
+use crate::refusal::Refusal;
+use crate::work::Scope;
+
+/// Looks whether the volume can be made, or was begun before.
+pub(crate) async fn aim(
+    wanted: &Wanted,
+    driver: &Driver,
+    name: &VolumeName,
+    bytes: Option<u64>,
+    fs: Option<&str>,
+) -> Result<Aimed, Failed> {
+    let needed = wanted.point.volume_bytes;
+    let bytes = bytes.unwrap_or(needed);
+    if bytes < needed {
+        return Err(Refusal::TooSmall { target: format!("new volume {name}"), bytes, needed }.into());
+    }
+    let fs = fs.or(wanted.point.fs.as_deref()).unwrap_or("block").to_owned();
+    let mut notes = Vec::new();
+    if bytes > needed && fs != "block" {
+        notes.push(format!(
+            "the volume is larger than the point; its {fs} keeps its size until you grow it with `strongroom volume expand`"
+        ));
+    }
+    let target = Target::Volume { name: name.clone(), bytes, fs };
+    let mut run = wanted.run;
+    let mut journal = None;
+    let mut earlier = None;
+    if let Some(found) = driver.volume_named(name).await? {
+        run = begun(wanted, &found, name)?;
+        journal = wanted.state_journal(&found.id);
+        let header = wanted.header(run, &target, &Base::Zeros, Some(found.id.clone()));
+        // A volume given up and begun anew has another id, so a journal of its id is of this very volume.
+        earlier = wanted.earlier(journal.as_deref(), &header)?.filter(|found| found.header.run == run);
+    }
+    Ok(Aimed {
+        run,
+        target,
+        base: Base::Zeros,
+        target_bytes: needed,
+        blank: true,
+        scope: Scope::All,
+        local: None,
+        journal,
+        earlier,
+        undo: false,
+        notes,
+    })
+}
+
+/// The run that began the volume of this name, when it is a restore of the same point.
+fn begun(wanted: &Wanted, found: &Volume, name: &VolumeName) -> Result<RunId, Failed> {
+    if found.state() != VolumeState::Hydrating {
+        return Err(Refusal::VolumeExists { name: name.clone() }.into());
+    }
+    let point = found.labels.get(POINT);
+    match found.labels.get(RUN).and_then(|run| run.parse().ok()) {
+        Some(run) if point.is_some_and(|point| *point == wanted.point.id.to_string()) => Ok(run),
+        _ if wanted.start_over => Ok(wanted.run),
+        Some(_) if let Some(Ok(point)) = point.map(|point| point.parse()) => {
+            Err(Refusal::Unfinished { target: format!("new volume {name}"), point }.into())
+        }
+        _ => Err(Refusal::VolumeNotReady { name: name.clone(), state: "being filled by somebody else".into() }.into()),
+    }
+}
+
+/// The labels of a new volume: those that its source had, and whose content it is.
+pub(crate) fn labels(wanted: &Wanted, run: RunId, owner: Option<String>, own: &Labels) -> Labels {
+    let mut labels: Labels = own.clone();
+    labels.retain(|name, _| !name.starts_with("strongroom.restore."));
+    labels.insert(RUN.into(), run.to_string());
+    labels.insert(POINT.into(), wanted.point.id.to_string());
+    labels.extend(owner.map(|owner| (IDENTITY.into(), owner)));
+    labels
+}
