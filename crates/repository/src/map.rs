@@ -1,12 +1,45 @@
 //! Maps: which entry holds which chunk of a volume.
+//!
+//! A map is a tree of three levels over the volume's grid of chunks. A *leaf* stands for 1024 chunks and holds runs
+//! (start, count, pack, first entry), since a backup in order writes neighbours next to each other; a *node* stands for 1024
+//! leaves; the *root* holds up to 65,536 nodes and the head. What is absent is zero. Two points of a volume share the leaves
+//! and nodes in which nothing changed. With chunks of 64 KiB a leaf is 64 MiB, a node 64 GiB, and a root 4 PiB: so there
+//! is no need for trees of varying height.
+//!
+//! The root carries the *exact* list of packs that the map needs, each with how often the map refers to it. The counts are
+//! what keeps the list exact at the cost of the change alone: a writer that replaces a leaf takes the old leaf's
+//! references off and adds the new one's, and a pack whose count comes to 0 is no longer needed.
+//!
+//! Nodes are entries of map packs, so they are sealed, bounded and checked like chunks. Equal content has equal bytes:
+//! every encoding has one form only, and decoding refuses any other.
 
-use std::fmt;
-use std::ops::Range;
+mod diff;
+mod error;
+mod leaf;
+mod node;
+mod reader;
+mod root;
+mod table;
+mod walk;
+mod writer;
+
 use std::sync::Arc;
 
-use strongroom_model::{Failure, PackId, Remedy};
+use strongroom_model::PackId;
 
-use crate::pack::{EntryRef, EntrySource, FetchError, PackContext, PackSettings, Receipts, WriteError};
+pub use error::MapError;
+pub use reader::MapReader;
+pub use walk::EntrySet;
+pub use writer::MapWriter;
+
+use crate::pack::EntryRef;
+
+/// How many chunks a leaf stands for, and how many leaves a node.
+pub const FAN_OUT: u64 = 1024;
+/// How many chunks a node stands for.
+const NODE_CHUNKS: u64 = FAN_OUT * FAN_OUT;
+/// How many nodes a root holds at most.
+const MAX_NODES: u64 = 65_536;
 
 /// Where the root of a map lies. All that a point needs to remember of its map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +53,7 @@ pub struct MapRoot {
 pub struct NeededPack {
     /// The pack.
     pub pack: PackId,
-    /// How many chunks (of a data pack) or nodes (of a map pack) this map refers to in it; never 0.
+    /// How many chunks (of a data pack), or nodes, leaves and roots (of a map pack), this map refers to in it; never 0.
     pub references: u64,
 }
 
@@ -33,24 +66,32 @@ pub struct MapHead {
     pub chunk_bytes: u32,
     /// The dedup domain of its chunks.
     pub domain: u32,
-    /// How many chunks are stored (the others are zero).
-    pub stored_chunks: u64,
-    /// The data packs it needs: exactly, sorted.
+    /// The data packs it needs: exactly, sorted by id.
     pub data_packs: Vec<NeededPack>,
-    /// The map packs it needs, its own root's among them: exactly, sorted.
+    /// The map packs it needs, its own root's among them: exactly, sorted by id.
     pub map_packs: Vec<NeededPack>,
 }
 
 impl MapHead {
-    /// How many chunks the grid has.
+    /// How many chunks the grid has; the last may be cut short by the volume's end.
     #[must_use]
-    pub const fn chunks(&self) -> u64 {
-        self.volume_bytes.div_ceil(self.chunk_bytes as u64)
+    pub fn chunks(&self) -> u64 {
+        self.volume_bytes.div_ceil(self.chunk_bytes.max(1).into())
     }
+
+    /// How many chunks are stored; the others are zero.
+    #[must_use]
+    pub fn stored_chunks(&self) -> u64 {
+        self.data_packs.iter().map(|needed| needed.references).sum()
+    }
+
     /// All needed packs, data and map, sorted by id.
     #[must_use]
     pub fn packs(&self) -> Vec<PackId> {
-        todo!()
+        let mut packs: Vec<PackId> =
+            self.data_packs.iter().chain(&self.map_packs).map(|needed| needed.pack).collect();
+        packs.sort_unstable();
+        packs
     }
 }
 
@@ -65,113 +106,6 @@ pub struct Run {
     pub pack: PackId,
     /// The entry of the first chunk.
     pub first_entry: u32,
-}
-
-/// Reads a map, node by node, with a bounded cache. Cheap to clone.
-#[derive(Clone)]
-pub struct MapReader {}
-
-impl fmt::Debug for MapReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MapReader")
-    }
-}
-
-impl MapReader {
-    /// Reads the root.
-    ///
-    /// # Errors
-    /// When it cannot be read or is no root.
-    pub async fn open(_source: Arc<dyn EntrySource>, _root: MapRoot) -> Result<Self, MapError> {
-        todo!()
-    }
-    /// Where the root lies.
-    #[must_use]
-    pub fn root(&self) -> MapRoot {
-        todo!()
-    }
-    /// What the root says.
-    #[must_use]
-    pub fn head(&self) -> &MapHead {
-        todo!()
-    }
-    /// Where a chunk lies; `None` is zero.
-    ///
-    /// # Errors
-    /// When a node cannot be read.
-    pub async fn get(&self, _chunk: u64) -> Result<Option<EntryRef>, MapError> {
-        todo!()
-    }
-    /// The runs within a range of chunks, in order; what no run covers is zero. All in memory: for a large volume ask
-    /// for a window at a time (2^20 chunks are at most some tens of MB).
-    ///
-    /// # Errors
-    /// When a node cannot be read.
-    pub async fn runs(&self, _chunks: Range<u64>) -> Result<Vec<Run>, MapError> {
-        todo!()
-    }
-    /// The ranges of chunks, in order, that may differ from `other`: where the references differ. Shared nodes are skipped
-    /// unread. Beyond the end of the shorter volume a range differs where the longer one is not zero.
-    ///
-    /// # Errors
-    /// When a node cannot be read, or the grids differ.
-    pub async fn diff(&self, _other: &Self) -> Result<Vec<Range<u64>>, MapError> {
-        todo!()
-    }
-    /// [`Self::diff`] within a window of chunks.
-    ///
-    /// # Errors
-    /// As [`Self::diff`].
-    pub async fn diff_within(&self, _other: &Self, _chunks: Range<u64>) -> Result<Vec<Range<u64>>, MapError> {
-        todo!()
-    }
-    /// Adds every entry that this map needs, its own nodes among them. Nodes that are in `needed` already are not read
-    /// again: their entries were added with them. After an error `needed` is of no use.
-    ///
-    /// # Errors
-    /// When a node cannot be read.
-    pub async fn walk(&self, _needed: &mut EntrySet) -> Result<(), MapError> {
-        todo!()
-    }
-}
-
-/// A set of entries: a bit for each entry of each pack.
-#[derive(Debug, Clone, Default)]
-pub struct EntrySet {}
-
-impl EntrySet {
-    /// Nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-    /// Adds an entry; whether it is new.
-    pub fn insert(&mut self, _at: EntryRef) -> bool {
-        todo!()
-    }
-    /// Whether it is there.
-    #[must_use]
-    pub fn contains(&self, _at: EntryRef) -> bool {
-        todo!()
-    }
-    /// Whether any entry of this pack is there.
-    #[must_use]
-    pub fn contains_pack(&self, _pack: &PackId) -> bool {
-        todo!()
-    }
-    /// How many entries of this pack are there.
-    #[must_use]
-    pub fn count(&self, _pack: &PackId) -> u64 {
-        todo!()
-    }
-    /// The packs, sorted.
-    pub fn packs(&self) -> impl Iterator<Item = PackId> + '_ {
-        std::iter::empty()
-    }
-    /// The entries of a pack, sorted.
-    pub fn entries(&self, _pack: &PackId) -> impl Iterator<Item = u32> + '_ {
-        std::iter::empty()
-    }
 }
 
 /// What chunks hold that are not set.
@@ -201,79 +135,10 @@ pub struct WrittenMap {
     pub head: Arc<MapHead>,
 }
 
-/// Writes a map while its volume is read, in bounded memory.
-pub struct MapWriter {}
-
-impl fmt::Debug for MapWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MapWriter")
-    }
+/// The slot of a chunk in its leaf, or of a leaf in its node.
+fn slot(number: u64) -> u16 {
+    u16::try_from(number % FAN_OUT).expect("a remainder of 1024")
 }
 
-impl MapWriter {
-    /// A writer of a map. `receipts` are those of the session's writers.
-    ///
-    /// # Errors
-    /// When the volume is too large for the grid, or the base has another grid.
-    pub fn new(
-        _context: PackContext,
-        _settings: PackSettings,
-        _receipts: Receipts,
-        _spec: MapSpec,
-        _base: MapBase,
-    ) -> Result<Self, MapError> {
-        todo!()
-    }
-    /// Says where a chunk lies; `None`: it is zero. Chunks come in ascending order.
-    ///
-    /// # Errors
-    /// When the order is broken, the chunk is outside, the base cannot be read or a map pack cannot be written.
-    pub async fn set(&mut self, _chunk: u64, _at: Option<EntryRef>) -> Result<(), MapError> {
-        todo!()
-    }
-    /// Writes what is left, and the root. The data writers must have finished: a map that names a pack without a receipt
-    /// is refused. When nothing differs from the base, its root is the answer and nothing is written.
-    ///
-    /// # Errors
-    /// As [`Self::set`], and [`MapError::NotStored`].
-    pub async fn finish(self) -> Result<WrittenMap, MapError> {
-        todo!()
-    }
-}
-
-/// Why a map cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum MapError {
-    /// A node cannot be had.
-    #[error("reading a node of the map")]
-    Fetch(#[source] FetchError),
-    /// A map pack cannot be written.
-    #[error("writing the map")]
-    Write(#[source] WriteError),
-    /// A node is not what it should be.
-    #[error("the map node at {at:?} is damaged: {what}")]
-    Damaged {
-        /// Where it lies.
-        at: EntryRef,
-        /// What was seen.
-        what: String,
-    },
-    /// A chunk lies in a pack whose upload was not acknowledged.
-    #[error("the map names {pack}, which is not stored")]
-    NotStored {
-        /// Which pack.
-        pack: PackId,
-    },
-}
-
-impl Failure for MapError {
-    fn code(&self) -> &'static str {
-        "map.damaged"
-    }
-    fn remedy(&self) -> Remedy {
-        Remedy::FixData
-    }
-    fn advice(&self) -> String {
-        String::new()
-    }
-}
+#[cfg(test)]
+mod tests;

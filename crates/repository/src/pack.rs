@@ -56,6 +56,9 @@ pub const MAX_ENTRY_BYTES: u32 = 64 << 20;
 /// The most entries of one pack. Data that compresses to nearly nothing would else make a table too large for one read.
 pub const MAX_ENTRIES: u32 = 16_384;
 
+/// Numbers of entries are below this. More than any writer uses; it bounds what a bitmap of entries can cost.
+pub const ENTRY_LIMIT: u32 = 1 << 20;
+
 /// What packs are made with and read with.
 #[derive(Debug, Clone)]
 pub struct PackContext {

@@ -234,6 +234,9 @@ fn decode_rows(plain: &[u8], kind: PackKind, trailer: Trailer) -> Result<Vec<Ent
         if bytes[14..16] != [0, 0] {
             return Err(Unknown("marks on its entries".to_owned()));
         }
+        if row.number >= super::ENTRY_LIMIT {
+            return Err(Malformed("an entry's number is out of bounds"));
+        }
         if rows.last().is_some_and(|last| last.number >= row.number) {
             return Err(Malformed("its entries are not in order"));
         }

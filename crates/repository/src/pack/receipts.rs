@@ -132,6 +132,8 @@ struct Inner {
     fresh: Vec<StoredPack>,
     /// How many packs were begun.
     begun: u64,
+    /// How many of them have receipts.
+    acknowledged: u64,
     /// Packs begun up to this count should be closed soon, however small.
     close_until: u64,
 }
@@ -191,8 +193,14 @@ impl Receipts {
     pub(super) fn add(&self, receipt: StoredPack) {
         let mut inner = self.inner();
         inner.under_way.remove(&receipt.pack());
+        inner.acknowledged += 1;
         inner.stored.insert(receipt.pack(), receipt.without_entries());
         inner.fresh.push(receipt);
+    }
+
+    /// How many packs were stored so far: a change says that something new can be named.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.inner().acknowledged
     }
 
     /// Somebody holds memory until the packs under way are stored: asks their writers to close them at the next entry.
