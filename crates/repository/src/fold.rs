@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use strongroom_model::{PackId, RecoveryPointId, VolumeName};
 
 use crate::entry_runs::EntryRuns;
-use crate::pack::{EntryRef, PackPlace};
+use crate::pack::EntryRef;
+use crate::pack::PackPlace;
 use crate::point::Point;
 use crate::record::{
-    Event, GENESIS, Hold, PackRewritten, Placed, Published, Record, RecordHash, SweepDone, SweepPlanned,
+    Event, GENESIS, Hold, NewPack, PackRewritten, Placed, Published, Record, RecordHash, SweepDone, SweepPlanned,
 };
 
 mod stored;
@@ -42,6 +43,8 @@ pub struct Fold {
 pub struct PackState {
     /// Its current object.
     pub place: PackPlace,
+    /// How many entries it had when it was new, numbered from 0.
+    pub entries: u32,
     /// Entries that were swept.
     pub holes: EntryRuns,
 }
@@ -83,6 +86,8 @@ pub struct PendingPlan {
 pub struct KeyState {
     /// What opens it.
     pub kind: String,
+    /// BLAKE3 of its object.
+    pub hash: [u8; 32],
     /// When it was added, by the adder's clock.
     pub added_at: Timestamp,
 }
@@ -204,14 +209,14 @@ impl Default for Fold {
 impl PendingPlan {
     /// Whether it names this pack's object or entries of it, and nobody has revived or rewritten it.
     #[must_use]
-    pub fn names(&self, place: &PackPlace) -> bool {
+    pub fn names(&self, place: &Placed) -> bool {
         self.kills(place)
             || (self.holes.contains_key(&place.object.pack) && !self.is_settled(&place.object.pack))
     }
 
     /// Whether it removes this pack, if nobody revives it.
-    fn kills(&self, place: &PackPlace) -> bool {
-        self.objects.contains(&Placed::from(*place)) && !self.revived.contains(&place.object.pack)
+    fn kills(&self, place: &Placed) -> bool {
+        self.objects.contains(place) && !self.revived.contains(&place.object.pack)
     }
 
     fn is_settled(&self, pack: &PackId) -> bool {
@@ -259,7 +264,7 @@ impl Fold {
     #[must_use]
     pub fn is_dying(&self, at: EntryRef) -> bool {
         let (Some(plan), Some(pack)) = (&self.plan, self.packs.get(&at.pack)) else { return false };
-        plan.kills(&pack.place)
+        plan.kills(&pack.place.into())
             || (!plan.is_settled(&at.pack)
                 && plan.holes.get(&at.pack).is_some_and(|holes| holes.contains(at.entry)))
     }
@@ -380,7 +385,7 @@ impl Fold {
             return Err(RuleError::PublishedTwice(published.point));
         }
         let mut new = BTreeMap::new();
-        for place in &published.packs {
+        for NewPack { place, .. } in &published.packs {
             let pack = place.object.pack;
             if self.packs.contains_key(&pack) || new.insert(pack, place).is_some() {
                 return Err(RuleError::NotNew(pack));
@@ -391,8 +396,9 @@ impl Fold {
             return Err(RuleError::NotAlive(root));
         }
         for pack in &published.revives {
-            let place = new.get(pack).copied().or_else(|| self.packs.get(pack).map(|state| &state.place));
-            let named = self.plan.as_ref().zip(place).is_some_and(|(plan, place)| plan.names(place));
+            let listed = || self.packs.get(pack).map(|state| state.place.into());
+            let place = new.get(pack).map(|place| **place).or_else(listed);
+            let named = self.plan.as_ref().zip(place).is_some_and(|(plan, place)| plan.names(&place));
             if !named {
                 return Err(RuleError::NothingToRevive(*pack));
             }
@@ -502,7 +508,7 @@ impl Fold {
             Event::PackRewritten(rewritten) => self.enact_rewritten(rewritten),
             Event::SweepDone(SweepDone { .. }) => self.enact_done(),
             Event::KeyAdded(added) => {
-                let state = KeyState { kind: added.kind.clone(), added_at: record.time };
+                let state = KeyState { kind: added.kind.clone(), hash: added.hash, added_at: record.time };
                 self.keys.insert(added.slot, state);
             }
             Event::KeyRemoved(removed) => drop(self.keys.remove(&removed.slot)),
@@ -521,8 +527,10 @@ impl Fold {
             info: published.info.clone(),
         };
         self.points.insert(point.id, point);
-        for place in &published.packs {
-            self.packs.insert(place.object.pack, PackState { place: *place, holes: EntryRuns::default() });
+        for NewPack { place, bytes, entries } in &published.packs {
+            let place = PackPlace { kind: place.kind, object: place.object, bytes: *bytes };
+            let state = PackState { place, entries: *entries, holes: EntryRuns::default() };
+            self.packs.insert(place.object.pack, state);
         }
         if let Some(plan) = &mut self.plan {
             plan.revived.extend(&published.revives);
@@ -553,7 +561,7 @@ impl Fold {
                 let dies = self
                     .packs
                     .get(&pack)
-                    .is_some_and(|state| plan.kills(&state.place) && *named == state.place.into());
+                    .is_some_and(|state| plan.kills(&state.place.into()) && *named == state.place.into());
                 if dies {
                     self.packs.remove(&pack);
                 }

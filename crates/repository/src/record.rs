@@ -74,32 +74,6 @@ impl From<PackPlace> for Placed {
     }
 }
 
-/// `{0: kind, 1: object, 2: bytes}`.
-impl Cbor for PackPlace {
-    fn put(&self, e: &mut Enc) {
-        sure(e.map(3).and_then(|e| e.u32(0)));
-        self.kind.put(e);
-        sure(e.u32(1));
-        self.object.put(e);
-        sure(e.u32(2).and_then(|e| e.u64(self.bytes)));
-    }
-    fn take(d: &mut Decoder<'_>) -> Result<Self, CborError> {
-        let wrong = || CborError::Value("a place of a pack is not {0: kind, 1: object, 2: bytes}".into());
-        if d.map()? != Some(3) || d.u32()? != 0 {
-            return Err(wrong());
-        }
-        let kind = Cbor::take(d)?;
-        if d.u32()? != 1 {
-            return Err(wrong());
-        }
-        let object = Cbor::take(d)?;
-        if d.u32()? != 2 {
-            return Err(wrong());
-        }
-        Ok(Self { kind, object, bytes: d.u64()? })
-    }
-}
-
 /// 25 bytes: the kind, the pack's id, the suffix.
 impl Cbor for Placed {
     fn put(&self, e: &mut Enc) {
@@ -121,6 +95,18 @@ impl Cbor for Placed {
         Ok(Self { kind, object: PackObject { pack, suffix } })
     }
 }
+
+/// A pack that a publish brings along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewPack {
+    /// Where it lies.
+    pub place: Placed,
+    /// The size of the object.
+    pub bytes: u64,
+    /// How many entries it has, numbered from 0: what a sweep compares with what is needed.
+    pub entries: u32,
+}
+cbor_map!(NewPack { 0 => place, 1 => bytes, 2 => entries });
 
 /// What a record says. The numbers are the kinds in the stored form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,7 +257,7 @@ pub struct Published {
     /// Where the map begins.
     pub map: MapRoot,
     /// The packs that this point brings along.
-    pub packs: Vec<PackPlace>,
+    pub packs: Vec<NewPack>,
     /// Packs that the pending plan names and this point needs: they stay.
     pub revives: BTreeSet<PackId>,
     /// Whether the session ends with it.
@@ -346,8 +332,10 @@ pub struct KeyAdded {
     pub slot: [u8; 8],
     /// What opens it: `passphrase`, `key-file`.
     pub kind: String,
+    /// BLAKE3 of the slot's object, so that damage to a slot shows without its key.
+    pub hash: [u8; 32],
 }
-cbor_map!(KeyAdded { 0 => slot, 1 => kind });
+cbor_map!(KeyAdded { 0 => slot, 1 => kind, 2 => hash });
 
 /// A key slot was taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]

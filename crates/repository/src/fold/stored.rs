@@ -1,6 +1,6 @@
 //! The stored form of a fold: what a checkpoint holds.
 //!
-//! The pack table is the one large part, so it is not CBOR but rows of 33 bytes, sorted by pack:
+//! The pack table is the one large part, so it is not CBOR but rows of 37 bytes, sorted by pack:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | 16..24 | suffix of its object |
 //! | 24 | 0 data, 1 map |
 //! | 25..33 | size of the object, little-endian |
+//! | 33..37 | how many entries it had when it was new, little-endian |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ use crate::point::Point;
 use crate::record::RecordHash;
 
 cbor_map!(OpenSession { 0 => agent, 1 => purpose, 2 => opened_at });
-cbor_map!(KeyState { 0 => kind, 1 => added_at });
+cbor_map!(KeyState { 0 => kind, 1 => hash, 2 => added_at });
 cbor_map!(PendingPlan {
     0 => number, 1 => planned_at, 2 => objects, 3 => holes, 4 => waits_for, 5 => revived, 6 => rewritten, 7 => replaced
 });
@@ -31,7 +32,7 @@ cbor_map!(PendingPlan {
 /// A fold of another version is not read: the journal is folded from an older checkpoint, or from its beginning.
 pub(crate) const FOLD_VERSION: u32 = 1;
 
-const ROW: usize = 33;
+const ROW: usize = 37;
 
 /// What is stored, in the order in which it is stored.
 struct StoredFold {
@@ -49,16 +50,17 @@ cbor_map!(StoredFold {
     0 => version, 1 => number, 2 => hash, 3 => points, 4 => packs, 5 => holes, 6 => sessions, 7 => plan, 8 => keys
 });
 
-struct PackTable(Vec<PackPlace>);
+struct PackTable(Vec<(PackPlace, u32)>);
 
 impl Cbor for PackTable {
     fn put(&self, e: &mut Enc) {
         let mut rows = Vec::with_capacity(self.0.len() * ROW);
-        for place in &self.0 {
+        for (place, entries) in &self.0 {
             rows.extend_from_slice(place.object.pack.bytes());
             rows.extend_from_slice(&place.object.suffix);
             rows.push(u8::from(place.kind == PackKind::Map));
             rows.extend_from_slice(&place.bytes.to_le_bytes());
+            rows.extend_from_slice(&entries.to_le_bytes());
         }
         sure(e.bytes(&rows));
     }
@@ -70,7 +72,7 @@ impl Cbor for PackTable {
         }
         let mut places = Vec::with_capacity(rows.len() / ROW);
         for row in rows.chunks_exact(ROW) {
-            let array = "the row was cut to 33 bytes";
+            let array = "the row was cut to 37 bytes";
             let object = PackObject {
                 pack: PackId::from_bytes(row[..16].try_into().expect(array)),
                 suffix: row[16..24].try_into().expect(array),
@@ -80,11 +82,12 @@ impl Cbor for PackTable {
                 1 => PackKind::Map,
                 kind => return Err(CborError::UnknownKind { what: "pack", kind: kind.into() }),
             };
-            let bytes = u64::from_le_bytes(row[25..].try_into().expect(array));
-            if places.last().is_some_and(|last: &PackPlace| last.object.pack >= object.pack) {
+            let bytes = u64::from_le_bytes(row[25..33].try_into().expect(array));
+            let entries = u32::from_le_bytes(row[33..].try_into().expect(array));
+            if places.last().is_some_and(|(last, _): &(PackPlace, u32)| last.object.pack >= object.pack) {
                 return Err(CborError::Value("the pack table is not sorted".into()));
             }
-            places.push(PackPlace { kind, object, bytes });
+            places.push((PackPlace { kind, object, bytes }, entries));
         }
         Ok(Self(places))
     }
@@ -98,7 +101,7 @@ impl Cbor for Fold {
             number: self.number,
             hash: self.hash,
             points: self.points.values().cloned().collect(),
-            packs: PackTable(self.packs.values().map(|state| state.place).collect()),
+            packs: PackTable(self.packs.values().map(|state| (state.place, state.entries)).collect()),
             holes: holes.map(|(pack, state)| (*pack, state.holes.clone())).collect(),
             sessions: self.sessions.clone(),
             plan: self.plan.clone(),
@@ -113,9 +116,9 @@ impl Cbor for Fold {
             return Err(CborError::UnknownKind { what: "fold", kind: stored.version });
         }
         let mut packs = BTreeMap::new();
-        for place in stored.packs.0 {
+        for (place, entries) in stored.packs.0 {
             let holes = stored.holes.remove(&place.object.pack).unwrap_or_default();
-            packs.insert(place.object.pack, PackState { place, holes });
+            packs.insert(place.object.pack, PackState { place, entries, holes });
         }
         if !stored.holes.is_empty() {
             return Err(CborError::Value("a pack has holes and does not exist".into()));

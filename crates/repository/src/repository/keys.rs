@@ -32,18 +32,16 @@ impl Repository {
         let slot = made.await.expect("wrapping a key does not panic");
         let slot = slot.map_err(|cause| KeysError::Key { slot: "new".to_owned(), cause })?;
         let id = slot.id();
-        self.create_owned(&ObjectName::key_slot(id), slot.encode())
+        let body = slot.encode();
+        let hash = *blake3::hash(&body).as_bytes();
+        let body = slot.encode();
+        let hash = *blake3::hash(&body).as_bytes();
+        create_owned(self.store().as_ref(), &ObjectName::key_slot(id), body)
             .await
             .map_err(|cause| KeysError::Store { slot: hex::encode(id), cause })?;
-        self.journal()
-            .say(Event::KeyAdded(KeyAdded { slot: id, kind: slot.kind().as_str().to_owned() }))
-            .await?;
+        let added = KeyAdded { slot: id, kind: slot.kind().as_str().to_owned(), hash };
+        self.journal().say(Event::KeyAdded(added)).await?;
         Ok(slot)
-    }
-
-    /// Creates an object under a name that was drawn at random; any answer but "created" is looked into.
-    async fn create_owned(&self, name: &ObjectName, body: bytes::Bytes) -> Result<(), StoreError> {
-        create_owned(self.store().as_ref(), name, body).await
     }
 
     /// The key slots.

@@ -71,6 +71,7 @@ impl Repository {
             single_writer: single_writer.then(|| options.open.agent.clone()),
             first_slots: slots.iter().map(|slot| hex::encode(slot.id())).collect(),
             owner: hex::encode(owner),
+            checksum: String::new(),
         };
         if let Err(cause) = create_owned(store.as_ref(), &ObjectName::head(), head.encode().into()).await {
             for slot in &slots {
@@ -154,13 +155,10 @@ impl Repository {
             if self.known_fold().number > already || hex::decode_to_slice(slot, &mut id).is_err() {
                 continue;
             }
-            let bytes = self.journal().get(&ObjectName::key_slot(id)).await;
-            let Some(kind) =
-                bytes.ok().and_then(|bytes| KeySlot::parse(id, &bytes).ok()).map(|slot| slot.kind())
-            else {
-                continue;
-            };
-            let event = Event::KeyAdded(KeyAdded { slot: id, kind: kind.as_str().to_owned() });
+            let Ok(bytes) = self.journal().get(&ObjectName::key_slot(id)).await else { continue };
+            let Ok(slot) = KeySlot::parse(id, &bytes) else { continue };
+            let (kind, hash) = (slot.kind().as_str().to_owned(), *blake3::hash(&bytes).as_bytes());
+            let event = Event::KeyAdded(KeyAdded { slot: id, kind, hash });
             let decide = |fold: &Fold| (fold.number == already).then(|| event.clone());
             match self.journal().append(decide).await {
                 // Who may only read leaves it to the next who may write.

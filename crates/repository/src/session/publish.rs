@@ -20,8 +20,8 @@ use crate::errors::{JournalError, PublishError};
 use crate::fold::Fold;
 use crate::journal::Attempt;
 use crate::map::{EntrySet, MapReader, MapRoot};
-use crate::pack::{EntryRef, PackPlace};
-use crate::record::{self, Event};
+use crate::pack::EntryRef;
+use crate::record::{self, Event, NewPack, Placed};
 
 /// How often another writer may be faster before a publish gives up. Each time one of them got something done.
 const MOST_LOST: u32 = 1_000;
@@ -103,7 +103,7 @@ impl Session {
                 return Err(PublishError::Fenced { session: self.id });
             }
             let event = self.decide(&fold, point, draft, needs, last).await?;
-            let packs: BTreeSet<PackId> = event.packs.iter().map(|place| place.object.pack).collect();
+            let packs: BTreeSet<PackId> = event.packs.iter().map(|new| new.place.object.pack).collect();
             match journal.attempt(&fold, Event::Published(Box::new(event))).await? {
                 Attempt::In(entry) => {
                     self.receipts.forget(&packs);
@@ -141,7 +141,8 @@ impl Session {
                 continue;
             }
             let receipt = self.receipts.get(pack).ok_or(PublishError::Gone { pack: *pack })?;
-            new.insert(*pack, receipt.place());
+            let (place, bytes) = (receipt.place().into(), receipt.bytes());
+            new.insert(*pack, NewPack { place, bytes, entries: receipt.entry_count() });
         }
         let parent_stands = draft.parent.as_ref().is_some_and(|parent| fold.points.contains_key(&parent.id));
         let inherits = draft.parent.is_some() && (!parent_stands || self.check_all);
@@ -149,7 +150,7 @@ impl Session {
             needs.walked = Some(self.walk(needs.root).await?);
         }
         let mut revives = self.revives(fold, needs, &new, inherits || self.check_all)?;
-        revives.extend(new.iter().filter(|(_, place)| names(fold, place)).map(|(pack, _)| *pack));
+        revives.extend(new.iter().filter(|(_, new)| names(fold, &new.place)).map(|(pack, _)| *pack));
         if let Some(pack) = revives.first().filter(|_| !fold.waits_for(self.id)) {
             return Err(PublishError::Gone { pack: *pack });
         }
@@ -174,7 +175,7 @@ impl Session {
         &self,
         fold: &Fold,
         needs: &Needs,
-        new: &BTreeMap<PackId, PackPlace>,
+        new: &BTreeMap<PackId, NewPack>,
         all: bool,
     ) -> Result<BTreeSet<PackId>, PublishError> {
         let mut revives = BTreeSet::new();
@@ -215,6 +216,6 @@ impl Session {
 }
 
 /// Whether the pending plan names the object of a pack that is not in the table yet.
-fn names(fold: &Fold, place: &PackPlace) -> bool {
+fn names(fold: &Fold, place: &Placed) -> bool {
     fold.plan.as_ref().is_some_and(|plan| plan.names(place))
 }
