@@ -52,15 +52,6 @@ impl Command {
             _ => None,
         }
     }
-
-    /// What has to run before any runtime or log exists: the watchdog holds one descriptor and nothing else.
-    #[must_use]
-    pub fn run_bare(&self) -> Option<ExitCode> {
-        match self {
-            Self::DriverThawWatchdog { arguments } => Some(crate::thaw_watchdog(arguments.iter().cloned())),
-            _ => None,
-        }
-    }
 }
 
 /// Runs a command.
