@@ -6,6 +6,7 @@ mod init;
 mod points;
 mod prune;
 mod repository;
+mod signals;
 mod status;
 
 use clap::Subcommand;

@@ -7,7 +7,10 @@
 //! Everything that is decided is computed from the repository, the driver and the configuration, never from what an
 //! earlier run remembers: an agent that starts on a new machine decides the same.
 
+pub mod capture;
 pub mod cli;
+pub mod driver;
 pub mod policy;
 pub mod retention;
+pub mod run;
 pub mod schedule;

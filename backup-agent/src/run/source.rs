@@ -1,0 +1,205 @@
+//! What is read: a fresh snapshot of a driver's volume, or an image as it is; and what to compare it with.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use strongroom_block_io::{BlockSource, Caching, FileSource};
+use strongroom_model::{SnapshotId, VolumeId, VolumeName, chain};
+use strongroom_repository::map::MapReader;
+use strongroom_repository::{Fold, Point, Source};
+
+use super::{Agent, BackupError, Target};
+use crate::capture::{CaptureError, Changes, Scope};
+use crate::driver::{Driver, Snapshot, Volume};
+
+/// A source that is open, with what its point will say of it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) source: Arc<dyn BlockSource>,
+    pub(super) taken_at: Timestamp,
+    pub(super) provenance: Source,
+    pub(super) fs: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    /// The point to compare with.
+    pub(super) parent: Option<Point>,
+    from: From,
+}
+
+#[derive(Debug)]
+enum From {
+    Snapshot {
+        driver: Driver,
+        snapshot: SnapshotId,
+        /// The snapshot of the parent, if it still exists.
+        base: Option<SnapshotId>,
+        /// Snapshots that nobody needs once the new point is published.
+        then: Vec<SnapshotId>,
+    },
+    Image {
+        path: PathBuf,
+        before: Option<Stamp>,
+    },
+}
+
+/// Changes when somebody writes to a file.
+type Stamp = (i64, i64, i64, i64, u64);
+
+impl Opened {
+    pub(super) async fn open(agent: &Agent, target: &Target, fold: &Fold) -> Result<Self, BackupError> {
+        match target {
+            Target::Volume(driver, volume) => Self::snapshot(agent, driver, volume, fold).await,
+            Target::Image(name, path) => Self::image(agent, name, path, fold).await,
+        }
+    }
+
+    async fn snapshot(
+        agent: &Agent,
+        driver: &Driver,
+        volume: &Volume,
+        fold: &Fold,
+    ) -> Result<Self, BackupError> {
+        if let Some(why) = &volume.trouble {
+            return Err(BackupError::NotReady { volume: volume.name.clone(), why: why.clone() });
+        }
+        let repository = agent.repository.id();
+        let before = driver.snapshots(volume.id, repository).await?;
+        let (parent, base) = parent_and_base(fold, &volume.name, volume.id, &before);
+        // Strays of killed runs go first, so that they cannot pile up while runs keep failing.
+        for stray in before.iter().map(|snapshot| snapshot.id).filter(|id| Some(*id) != base) {
+            forget(driver, stray).await;
+        }
+        let mut drawn = [0; 4];
+        agent.world.entropy.fill(&mut drawn);
+        let now = agent.world.clock.now();
+        let label = format!("backup-{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), u32::from_le_bytes(drawn));
+        let snapshot = driver.cut(volume.id, &label, repository).await?;
+        let path = match driver.open(snapshot.id).await {
+            Ok(path) => path,
+            Err(error) => {
+                forget(driver, snapshot.id).await;
+                return Err(error.into());
+            }
+        };
+        let source = open_file(path.clone()).await.map_err(|cause| BackupError::Open { path, cause })?;
+        Ok(Self {
+            source: Arc::new(source),
+            taken_at: snapshot.taken_at,
+            provenance: Source::Driver {
+                node: driver.node().to_owned(),
+                volume: volume.id,
+                snapshot: snapshot.id,
+            },
+            fs: volume.fs.clone(),
+            labels: volume.labels.clone(),
+            parent: parent.cloned(),
+            from: From::Snapshot {
+                driver: driver.clone(),
+                snapshot: snapshot.id,
+                base,
+                then: base.into_iter().collect(),
+            },
+        })
+    }
+
+    async fn image(agent: &Agent, name: &VolumeName, path: &Path, fold: &Fold) -> Result<Self, BackupError> {
+        let source = open_file(path.to_owned())
+            .await
+            .map_err(|cause| BackupError::Open { path: path.to_owned(), cause })?;
+        let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Self {
+            source: Arc::new(source),
+            taken_at: agent.world.clock.now(),
+            provenance: Source::Image { path: shown.display().to_string() },
+            fs: None,
+            labels: BTreeMap::new(),
+            parent: fold.points_of(name).last().map(|point| (*point).clone()),
+            from: From::Image { path: path.to_owned(), before: stamp(path) },
+        })
+    }
+
+    /// What is to be read, given the map of the parent.
+    pub(super) async fn changes(&self, parent: Option<MapReader>) -> Result<Scope, BackupError> {
+        match &self.from {
+            From::Image { .. } => Ok(Scope::Allocated(parent)),
+            From::Snapshot { driver, snapshot, base: Some(base), .. } if parent.is_some() => {
+                let changes = driver.changes(*base, *snapshot).await?;
+                Ok(match parent {
+                    Some(parent) => Scope::Delta(changes, parent),
+                    None => Scope::Listed(changes, None),
+                })
+            }
+            From::Snapshot { driver, snapshot, .. } => {
+                Ok(Scope::Listed(driver.allocated(*snapshot).await?, parent))
+            }
+        }
+    }
+
+    /// Whether what was read is still what it was. A snapshot is.
+    pub(super) fn check_unchanged(&self) -> Result<(), BackupError> {
+        match &self.from {
+            From::Image { path, before: Some(before) } if stamp(path) != Some(*before) => {
+                Err(BackupError::Written { path: path.clone() })
+            }
+            From::Image { .. } | From::Snapshot { .. } => Ok(()),
+        }
+    }
+
+    /// The new point is published: its snapshot is the base of the next run, and the old base goes.
+    pub(super) async fn tidy(&self) {
+        if let From::Snapshot { driver, then, .. } = &self.from {
+            for old in then {
+                forget(driver, *old).await;
+            }
+        }
+    }
+}
+
+/// The newest point of this very volume whose snapshot still exists, with that snapshot; else the newest point of the name.
+fn parent_and_base<'a>(
+    fold: &'a Fold,
+    name: &VolumeName,
+    volume: VolumeId,
+    existing: &[Snapshot],
+) -> (Option<&'a Point>, Option<SnapshotId>) {
+    let points = fold.points_of(name);
+    let with_base = points.iter().rev().find_map(|point| match &point.info.source {
+        Source::Driver { volume: of, snapshot, .. } if *of == volume => {
+            existing.iter().any(|one| one.id == *snapshot).then_some((*point, *snapshot))
+        }
+        _ => None,
+    });
+    match with_base {
+        Some((point, snapshot)) => (Some(point), Some(snapshot)),
+        None => (points.last().copied(), None),
+    }
+}
+
+/// A snapshot that stays behind costs space and is found again by the next run: no reason to fail.
+async fn forget(driver: &Driver, snapshot: SnapshotId) {
+    if let Err(error) = driver.delete(snapshot).await {
+        tracing::warn!(%snapshot, error = chain(&error), "a snapshot that nobody needs could not be deleted");
+    }
+}
+
+async fn open_file(path: PathBuf) -> Result<FileSource, strongroom_block_io::BlockIoError> {
+    let opening = tokio::task::spawn_blocking(move || FileSource::open(&path, Caching::Direct));
+    opening.await.expect("opening a file does not panic")
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = std::fs::metadata(path).ok().filter(|found| found.is_file())?;
+    Some((found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec(), found.len()))
+}
+
+/// Whether there are no changes at all; and the changes.
+pub(super) async fn peek(mut changes: Changes) -> Result<(Changes, bool), BackupError> {
+    let peeked = tokio::task::spawn_blocking(move || (changes.next(), changes));
+    match peeked.await.map_err(|_| CaptureError::Panicked)? {
+        (None, changes) => Ok((changes, true)),
+        (Some(Err(error)), _) => Err(CaptureError::Changes(error).into()),
+        (Some(first), changes) => Ok((Box::new(std::iter::once(first).chain(changes)), false)),
+    }
+}
