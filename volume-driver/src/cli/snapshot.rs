@@ -96,8 +96,8 @@ struct Deleted {
 /// A range of bytes that differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct Range {
-    offset: u64,
-    bytes: u64,
+    offset_bytes: u64,
+    length_bytes: u64,
 }
 
 /// What differs between two snapshots.
@@ -212,7 +212,7 @@ async fn diff(
         }
         let mut table = Table::new(["OFFSET", "BYTES"]).right([0, 1]);
         for range in &diff.ranges {
-            table.row([range.offset, range.bytes]);
+            table.row([range.offset_bytes, range.length_bytes]);
         }
         text.table(&table);
         if diff.ranges_total > diff.ranges.len() as u64 {
@@ -237,7 +237,7 @@ impl Diff {
             self.changed_bytes = self.changed_bytes.saturating_add(bytes);
             self.ranges_total += 1;
             if self.ranges.len() < limit {
-                self.ranges.push(Range { offset, bytes });
+                self.ranges.push(Range { offset_bytes: offset, length_bytes: bytes });
             }
         }
     }
@@ -254,6 +254,6 @@ mod tests {
         diff.add(&[block(0), block(8192)], 1);
         diff.add(&[block(16384)], 1);
         assert_eq!((diff.changed_bytes, diff.ranges_total), (3 * 4096, 3));
-        assert_eq!(diff.ranges, [Range { offset: 0, bytes: 4096 }]);
+        assert_eq!(diff.ranges, [Range { offset_bytes: 0, length_bytes: 4096 }]);
     }
 }

@@ -14,17 +14,16 @@ pub(super) struct VolumeView {
     pub(super) name: String,
     /// `ext4`, `xfs` or `block`.
     pub(super) fs: &'static str,
-    pub(super) bytes: u64,
+    pub(super) size_bytes: u64,
     pub(super) allocated_bytes: u64,
     pub(super) labels: BTreeMap<String, String>,
     /// `ready`, `hydrating` or `abnormal`.
     pub(super) state: &'static str,
     /// What is wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message: Option<String>,
     pub(super) mounts: Vec<MountView>,
     pub(super) device: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Only told where one volume is shown.
     pub(super) extents: Option<u64>,
     /// The snapshot or volume it began with.
     pub(super) made_from: Option<String>,
@@ -50,7 +49,7 @@ pub(super) struct SnapshotView {
     /// Who takes it away again: `user`, `csi`, `agent` or `restore`.
     pub(super) owner: String,
     pub(super) created_at: Option<Timestamp>,
-    pub(super) bytes: u64,
+    pub(super) size_bytes: u64,
     pub(super) fs: &'static str,
     pub(super) labels: BTreeMap<String, String>,
     /// It needs no log replay.
@@ -87,7 +86,7 @@ impl From<control::Volume> for VolumeView {
             state,
             id: volume.id,
             name: volume.name,
-            bytes: volume.bytes,
+            size_bytes: volume.bytes,
             allocated_bytes: volume.allocated_bytes,
             labels: volume.labels.into_iter().collect(),
             message: some(volume.message),
@@ -122,7 +121,7 @@ impl From<control::Snapshot> for SnapshotView {
             label: snapshot.label,
             owner: snapshot.owner,
             created_at: moment(snapshot.created_at),
-            bytes: snapshot.bytes,
+            size_bytes: snapshot.bytes,
             labels: snapshot.labels.into_iter().collect(),
             quiesced: snapshot.quiesced,
         }
@@ -152,7 +151,7 @@ impl VolumeView {
             ("name", self.name.clone()),
             ("id", self.id.clone()),
             ("holds", self.fs.to_owned()),
-            ("size", Size(self.bytes).to_string()),
+            ("size", Size(self.size_bytes).to_string()),
             ("allocated", Size(self.allocated_bytes).to_string()),
             (
                 "state",
@@ -185,7 +184,7 @@ pub(super) fn volume_table(volumes: &[VolumeView]) -> Table {
         table.row([
             volume.name.clone(),
             volume.fs.to_owned(),
-            Size(volume.bytes).to_string(),
+            Size(volume.size_bytes).to_string(),
             Size(volume.allocated_bytes).to_string(),
             volume.state.to_owned(),
             volume.used_at(),
@@ -204,7 +203,7 @@ pub(super) fn snapshot_table(snapshots: &[SnapshotView], console: &Console) -> T
             snapshot.label.clone(),
             snapshot.owner.clone(),
             snapshot.created_at.map(|at| local(at, console.time_zone())).unwrap_or_default(),
-            Size(snapshot.bytes).to_string(),
+            Size(snapshot.size_bytes).to_string(),
         ]);
     }
     table

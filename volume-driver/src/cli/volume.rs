@@ -188,9 +188,13 @@ impl Failure for FromPoint {
 #[derive(Debug, Serialize)]
 struct OneVolume {
     volume: VolumeView,
+}
+
+#[derive(Debug, Serialize)]
+struct MadeVolume {
+    volume: VolumeView,
     /// False: it was there already, just as asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<bool>,
+    created: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -214,7 +218,7 @@ struct Unmounted {
 #[derive(Debug, Serialize)]
 struct Expanded {
     volume: String,
-    bytes: u64,
+    size_bytes: u64,
     /// The filesystem will grow at the next mount.
     filesystem_pending: bool,
 }
@@ -232,7 +236,7 @@ pub(super) async fn run(command: VolumeCommand, console: &Console) -> Result<Exi
         VolumeCommand::Show { name, at } => {
             let volume: VolumeView = reach::volume(&mut at.connect().await?, &name).await?.into();
             let shown = volume.clone();
-            console.result(&OneVolume { volume, created: None }, |text| shown.facts(text, console));
+            console.result(&OneVolume { volume }, |text| shown.facts(text, console));
         }
         VolumeCommand::Mount { name, folder, options, at } => {
             mount(&name, &folder, options, &mut at.connect().await?, console).await?;
@@ -284,8 +288,8 @@ async fn make(request: CreateVolumeRequest, clients: &mut Clients, console: &Con
     let answer = clients.driver.create_volume(request).await.map_err(CallError::from)?.into_inner();
     let volume: VolumeView = given(answer.volume, "the volume")?.into();
     let shown = volume.clone();
-    console.result(&OneVolume { volume, created: Some(!answer.existed) }, |text| {
-        let (name, fs, size) = (&shown.name, shown.fs, Size(shown.bytes));
+    console.result(&MadeVolume { volume, created: !answer.existed }, |text| {
+        let (name, fs, size) = (&shown.name, shown.fs, Size(shown.size_bytes));
         if answer.existed {
             text.line(format_args!("{name} was there already, just as asked for: {fs}, {size}"));
         } else {
@@ -368,7 +372,7 @@ async fn expand(name: &str, size: Size, clients: &mut Clients, console: &Console
         clients.node.node_expand_volume(request).await.map_err(CallError::from)?;
         pending = false;
     }
-    let expanded = Expanded { volume: volume.name.clone(), bytes, filesystem_pending: pending };
+    let expanded = Expanded { volume: volume.name.clone(), size_bytes: bytes, filesystem_pending: pending };
     console.result(&expanded, |text| {
         let later = if pending { "; its filesystem grows when it is mounted next" } else { "" };
         text.line(format_args!("{} has {}{later}", volume.name, Size(bytes)));
