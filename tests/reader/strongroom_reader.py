@@ -1,0 +1,452 @@
+#!/usr/bin/env python3
+"""An independent reader of Strongroom repositories, written from docs/format.md alone.
+
+It shares no code with the program that writes them. Where it can restore a volume bit for bit, the document is enough
+to come back from a bucket and a key, whatever became of the program.
+
+    strongroom_reader.py points  DIRECTORY KEY [--from-checkpoint]
+    strongroom_reader.py restore DIRECTORY KEY POINT OUTPUT [--from-checkpoint]
+    strongroom_reader.py scrub   DIRECTORY
+
+DIRECTORY is a repository in a folder (any object store, copied), KEY a key file, or a file with a passphrase behind
+`passphrase:`. Points are printed as JSON, one a line. With --from-checkpoint the newest checkpoint is believed instead
+of the whole journal. `scrub` needs no key: it compares the hash at the end of every pack.
+"""
+
+import argparse
+import json
+import os
+import struct
+import sys
+from dataclasses import dataclass, field
+
+import zstandard
+from blake3 import blake3
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+CONTEXT = "strongroom 2026-11-21 format 1 "
+KEY_SLOT, RECORD, CHECKPOINT, FOOTER = 1, 2, 3, 5
+DATA, MAP = 0, 1
+CHUNK, LEAF, NODE, ROOT = 1, 3, 4, 5
+
+
+class Damaged(Exception):
+    """Bytes are not what the document says they are."""
+
+
+def need(condition, what):
+    if not condition:
+        raise Damaged(what)
+
+
+# ---- section "Keys and seals" ---------------------------------------------------------------------------------------
+
+
+def derive(context, *parts):
+    return blake3(b"".join(parts), derive_key_context=CONTEXT + context).digest()
+
+
+def aead(cipher, key):
+    need(cipher in (1, 2), f"unknown cipher {cipher}")
+    return AESGCM(key) if cipher == 1 else ChaCha20Poly1305(key)
+
+
+def open_message(box, number, sealed, associated, what):
+    try:
+        return box.decrypt(struct.pack("<I8x", number), sealed, associated)
+    except InvalidTag:
+        raise Damaged(f"{what}: the seal is broken") from None
+
+
+@dataclass
+class Header:
+    """The 80 bytes that every sealed thing begins with."""
+
+    cipher: int
+    flags: int
+    epoch: int
+    salt: bytes
+    commitment: bytes
+
+    @classmethod
+    def parse(cls, magic, data):
+        need(len(data) >= 80 and data[:8] == magic, "not the magic that was expected")
+        version, cipher, flags, epoch = struct.unpack_from("<HBBI", data, 8)
+        need(version == 1, f"format version {version}")
+        return cls(cipher, flags, epoch, data[16:48], data[48:80])
+
+    def key(self, purpose, secret):
+        key = derive(f"{purpose} key", secret, self.salt)
+        if derive("key commitment", key) != self.commitment:
+            return None
+        return aead(self.cipher, key)
+
+
+def open_blob(secret_of_epoch, repository, kind, binding, sealed, what):
+    """The plain bytes of a sealed blob; None when the key is another one."""
+    header = Header.parse(b"SRGMBLOB", sealed)
+    need(header.flags & ~1 == 0, f"{what}: unknown flags")
+    box = header.key("blob", secret_of_epoch(header.epoch))
+    if box is None:
+        return None
+    associated = sealed[:80] + repository + bytes([kind]) + binding
+    plain = open_message(box, 0, sealed[80:], associated, what)
+    if header.flags & 1:
+        length = struct.unpack_from("<Q", plain)[0]
+        plain = zstandard.ZstdDecompressor().decompress(plain[8:], max_output_size=length)
+        need(len(plain) == length, f"{what}: another length than it says")
+    return plain
+
+
+@dataclass
+class Keyring:
+    identity: bytes
+    masters: dict
+
+    @classmethod
+    def decode(cls, plain):
+        version, count = struct.unpack_from("<HH", plain)
+        need(version == 1 and len(plain) == 36 + 36 * count, "keyring: unknown form")
+        rows = [plain[at : at + 36] for at in range(36, len(plain), 36)]
+        return cls(plain[4:36], {struct.unpack_from("<I", row)[0]: row[4:] for row in rows})
+
+    def master(self, epoch):
+        need(epoch in self.masters, f"no master key of epoch {epoch}")
+        return self.masters[epoch]
+
+    def chunk_key(self, domain):
+        return derive("chunk id key", self.identity, struct.pack("<I", domain))
+
+    def map_key(self):
+        return derive("map id key", self.identity)
+
+
+def parse_key_file(text):
+    text = text.strip()
+    body, _, checksum = text.rpartition("-")
+    prefix = "strongroom-key-1-"
+    need(body.startswith(prefix) and len(body) == len(prefix) + 64, "not a key file")
+    need(blake3(body.encode()).hexdigest()[:8] == checksum, "the key file is mistyped")
+    return bytes.fromhex(body[len(prefix) :])
+
+
+# ---- section "Records": CBOR with definite lengths --------------------------------------------------------------------
+
+
+def cbor(data):
+    value, at = cbor_item(data, 0)
+    need(at == len(data), "bytes follow the end of the CBOR")
+    return value
+
+
+def cbor_item(data, at):
+    major, low = data[at] >> 5, data[at] & 31
+    at += 1
+    if low < 24:
+        number = low
+    else:
+        need(low <= 27, "CBOR of another form than the format uses")
+        size = 1 << (low - 24)
+        number = int.from_bytes(data[at : at + size], "big")
+        at += size
+    if major == 0:
+        return number, at
+    if major == 1:
+        return -1 - number, at
+    if major in (2, 3):
+        need(at + number <= len(data), "CBOR ends too early")
+        text = data[at : at + number]
+        return (text if major == 2 else text.decode()), at + number
+    if major == 4:
+        items = []
+        for _ in range(number):
+            item, at = cbor_item(data, at)
+            items.append(item)
+        return items, at
+    if major == 5:
+        pairs = {}
+        for _ in range(number):
+            key, at = cbor_item(data, at)
+            pairs[key], at = cbor_item(data, at)
+        return pairs, at
+    need(major == 7 and number in (20, 21), "CBOR of another form than the format uses")
+    return number == 21, at
+
+
+# ---- section "Journal": the fold, as far as reading needs it ------------------------------------------------------------
+
+
+@dataclass
+class Place:
+    kind: int
+    object: bytes  # pack id 16, suffix 8
+    bytes: int
+
+    def path(self):
+        pack, suffix = self.object[:16].hex(), self.object[16:].hex()
+        return f"{'maps' if self.kind == MAP else 'packs'}/{pack[:2]}/{pack}.{suffix}"
+
+
+@dataclass
+class Point:
+    id: bytes
+    volume: str
+    map: bytes  # pack id 16, entry u32
+    info: dict
+    number: int
+
+
+@dataclass
+class Fold:
+    number: int = 0
+    hash: bytes = bytes(32)
+    points: dict = field(default_factory=dict)
+    packs: dict = field(default_factory=dict)
+    plan: dict = None
+
+    def enact(self, record):
+        kind, event = record[6][0], record[6][1]
+        if kind == 4:  # published
+            self.points[event[1]] = Point(event[1], event[2], event[4], event[8], record[0])
+            for place in event[5]:
+                placed, size = place[0], place[1]
+                self.packs[placed[1:17]] = Place(placed[0], placed[1:], size)
+            if self.plan is not None:
+                self.plan["revived"].update(event[6])
+        elif kind == 5:  # forgotten
+            del self.points[event[0]]
+        elif kind == 8:  # sweep planned
+            self.plan = {"objects": set(event[0]), "revived": set()}
+        elif kind == 9:  # pack rewritten
+            place = self.packs[event[1][:16]]
+            need(place.object == event[2], "a rewrite of an object that is not the current one")
+            place.object, place.bytes = event[1], event[3]
+        elif kind == 10:  # sweep done
+            for placed in self.plan["objects"]:
+                pack = placed[1:17]
+                place = self.packs.get(pack)
+                if place and place.object == placed[1:] and pack not in self.plan["revived"]:
+                    del self.packs[pack]
+            self.plan = None
+        else:
+            need(1 <= kind <= 15, f"unknown kind {kind} of record")
+
+
+class Repository:
+    def __init__(self, folder, key_path):
+        self.folder = folder
+        head = json.loads(self.read("strongroom.json"))
+        need(head["magic"] == "strongroom repository" and head["format"] == 1, "not a repository of format 1")
+        self.id = bytes.fromhex(head["repository"].removeprefix("repo-"))
+        self.chunk_bytes = head["chunk-bytes"]
+        self.keyring = self.unlock(key_path)
+        self.footers = {}
+
+    def read(self, name):
+        with open(os.path.join(self.folder, name), "rb") as file:
+            return file.read()
+
+    def unlock(self, key_path):
+        passphrase = key_path.startswith("passphrase:")
+        with open(key_path.removeprefix("passphrase:"), encoding="utf-8") as file:
+            text = file.read()
+        for name in sorted(os.listdir(os.path.join(self.folder, "keys"))):
+            slot = json.loads(self.read(f"keys/{name}"))
+            need(slot["format"] == "strongroom-key-slot" and slot["version"] == 1, f"keys/{name}: unknown form")
+            if slot["kind"] != ("passphrase" if passphrase else "key-file"):
+                continue
+            if passphrase:
+                cost = slot["argon2id"]
+                stretch = Argon2id(
+                    salt=bytes.fromhex(cost["salt"]),
+                    length=32,
+                    iterations=cost["passes"],
+                    lanes=cost["lanes"],
+                    memory_cost=cost["memory_kib"],
+                )
+                secret = stretch.derive(text.splitlines()[0].encode())
+            else:
+                secret = parse_key_file(text)
+            binding = bytes.fromhex(name)
+            for written in (slot["kind"], slot["label"], slot["created_at"]):
+                binding += written.encode() + b"\0"
+            wrapped = bytes.fromhex(slot["wrapped"])
+            plain = open_blob(lambda _: secret, self.id, KEY_SLOT, binding, wrapped, f"keys/{name}")
+            if plain is not None:
+                return Keyring.decode(plain)
+        raise Damaged("no key slot opens with this key")
+
+    def blob(self, kind, binding, name):
+        plain = open_blob(self.keyring.master, self.id, kind, binding, self.read(name), name)
+        need(plain is not None, f"{name}: sealed under another key")
+        return plain
+
+    # -- the journal
+
+    def fold(self, from_checkpoint):
+        fold = self.checkpoint() if from_checkpoint else Fold()
+        while True:
+            number = fold.number + 1
+            name = f"journal/{number:020}"
+            if not os.path.exists(os.path.join(self.folder, name)):
+                return fold
+            record = cbor(self.blob(RECORD, struct.pack("<Q", number), name))
+            need(record[0] == number, f"{name}: it says that it is record {record[0]}")
+            need(record[1] == fold.hash, f"{name}: it does not follow the record before it")
+            fold.enact(record)
+            fold.number, fold.hash = number, blake3(self.read(name)).digest()
+
+    def checkpoint(self):
+        names = sorted(os.listdir(os.path.join(self.folder, "journal/checkpoints")))
+        number = int(names[-1])
+        stored = cbor(self.blob(CHECKPOINT, struct.pack("<Q", number), f"journal/checkpoints/{names[-1]}"))
+        need(stored[0] == 1 and stored[1] == number, "checkpoint: unknown form")
+        record = self.read(f"journal/{number:020}")
+        need(blake3(record).digest() == stored[2], "the checkpoint belongs to another journal")
+        fold = Fold(number, stored[2])
+        for point in stored[3]:
+            fold.points[point[0]] = Point(point[0], point[1], point[2], point[6], point[4])
+        for pack, suffix, kind, size in struct.iter_unpack("<16s8sBQ", stored[4]):
+            fold.packs[pack] = Place(kind, pack + suffix, size)
+        if 7 in stored:
+            fold.plan = {"objects": set(stored[7][2]), "revived": set(stored[7][5])}
+        return fold
+
+    # -- packs
+
+    def footer(self, place):
+        if place.object in self.footers:
+            return self.footers[place.object]
+        name = place.path()
+        data = self.read(name)
+        need(len(data) == place.bytes, f"{name}: {len(data)} bytes where {place.bytes} should be")
+        _, offset, length = check_trailer(data, name)
+        kind = 2 if place.kind == MAP else 1
+        sealed = data[offset : offset + length]
+        plain = open_blob(self.keyring.master, self.id, FOOTER, place.object + bytes([kind]), sealed, name)
+        need(plain is not None, f"{name}: sealed under another key")
+        header = Header.parse(b"SRGMPACK", plain)
+        need(plain[80:96] == place.object[:16] and header.flags == kind, f"{name}: another pack's footer")
+        box = header.key("pack", self.keyring.master(header.epoch))
+        need(box is not None, f"{name}: sealed under another key")
+        domain, count = struct.unpack_from("<II", plain, 96)
+        key = self.keyring.map_key() if place.kind == MAP else self.keyring.chunk_key(domain)
+        rows, at = {}, 96
+        need(len(plain) == 104 + 48 * count, f"{name}: its footer has another length than it says")
+        for number, stored, size, typ, codec, _, id in struct.iter_unpack("<IIIBBH32s", plain[104:]):
+            rows[number] = (at, stored, size, typ, codec, id)
+            at += stored
+        need(at == offset, f"{name}: its entries do not end where its footer begins")
+        self.footers[place.object] = (box, key, rows, data)
+        if len(self.footers) > 8:
+            self.footers.pop(next(iter(self.footers)))
+        return box, key, rows, data
+
+    def entry(self, fold, pack, number, wanted):
+        need(pack in fold.packs, f"the journal knows no pack {pack.hex()}")
+        place = fold.packs[pack]
+        box, key, rows, data = self.footer(place)
+        what = f"{place.path()} entry {number}"
+        need(number in rows, f"{what} is a hole")
+        at, stored, size, typ, codec, id = rows[number]
+        need(typ == wanted, f"{what} has type {typ}")
+        associated = self.id + pack + struct.pack("<IIIBBxx", number, stored, size, typ, codec)
+        plain = open_message(box, number, data[at : at + stored], associated, what)
+        if codec == 1:
+            plain = zstandard.ZstdDecompressor().decompress(plain, max_output_size=size)
+        need(codec in (0, 1) and len(plain) == size, f"{what}: another length than it says")
+        need(blake3(plain, key=key).digest() == id, f"{what}: another content than its id says")
+        return plain
+
+    # -- maps
+
+    def runs(self, fold, point):
+        """The size of the volume, then (first chunk, count, pack, first entry) in order."""
+        root = self.entry(fold, point.map[:16], struct.unpack("<I", point.map[16:])[0], ROOT)
+        version, fan, chunk, volume, _, nodes, data, maps = struct.unpack_from("<HHIQIIII", root)
+        need((version, fan, chunk) == (1, 1024, self.chunk_bytes), "the map's root has an unknown form")
+        need(len(root) == 32 + 12 * nodes + 24 * (data + maps), "the map's root has another length than it says")
+        map_packs = [root[at : at + 16] for at in range(32 + 12 * nodes + 24 * data, len(root), 24)]
+        yield volume
+        for slot, place, entry in struct.iter_unpack("<III", root[32 : 32 + 12 * nodes]):
+            node = self.entry(fold, map_packs[place], entry, NODE)
+            packs, rows = table(node)
+            for leaf_slot, leaf_place, leaf_entry in struct.iter_unpack("<HHI", rows):
+                leaf_packs, runs = table(self.entry(fold, packs[leaf_place], leaf_entry, LEAF))
+                first = (slot * 1024 + leaf_slot) * 1024
+                for start, count, run_place, run_entry in struct.iter_unpack("<HHHI", runs):
+                    yield first + start, count, leaf_packs[run_place], run_entry
+
+    def restore(self, fold, point, output):
+        runs = self.runs(fold, point)
+        volume = next(runs)
+        with open(output, "xb") as file:
+            file.truncate(volume)
+            for first, count, pack, entry in runs:
+                for step in range(count):
+                    at = (first + step) * self.chunk_bytes
+                    chunk = self.entry(fold, pack, entry + step, CHUNK)
+                    need(len(chunk) == min(self.chunk_bytes, volume - at), f"the chunk at byte {at} has the wrong size")
+                    file.seek(at)
+                    file.write(chunk)
+
+
+def table(plain):
+    """The packs that a node or leaf names, and its rows."""
+    packs, _ = struct.unpack_from("<HH", plain)
+    return [plain[4 + 16 * n : 20 + 16 * n] for n in range(packs)], plain[4 + 16 * packs :]
+
+
+def check_trailer(data, name):
+    """Number of entries, offset and length of the footer; the hash of everything is compared."""
+    trailer = data[-64:]
+    need(trailer[:8] == b"SRGMTAIL", f"{name}: it does not end like a pack")
+    version, entries, offset, length = struct.unpack_from("<HxxIQI", trailer, 8)
+    need(version == 1 and offset + length + 64 == len(data), f"{name}: its trailer does not fit its size")
+    need(blake3(data[:-32]).digest() == trailer[32:], f"{name}: its bytes are not those that were written")
+    return entries, offset, length
+
+
+def scrub(folder):
+    for shelf in ("packs", "maps"):
+        for path, _, names in sorted(os.walk(os.path.join(folder, shelf))):
+            for name in sorted(names):
+                with open(os.path.join(path, name), "rb") as file:
+                    check_trailer(file.read(), name)
+                print(name)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=["points", "restore", "scrub"])
+    parser.add_argument("directory")
+    parser.add_argument("key", nargs="?")
+    parser.add_argument("point", nargs="?")
+    parser.add_argument("output", nargs="?")
+    parser.add_argument("--from-checkpoint", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.verb == "scrub":
+        return scrub(arguments.directory)
+    if arguments.key is None:
+        parser.error("a key is needed")
+    repository = Repository(arguments.directory, arguments.key)
+    fold = repository.fold(arguments.from_checkpoint)
+    if arguments.verb == "points":
+        for point in sorted(fold.points.values(), key=lambda point: point.number):
+            said = {"point": f"rp-{point.id.hex()}", "volume": point.volume, "record": point.number}
+            print(json.dumps(said | {"taken_at_ns": point.info[0], "volume_bytes": point.info[2]}))
+        return None
+    if arguments.output is None:
+        parser.error("a point and an output are needed")
+    point = fold.points.get(bytes.fromhex(arguments.point.removeprefix("rp-")))
+    need(point is not None, f"there is no point {arguments.point}")
+    return repository.restore(fold, point, arguments.output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Damaged, OSError) as error:
+        sys.exit(f"strongroom_reader: {error}")
