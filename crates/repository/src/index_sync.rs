@@ -10,11 +10,9 @@ use std::sync::{Arc, PoisonError};
 use futures::StreamExt;
 use strongroom_model::PackId;
 
-use crate::chunk::ChunkId;
 use crate::fold::Fold;
 use crate::index::{IndexRun, RunKey};
 use crate::layout::{ObjectKind, ObjectName, PackKind};
-use crate::pack::EntryRef;
 use crate::repository::Repository;
 use crate::store::StoreError;
 
@@ -132,9 +130,4 @@ impl Repository {
         self.inner.world.entropy.fill(&mut key);
         key
     }
-}
-
-/// The entries of a pack as the index wants them.
-pub(crate) fn rows(pack: PackId, ids: &[ChunkId]) -> impl Iterator<Item = (ChunkId, EntryRef)> + '_ {
-    (0..).zip(ids).map(move |(entry, id)| (*id, EntryRef { pack, entry }))
 }

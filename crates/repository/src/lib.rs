@@ -40,4 +40,6 @@ pub use repository::{InitOptions, OpenOptions, Repository};
 pub use session::{Draft, DraftMap, Published, Session};
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;

@@ -34,8 +34,6 @@ impl Repository {
         let id = slot.id();
         let body = slot.encode();
         let hash = *blake3::hash(&body).as_bytes();
-        let body = slot.encode();
-        let hash = *blake3::hash(&body).as_bytes();
         create_owned(self.store().as_ref(), &ObjectName::key_slot(id), body)
             .await
             .map_err(|cause| KeysError::Store { slot: hex::encode(id), cause })?;

@@ -1,0 +1,198 @@
+//! Repositories, volumes and points of the simulation: small packs, small volumes, real bytes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use strongroom_model::{Clock, RecoveryPointId, VolumeName, World};
+
+use super::store::{FaultyStore, Faults};
+use crate::abilities::{Abilities, Claims, CreateOnly};
+use crate::chunk::Compressor;
+use crate::errors::PublishError;
+use crate::keys::{KeyFile, PassphraseCost, Unlock};
+use crate::layout::PackKind;
+use crate::map::{MapBase, MapSpec};
+use crate::pack::EntryType;
+use crate::patience::Patience;
+use crate::point::{Point, PointInfo, Source};
+use crate::session::{Draft, DraftMap, Published, Session};
+use crate::testing::SeededEntropy;
+use crate::{InitOptions, OpenOptions, Repository};
+
+pub(crate) const CHUNK: usize = 16 << 10;
+
+/// What a volume holds: a byte that fills each chunk; 0 is a hole.
+pub(crate) type Content = Vec<u8>;
+
+#[derive(Debug)]
+struct StoreClock(FaultyStore);
+
+impl Clock for StoreClock {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+}
+
+/// A repository in a faulty store, and what opens it.
+#[derive(Debug, Clone)]
+pub(crate) struct Trial {
+    pub(crate) store: FaultyStore,
+    pub(crate) world: World,
+    pub(crate) unlock: Unlock,
+}
+
+pub(crate) fn able() -> Abilities {
+    Abilities {
+        probed_at: Timestamp::UNIX_EPOCH,
+        create_only: CreateOnly::Atomic,
+        most_winners: 1,
+        read_after_write: true,
+        list_after_write: true,
+        delete_is_seen: true,
+        claims: Claims::default(),
+        clock_ahead_ms: None,
+    }
+}
+
+pub(crate) fn options(agent: &str, state_dir: Option<PathBuf>) -> OpenOptions {
+    OpenOptions { agent: agent.to_owned(), patience: Patience::NO_PAUSE, state_dir, ..OpenOptions::default() }
+}
+
+impl Trial {
+    pub(crate) async fn begin(seed: u64) -> (Self, Repository) {
+        Self::begin_with(seed, able(), None).await
+    }
+
+    pub(crate) async fn begin_with(seed: u64, abilities: Abilities, state: Option<PathBuf>) -> (Self, Repository) {
+        let store = FaultyStore::new(seed, Faults::default());
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        let unlock = Unlock::KeyFile(KeyFile::generate(&*entropy));
+        let world = World { clock: Arc::new(StoreClock(store.clone())), entropy };
+        let trial = Self { store, world, unlock };
+        let init = InitOptions {
+            chunk_bytes: u32::try_from(CHUNK).unwrap(),
+            cost: PassphraseCost::TEST,
+            ..InitOptions::new(abilities, options("first", state))
+        };
+        let store = Arc::new(trial.store.clone());
+        let repository = Repository::init(store, trial.world.clone(), init, &[trial.unlock.clone()]).await.unwrap();
+        (trial, repository)
+    }
+
+    pub(crate) async fn open(&self, agent: &str) -> Repository {
+        self.try_open(options(agent, None)).await.unwrap()
+    }
+
+    pub(crate) async fn try_open(&self, options: OpenOptions) -> Result<Repository, crate::OpenError> {
+        Repository::open(Arc::new(self.store.clone()), self.world.clone(), &self.unlock, options).await
+    }
+}
+
+pub(crate) fn volume(name: &str) -> VolumeName {
+    name.parse().unwrap()
+}
+
+fn chunk(fill: u8) -> bytes::Bytes {
+    // Not compressible to nothing, and the same for the same fill.
+    let mut bytes = vec![0; CHUNK];
+    blake3::Hasher::new().update(&[fill]).finalize_xof().fill(&mut bytes);
+    bytes.into()
+}
+
+/// Uploads what is new of `content` and writes its map: everything of a backup but the publishing.
+pub(crate) async fn capture(
+    session: &Session,
+    name: &str,
+    content: &Content,
+    parent: Option<&Point>,
+) -> Result<Draft, Box<dyn std::error::Error + Send + Sync>> {
+    let hasher = session.repository().chunk_hasher();
+    let mut writer = session.pack_writer(PackKind::Data);
+    let mut compressor = Compressor::default();
+    let mut places = Vec::new();
+    for fill in content {
+        if *fill == 0 {
+            places.push(None);
+            continue;
+        }
+        let bytes = chunk(*fill);
+        let id = hasher.id(&bytes);
+        let at = match writer.pending(&id).or_else(|| session.lookup(&id)) {
+            Some(at) => at,
+            None => writer.push(id, EntryType::Chunk, compressor.compress(bytes)).await?,
+        };
+        places.push(Some(at));
+    }
+    writer.finish().await?;
+    let base = match parent {
+        Some(parent) => Some(session.repository().map(parent).await?),
+        None => None,
+    };
+    let spec = MapSpec { volume_bytes: (content.len() * CHUNK) as u64, chunk_bytes: u32::try_from(CHUNK)? };
+    let mut map = session.map_writer(spec, MapBase::Full(base))?;
+    for (number, at) in (0..).zip(places) {
+        map.set(number, at).await?;
+    }
+    let written = map.finish().await?;
+    Ok(Draft {
+        volume: volume(name),
+        parent: parent.cloned(),
+        map: DraftMap::Written(written),
+        info: info(session.repository(), (content.len() * CHUNK) as u64),
+    })
+}
+
+pub(crate) fn info(repository: &Repository, volume_bytes: u64) -> PointInfo {
+    let now = repository.inner.world.clock.now();
+    PointInfo {
+        taken_at: now,
+        published_at: now,
+        volume_bytes,
+        source: Source::Image { path: "/simulation".to_owned() },
+        fs: None,
+        labels: BTreeMap::new(),
+        agent: String::new(),
+        scanned_bytes: volume_bytes,
+        changed_bytes: 0,
+        new_bytes: 0,
+        sent_bytes: 0,
+        duration_ms: 0,
+        requests: 0,
+    }
+}
+
+/// A whole backup in a session of its own.
+pub(crate) async fn backup(
+    repository: &Repository,
+    name: &str,
+    content: &Content,
+    parent: Option<&Point>,
+) -> Result<Published, PublishError> {
+    let session = repository.open_session(name).await.unwrap();
+    let draft = capture(&session, name, content, parent).await.unwrap();
+    session.publish(draft, true).await
+}
+
+/// Reads a whole point back.
+pub(crate) async fn restore(
+    repository: &Repository,
+    point: RecoveryPointId,
+) -> Result<Content, Box<dyn std::error::Error + Send + Sync>> {
+    let fold = repository.fold().await?;
+    let point = fold.points.get(&point).ok_or("the point is not current")?;
+    let map = repository.map(point).await?;
+    let reader = repository.reader().of_point(point.id);
+    let known: BTreeMap<bytes::Bytes, u8> = (1..=255).map(|fill| (chunk(fill), fill)).collect();
+    let mut content = vec![0; usize::try_from(map.head().chunks())?];
+    for run in map.runs(0..map.head().chunks()).await? {
+        let count = u32::try_from(run.count)?;
+        let numbers: Vec<u32> = (run.first_entry..run.first_entry + count).collect();
+        let entries = reader.entries(run.pack, &numbers).await?;
+        for (at, entry) in (usize::try_from(run.start)?..).zip(entries) {
+            content[at] = *known.get(&entry.plain).ok_or("wrong bytes")?;
+        }
+    }
+    Ok(content)
+}
