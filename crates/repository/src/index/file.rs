@@ -1,238 +1,221 @@
-//! A file of rows on this machine: one run, or several that were merged.
+//! A file of the local index: rows in blocks that are checked when they are read.
 //!
-//! It is a cache, written whole, fsynced and renamed into place. A wrong answer from it would put a wrong reference into
-//! a map, so nothing is believed unchecked: the head is hashed as a whole, each page of rows by itself.
+//! | bytes | what |
+//! |---|---|
+//! | 6152 each | blocks: 256 rows of 24 bytes (the last block may have fewer), 8 bytes of check |
+//! | … | list: repository id 16, age u64, rows u64, how many runs u32, how many packs u32; run ids, pack ids; the first 8 bytes of each block |
+//! | 48 | length of the list u64; BLAKE3 of the list 32; magic `SRGMIDX1` |
 //!
-//! | part | bytes | content |
-//! |---|---|---|
-//! | pages | 4096 each | hash of the rest of the page 16, then 170 rows of 24, the last page padded with 0xff |
-//! | head | as counted | run keys, pack ids, first prefix half of each page, filter words |
-//! | trailer | 96 | magic 8, repository id 16, counts of rows, runs, packs, filter words u64 each, hash of head + the fields before it 32, zero 8 |
+//! The list is at the end so that a merge of any size can be written in one go. A file is never changed; a torn one has
+//! no valid end. This is no part of the repository's format: another version may drop it and begin anew.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use strongroom_model::{PackId, RepositoryId};
 
-use crate::chunk::ChunkId;
+use super::RunKey;
+use super::run::{Prefix, ROW_BYTES, Row, matching, pack_ids};
 use crate::pack::EntryRef;
 
-use super::RunKey;
-use super::filter::Filter;
-use super::run::{PREFIX_BYTES, ROW_BYTES, Row, prefix};
-
 const MAGIC: &[u8; 8] = b"SRGMIDX1";
-const PAGE_BYTES: usize = 4096;
-const PAGE_HASH_BYTES: usize = 16;
-const ROWS_PER_PAGE: usize = (PAGE_BYTES - PAGE_HASH_BYTES) / ROW_BYTES;
-const TRAILER_BYTES: usize = 96;
+const BLOCK_ROWS: usize = 256;
+const CHECK_BYTES: usize = 8;
+const BLOCK_BYTES: usize = BLOCK_ROWS * ROW_BYTES + CHECK_BYTES;
+const LIST_HEAD_BYTES: usize = 40;
+const TAIL_BYTES: usize = 48;
+/// More than the list of an index of a petabyte.
+const MAX_LIST_BYTES: u64 = 1 << 30;
 
-/// An open file of rows. In memory are its filter, its fences and its list of packs: about 1.1 bytes a row.
+/// An open file of sorted rows. In memory: 8 bytes for each 256 rows, and the packs.
 #[derive(Debug)]
-pub(super) struct RowFile {
+pub(super) struct RunFile {
     path: PathBuf,
     file: File,
+    age: u64,
     rows: u64,
     runs: Vec<RunKey>,
     packs: Vec<PackId>,
-    /// The first half of the first prefix of each page.
     fences: Vec<u64>,
-    filter: Filter,
 }
 
-impl RowFile {
-    /// Opens a file; `None` when it is torn, damaged, or of another repository.
-    pub(super) fn open(path: &Path, repository: RepositoryId) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
-        let Some(trailer_at) = bytes.checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
-        let mut trailer = [0; TRAILER_BYTES];
-        file.read_exact_at(&mut trailer, trailer_at)?;
-        let count = |at: usize| u64::from_le_bytes(trailer[at..at + 8].try_into().expect("8 bytes were cut out"));
-        let (rows, runs, packs, words) = (count(24), count(32), count(40), count(48));
-        let pages = rows.div_ceil(ROWS_PER_PAGE as u64);
-        // Each count is at most the file's size, so that a damaged one cannot ask for more memory than the file has.
-        let head_bytes = [(runs, 16), (packs, 16), (pages, 8), (words, 8)]
-            .iter()
-            .try_fold(0_u64, |sum, (count, each)| sum.checked_add(count.checked_mul(*each)?));
-        let expected = head_bytes.and_then(|head| head.checked_add(pages.checked_mul(PAGE_BYTES as u64)?));
-        if trailer[..8] != *MAGIC || trailer[8..24] != *repository.bytes() || expected != Some(trailer_at) {
-            return Ok(None);
+/// The file is not what was written. It is to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Damaged;
+
+impl RunFile {
+    /// Opens a file; anything odd about it is damage.
+    pub(super) fn open(path: &Path, repository: RepositoryId) -> Result<Self, Damaged> {
+        let file = File::open(path).map_err(|_| Damaged)?;
+        let length = file.metadata().map_err(|_| Damaged)?.len();
+        let mut tail = [0; TAIL_BYTES];
+        let tail_at = length.checked_sub(TAIL_BYTES as u64).ok_or(Damaged)?;
+        file.read_exact_at(&mut tail, tail_at).map_err(|_| Damaged)?;
+        let list_bytes = u64::from_le_bytes(*tail.first_chunk().ok_or(Damaged)?);
+        let list_at = tail_at.checked_sub(list_bytes).ok_or(Damaged)?;
+        if &tail[40..] != MAGIC || list_bytes > MAX_LIST_BYTES {
+            return Err(Damaged);
         }
-        let mut head = vec![0; usize::try_from(head_bytes.unwrap_or(0)).map_err(io::Error::other)?];
-        file.read_exact_at(&mut head, pages * PAGE_BYTES as u64)?;
-        if hash(&head, &trailer[..56]).as_bytes() != &trailer[56..88] {
-            return Ok(None);
+        let mut list = vec![0; usize::try_from(list_bytes).map_err(|_| Damaged)?];
+        file.read_exact_at(&mut list, list_at).map_err(|_| Damaged)?;
+        if blake3::hash(&list).as_bytes()[..] != tail[8..40] {
+            return Err(Damaged);
         }
-        let (run_bytes, rest) = head.split_at(cells(runs, 16));
-        let (pack_bytes, rest) = rest.split_at(cells(packs, 16));
-        let (fence_bytes, word_bytes) = rest.split_at(cells(pages, 8));
-        Ok(Some(Self {
+        let (head, rest) = list.split_first_chunk::<LIST_HEAD_BYTES>().ok_or(Damaged)?;
+        let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
+        let count = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes")) as usize;
+        let (rows, runs, packs) = (long(24), count(32), count(36));
+        if head[..16] != repository.bytes()[..] {
+            return Err(Damaged);
+        }
+        let blocks = rows.div_ceil(BLOCK_ROWS as u64);
+        let expected = rows
+            .checked_mul(ROW_BYTES as u64)
+            .and_then(|bytes| bytes.checked_add(blocks.checked_mul(CHECK_BYTES as u64)?));
+        let ids = (runs + packs) * 16;
+        if expected != Some(list_at) || rest.len() as u64 != ids as u64 + blocks * 8 {
+            return Err(Damaged);
+        }
+        let (ids, fences) = rest.split_at(ids);
+        let (runs, packs) = ids.split_at(runs * 16);
+        Ok(Self {
             path: path.to_owned(),
             file,
+            age: long(16),
             rows,
-            runs: run_bytes.as_chunks::<16>().0.to_vec(),
-            packs: pack_bytes.as_chunks::<16>().0.iter().map(|bytes| PackId::from_bytes(*bytes)).collect(),
-            fences: fence_bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect(),
-            filter: Filter::from_words(
-                word_bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect(),
-            ),
-        }))
+            runs: runs.chunks_exact(16).map(|key| key.try_into().expect("16 bytes")).collect(),
+            packs: pack_ids(packs).collect(),
+            fences: fences
+                .chunks_exact(8)
+                .map(|fence| u64::from_be_bytes(fence.try_into().expect("8 bytes")))
+                .collect(),
+        })
     }
 
-    /// Where it lies.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many rows it has.
+    /// Counts up with each run that is added.
+    pub(super) const fn age(&self) -> u64 {
+        self.age
+    }
+
     pub(super) const fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The runs whose rows it holds.
+    /// The runs whose rows are in it.
     pub(super) fn runs(&self) -> &[RunKey] {
         &self.runs
     }
 
-    /// The packs its rows point into.
     pub(super) fn packs(&self) -> &[PackId] {
         &self.packs
     }
 
-    /// Where a chunk may lie. `Err` when the file cannot be believed any more.
-    pub(super) fn lookup(&self, id: &ChunkId) -> io::Result<Option<EntryRef>> {
-        let wanted = prefix(id);
-        if self.rows == 0 || !self.filter.may_hold(&wanted) {
-            return Ok(None);
-        }
-        let half = fence(&wanted);
-        // The page whose first row is the last at or before the wanted one. Pages that begin with an equal half are
-        // looked at backwards; 64 equal bits in neighbouring rows are next to impossible, and stay correct.
-        let mut page = self.fences.partition_point(|first| *first <= half);
-        while page > 0 {
-            page -= 1;
-            let rows = self.page(page as u64)?;
-            if let Ok(at) = rows.binary_search_by(|row| row[..PREFIX_BYTES].cmp(&wanted)) {
-                let row = Row::decode(&rows[at]);
-                let pack = self.packs.get(row.pack as usize).ok_or_else(|| damaged(&self.path))?;
-                return Ok(Some(EntryRef { pack: *pack, entry: row.entry }));
-            }
-            if self.fences[page] < half {
-                break;
-            }
-        }
-        Ok(None)
+    pub(super) fn blocks(&self) -> usize {
+        self.fences.len()
     }
 
-    /// The rows of a page, checked.
-    fn page(&self, number: u64) -> io::Result<Vec<[u8; ROW_BYTES]>> {
-        let mut page = [0; PAGE_BYTES];
-        self.file.read_exact_at(&mut page, number * PAGE_BYTES as u64)?;
-        let (found, rest) = page.split_at(PAGE_HASH_BYTES);
-        if page_hash(number, rest) != *found {
-            return Err(damaged(&self.path));
+    /// Every place of a chunk in this file.
+    pub(super) fn lookup(&self, prefix: &Prefix) -> Result<Vec<EntryRef>, Damaged> {
+        let key = fence(prefix);
+        let first = self.fences.partition_point(|fence| *fence < key).saturating_sub(1);
+        let end = self.fences.partition_point(|fence| *fence <= key);
+        let mut found = Vec::new();
+        for block in first..end {
+            let rows = self.block(block)?;
+            let at = |row: &Row| EntryRef { pack: self.packs[row.pack as usize], entry: row.entry };
+            found.extend(matching(&rows, prefix).iter().map(at));
         }
-        let before = number * ROWS_PER_PAGE as u64;
-        let rows = usize::try_from(self.rows - before).unwrap_or(usize::MAX).min(ROWS_PER_PAGE);
-        Ok(rest.as_chunks::<ROW_BYTES>().0[..rows].to_vec())
+        Ok(found)
     }
 
-    /// All rows in order, a page at a time.
-    pub(super) fn iter(&self) -> impl Iterator<Item = io::Result<Row>> + '_ {
-        let pages = self.rows.div_ceil(ROWS_PER_PAGE as u64);
-        (0..pages).flat_map(|number| match self.page(number) {
-            Ok(rows) => rows.iter().map(|row| Ok(Row::decode(row))).collect::<Vec<_>>(),
-            Err(cause) => vec![Err(cause)],
-        })
+    /// The rows of one block, checked.
+    pub(super) fn block(&self, number: usize) -> Result<Vec<Row>, Damaged> {
+        let first_row = (number * BLOCK_ROWS) as u64;
+        let rows = usize::try_from(self.rows.saturating_sub(first_row))
+            .map_or(BLOCK_ROWS, |left| left.min(BLOCK_ROWS));
+        let mut bytes = vec![0; rows * ROW_BYTES + CHECK_BYTES];
+        self.file.read_exact_at(&mut bytes, (number * BLOCK_BYTES) as u64).map_err(|_| Damaged)?;
+        let (rows, sum) = bytes.split_at(rows * ROW_BYTES);
+        if sum != check(number, rows) {
+            return Err(Damaged);
+        }
+        rows.chunks_exact(ROW_BYTES).map(|row| Row::decode(row, self.packs.len()).ok_or(Damaged)).collect()
     }
 }
 
-/// Writes a file of rows and makes it appear whole under `path`.
-///
-/// `rows` come in order of their prefixes and without doubles; `at_most` is an upper bound of their number.
+/// What a new file says of itself.
+pub(super) struct Heading<'a> {
+    pub(super) repository: RepositoryId,
+    pub(super) age: u64,
+    pub(super) runs: &'a [RunKey],
+    pub(super) packs: &'a [PackId],
+}
+
+/// Writes a file of sorted rows. It appears under `path` when it is whole; the file that is open is returned.
 pub(super) fn write(
     path: &Path,
-    repository: RepositoryId,
-    runs: &[RunKey],
-    packs: &[PackId],
-    at_most: u64,
-    rows: impl Iterator<Item = io::Result<Row>>,
-) -> io::Result<()> {
+    heading: &Heading<'_>,
+    rows: &mut dyn Iterator<Item = Result<Row, Damaged>>,
+) -> io::Result<Result<RunFile, Damaged>> {
     let draft = path.with_extension("draft");
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    let mut out = BufWriter::with_capacity(1 << 18, file);
-    let mut filter = Filter::for_rows(at_most);
-    let mut fences = Vec::new();
-    let mut page = Vec::with_capacity(PAGE_BYTES - PAGE_HASH_BYTES);
-    let mut count = 0_u64;
-    for row in rows {
-        let row = row?;
-        if page.is_empty() {
-            fences.push(fence(&row.prefix));
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let (mut count, mut fences) = (0_u64, Vec::new());
+    let mut block = Vec::with_capacity(BLOCK_BYTES);
+    loop {
+        block.clear();
+        for row in rows.take(BLOCK_ROWS) {
+            let Ok(row) = row else {
+                std::fs::remove_file(&draft)?;
+                return Ok(Err(Damaged));
+            };
+            if block.is_empty() {
+                fences.extend_from_slice(&fence(&row.prefix).to_be_bytes());
+            }
+            block.extend_from_slice(&row.encode());
+            count += 1;
         }
-        filter.add(&row.prefix);
-        page.extend(row.encode());
-        count += 1;
-        if page.len() == PAGE_BYTES - PAGE_HASH_BYTES {
-            write_page(&mut out, fences.len() as u64 - 1, &mut page)?;
+        if block.is_empty() {
+            break;
         }
+        out.write_all(&block)?;
+        out.write_all(&check(fences.len() / 8 - 1, &block))?;
     }
-    if !page.is_empty() {
-        write_page(&mut out, fences.len() as u64 - 1, &mut page)?;
+    let mut list = Vec::new();
+    list.extend_from_slice(heading.repository.bytes());
+    list.extend_from_slice(&heading.age.to_le_bytes());
+    list.extend_from_slice(&count.to_le_bytes());
+    for length in [heading.runs.len(), heading.packs.len()] {
+        let length = u32::try_from(length).map_err(|_| io::Error::other("too many packs for one file"))?;
+        list.extend_from_slice(&length.to_le_bytes());
     }
-    let mut head = Vec::new();
-    runs.iter().for_each(|run| head.extend(run));
-    packs.iter().for_each(|pack| head.extend(pack.bytes()));
-    fences.iter().for_each(|half| head.extend(half.to_le_bytes()));
-    filter.words().iter().for_each(|word| head.extend(word.to_le_bytes()));
-    let mut trailer = Vec::with_capacity(TRAILER_BYTES);
-    trailer.extend(MAGIC);
-    trailer.extend(repository.bytes());
-    for number in [count, runs.len() as u64, packs.len() as u64, filter.words().len() as u64] {
-        trailer.extend(number.to_le_bytes());
-    }
-    trailer.extend(hash(&head, &trailer).as_bytes());
-    trailer.resize(TRAILER_BYTES, 0);
-    out.write_all(&head)?;
-    out.write_all(&trailer)?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    std::fs::rename(&draft, path)
+    heading.runs.iter().for_each(|run| list.extend_from_slice(run));
+    heading.packs.iter().for_each(|pack| list.extend_from_slice(pack.bytes()));
+    list.extend_from_slice(&fences);
+    out.write_all(&list)?;
+    out.write_all(&(list.len() as u64).to_le_bytes())?;
+    out.write_all(blake3::hash(&list).as_bytes())?;
+    out.write_all(MAGIC)?;
+    // No fsync: what a power cut tears is noticed and dropped.
+    out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    std::fs::rename(&draft, path)?;
+    Ok(RunFile::open(path, heading.repository))
 }
 
-fn write_page(out: &mut impl Write, number: u64, page: &mut Vec<u8>) -> io::Result<()> {
-    page.resize(PAGE_BYTES - PAGE_HASH_BYTES, 0xff);
-    out.write_all(&page_hash(number, page))?;
-    out.write_all(page)?;
-    page.clear();
-    Ok(())
+fn fence(prefix: &Prefix) -> u64 {
+    u64::from_be_bytes(*prefix.first_chunk().expect("8 bytes of 16"))
 }
 
-/// Binds the page to its place, so that an exchanged page is seen, too.
-fn page_hash(number: u64, rest: &[u8]) -> [u8; PAGE_HASH_BYTES] {
+/// Bound to the block's place, so that no block can stand for another.
+fn check(number: usize, rows: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&number.to_le_bytes()).update(rest);
-    let mut short = [0; PAGE_HASH_BYTES];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..PAGE_HASH_BYTES]);
-    short
-}
-
-fn hash(head: &[u8], counts: &[u8]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(head).update(counts);
-    hasher.finalize()
-}
-
-fn fence(prefix: &[u8; PREFIX_BYTES]) -> u64 {
-    u64::from_be_bytes(prefix[..8].try_into().expect("half of 16 bytes"))
-}
-
-fn cells(count: u64, each: usize) -> usize {
-    usize::try_from(count).expect("the head is in memory") * each
-}
-
-fn damaged(path: &Path) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display()))
+    hasher.update(&(number as u64).to_le_bytes());
+    hasher.update(rows);
+    *hasher.finalize().as_bytes().first_chunk().expect("8 bytes of 32")
 }

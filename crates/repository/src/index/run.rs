@@ -1,49 +1,41 @@
-//! A run: a sorted, immutable set of (chunk, where it lies).
+//! A run: sorted rows, in memory and as the object `index/<run id>`.
 //!
-//! Rows hold 16 of a chunk id's 32 bytes. Ids are keyed hashes, so two chunks of one prefix are as likely as a forged
-//! 128-bit hash; who refers to a hit all the same compares nothing more, because a reader re-computes the whole id.
-//!
-//! The content of the object `index/<run id>`, all numbers little-endian:
+//! The object is a sealed blob ([`crate::seal`], kind 4, bound to the run id):
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 4 | number of packs P |
-//! | 4 | 4 | number of rows N |
-//! | 8 | 16 P | pack ids, ascending |
-//! | 8 + 16 P | 24 N | rows, ascending by prefix: id prefix 16, position of the pack in the list u32, entry u32 |
+//! | 0 | 4 | version, u32 = 1 |
+//! | 4 | 4 | how many packs, u32 |
+//! | 8 | 4 | how many rows, u32, at most 2^20 |
+//! | 12 | 16 each | pack ids |
+//! | … | 24 each | rows: first 16 bytes of the chunk id; the pack's place u32; entry u32. Ascending, no id twice |
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use strongroom_model::{Entropy, PackId, RepositoryId};
 
+use super::RunKey;
 use crate::chunk::ChunkId;
 use crate::keys::Keyring;
-use crate::pack::EntryRef;
+use crate::pack::{ENTRY_LIMIT, EntryRef};
 use crate::seal::{self, BlobKind, SealError};
 
-use super::RunKey;
-
-/// Bytes of a row.
+const VERSION: u32 = 1;
+const HEAD_BYTES: usize = 12;
 pub(super) const ROW_BYTES: usize = 24;
-/// Bytes of a chunk id that a row keeps.
-pub(super) const PREFIX_BYTES: usize = 16;
 
-/// The part of a chunk id by which rows are sorted and found.
-pub(super) type Prefix = [u8; PREFIX_BYTES];
+/// What a chunk is known by.
+pub(super) type Prefix = [u8; 16];
 
-/// The prefix of an id.
 pub(super) fn prefix(id: &ChunkId) -> Prefix {
-    let mut prefix = [0; PREFIX_BYTES];
-    prefix.copy_from_slice(&id.bytes()[..PREFIX_BYTES]);
-    prefix
+    *id.bytes().first_chunk().expect("16 bytes of 32")
 }
 
-/// One row, unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a chunk lies: a pack's place in a table, and an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Row {
     pub(super) prefix: Prefix,
-    /// The position of its pack in the list of packs beside it.
     pub(super) pack: u32,
     pub(super) entry: u32,
 }
@@ -57,43 +49,62 @@ impl Row {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8; ROW_BYTES]) -> Self {
-        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let mut prefix = [0; PREFIX_BYTES];
-        prefix.copy_from_slice(&bytes[..16]);
-        Self { prefix, pack: number(16), entry: number(20) }
+    /// Decodes a row; its place must be below `packs`.
+    pub(super) fn decode(bytes: &[u8], packs: usize) -> Option<Self> {
+        let (prefix, rest) = bytes.split_first_chunk::<16>()?;
+        let row = Self {
+            prefix: *prefix,
+            pack: u32::from_le_bytes(*rest.first_chunk()?),
+            entry: u32::from_le_bytes(*rest.last_chunk()?),
+        };
+        (usize::try_from(row.pack).is_ok_and(|place| place < packs) && row.entry < ENTRY_LIMIT).then_some(row)
     }
+}
+
+/// The rows of `rows` with this prefix. They are sorted.
+pub(super) fn matching<'a>(rows: &'a [Row], prefix: &Prefix) -> &'a [Row] {
+    let start = rows.partition_point(|row| row.prefix < *prefix);
+    let count = rows[start..].iter().take_while(|row| row.prefix == *prefix).count();
+    &rows[start..start + count]
 }
 
 /// A sorted, immutable set of (chunk, where it lies).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexRun {
-    packs: Vec<PackId>,
-    rows: Vec<[u8; ROW_BYTES]>,
+    pub(super) packs: Vec<PackId>,
+    pub(super) rows: Vec<Row>,
 }
 
 impl IndexRun {
-    /// The most entries that one run has: about 24 MB.
+    /// The most entries that one run has: 24 MiB.
     pub const MAX_ENTRIES: usize = 1 << 20;
 
-    /// Sorts and packs at most [`Self::MAX_ENTRIES`] entries; what is over is left in `entries`.
-    ///
-    /// Of several places of one chunk the one that was given first stays.
+    /// Takes at most [`Self::MAX_ENTRIES`] from `entries` and sorts them; what is over stays there.
     pub fn take_from(entries: &mut Vec<(ChunkId, EntryRef)>) -> Self {
-        let rest = entries.split_off(entries.len().min(Self::MAX_ENTRIES));
-        let taken = std::mem::replace(entries, rest);
-        let mut positions: BTreeMap<PackId, u32> = taken.iter().map(|(_, at)| (at.pack, 0)).collect();
-        for (position, place) in (0..).zip(positions.values_mut()) {
-            *place = position;
-        }
-        let mut rows: Vec<_> = taken
+        let over = entries.split_off(entries.len().min(Self::MAX_ENTRIES));
+        let taken = std::mem::replace(entries, over);
+        let mut packs = Vec::new();
+        let mut places = HashMap::new();
+        let mut rows: Vec<Row> = taken
             .iter()
-            .map(|(id, at)| Row { prefix: prefix(id), pack: positions[&at.pack], entry: at.entry }.encode())
+            .map(|(id, at)| {
+                let pack = *places.entry(at.pack).or_insert_with(|| {
+                    packs.push(at.pack);
+                    u32::try_from(packs.len() - 1).expect("at most 2^20 packs for 2^20 rows")
+                });
+                Row { prefix: prefix(id), pack, entry: at.entry }
+            })
             .collect();
-        // A stable sort by the prefix alone, so that the first of equals stays.
-        rows.sort_by(|a, b| a[..PREFIX_BYTES].cmp(&b[..PREFIX_BYTES]));
-        rows.dedup_by(|a, b| a[..PREFIX_BYTES] == b[..PREFIX_BYTES]);
-        Self { packs: positions.into_keys().collect(), rows }
+        // Stable, so that of two places of one chunk the first is kept.
+        rows.sort_by_key(|row| row.prefix);
+        rows.dedup_by_key(|row| row.prefix);
+        Self { packs, rows }
+    }
+
+    /// The packs in which its entries lie.
+    #[must_use]
+    pub fn packs(&self) -> &[PackId] {
+        &self.packs
     }
 
     /// How many entries.
@@ -108,24 +119,14 @@ impl IndexRun {
         self.rows.is_empty()
     }
 
-    /// The packs its rows lie in, ascending. A run all of whose packs are gone is of no more use.
-    #[must_use]
-    pub fn packs(&self) -> &[PackId] {
-        &self.packs
-    }
-
     /// Where a chunk lies.
     #[must_use]
     pub fn lookup(&self, id: &ChunkId) -> Option<EntryRef> {
-        let wanted = prefix(id);
-        let at = self.rows.binary_search_by(|row| row[..PREFIX_BYTES].cmp(&wanted)).ok()?;
-        let row = Row::decode(&self.rows[at]);
-        Some(EntryRef { pack: *self.packs.get(row.pack as usize)?, entry: row.entry })
+        matching(&self.rows, &prefix(id)).first().map(|row| self.at(row))
     }
 
-    /// The rows in order.
-    pub(super) fn rows(&self) -> impl ExactSizeIterator<Item = Row> {
-        self.rows.iter().map(Row::decode)
+    fn at(&self, row: &Row) -> EntryRef {
+        EntryRef { pack: self.packs[row.pack as usize], entry: row.entry }
     }
 
     /// The object `index/<key>`, sealed.
@@ -145,45 +146,59 @@ impl IndexRun {
     /// Opens the object `index/<key>`.
     ///
     /// # Errors
-    /// When it is not authentic or malformed.
+    /// When it is not authentic, or malformed.
     pub fn open(
         keyring: &Keyring,
         repository: RepositoryId,
         key: RunKey,
         sealed: &[u8],
     ) -> Result<Self, SealError> {
-        let plain = seal::open(keyring, repository, BlobKind::IndexRun, &key, sealed)?;
-        Self::decode(&plain).ok_or(SealError::Malformed)
+        Self::decode(&seal::open(keyring, repository, BlobKind::IndexRun, &key, sealed)?)
     }
 
     fn encode(&self) -> Vec<u8> {
-        let count = |length: usize| u32::try_from(length).expect("a run has at most 2^20 rows").to_le_bytes();
-        let mut bytes = Vec::with_capacity(8 + 16 * self.packs.len() + ROW_BYTES * self.rows.len());
-        bytes.extend(count(self.packs.len()));
-        bytes.extend(count(self.rows.len()));
-        self.packs.iter().for_each(|pack| bytes.extend(pack.bytes()));
-        self.rows.iter().for_each(|row| bytes.extend(row));
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.packs.len() * 16 + self.rows.len() * ROW_BYTES);
+        let count = |count: usize| u32::try_from(count).expect("at most 2^20").to_le_bytes();
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&count(self.packs.len()));
+        bytes.extend_from_slice(&count(self.rows.len()));
+        for pack in &self.packs {
+            bytes.extend_from_slice(pack.bytes());
+        }
+        for row in &self.rows {
+            bytes.extend_from_slice(&row.encode());
+        }
         bytes
     }
 
-    fn decode(plain: &[u8]) -> Option<Self> {
-        let (packs, rest) = plain.split_first_chunk::<4>()?;
-        let (rows, rest) = rest.split_first_chunk::<4>()?;
-        let packs = usize::try_from(u32::from_le_bytes(*packs)).ok()?;
-        let rows = usize::try_from(u32::from_le_bytes(*rows)).ok()?;
-        let (packs, rest) = rest.split_at_checked(packs.checked_mul(16)?)?;
-        if rest.len() != rows.checked_mul(ROW_BYTES)? {
-            return None;
+    fn decode(bytes: &[u8]) -> Result<Self, SealError> {
+        let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or(SealError::Malformed)?;
+        let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes"));
+        if word(0) != VERSION {
+            return Err(SealError::Unknown { what: "version of index runs", found: word(0) });
         }
-        let run = Self {
-            packs: packs.as_chunks::<16>().0.iter().map(|bytes| PackId::from_bytes(*bytes)).collect(),
-            rows: rest.as_chunks::<ROW_BYTES>().0.to_vec(),
-        };
-        let ascending = run.packs.is_sorted_by(|a, b| a < b)
-            && run.rows.is_sorted_by(|a, b| a[..PREFIX_BYTES] < b[..PREFIX_BYTES]);
-        let in_list = run.rows().all(|row| (row.pack as usize) < run.packs.len());
-        (ascending && in_list).then_some(run)
+        let (packs, rows) = (word(4) as usize, word(8) as usize);
+        if packs > Self::MAX_ENTRIES
+            || rows > Self::MAX_ENTRIES
+            || rest.len() != packs * 16 + rows * ROW_BYTES
+        {
+            return Err(SealError::Malformed);
+        }
+        let (pack_bytes, row_bytes) = rest.split_at(packs * 16);
+        let packs: Vec<PackId> = pack_ids(pack_bytes).collect();
+        let rows: Option<Vec<Row>> =
+            row_bytes.chunks_exact(ROW_BYTES).map(|row| Row::decode(row, packs.len())).collect();
+        let rows = rows.ok_or(SealError::Malformed)?;
+        if rows.windows(2).all(|pair| pair[0].prefix < pair[1].prefix) {
+            Ok(Self { packs, rows })
+        } else {
+            Err(SealError::Malformed)
+        }
     }
+}
+
+pub(super) fn pack_ids(bytes: &[u8]) -> impl Iterator<Item = PackId> + '_ {
+    bytes.chunks_exact(16).map(|id| PackId::from_bytes(id.try_into().expect("16 bytes")))
 }
 
 #[cfg(test)]
@@ -191,47 +206,78 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::SeededEntropy;
 
-    fn entries() -> impl Strategy<Value = Vec<(ChunkId, EntryRef)>> {
-        let entry = (any::<[u8; 32]>(), 0..4_u8, any::<u32>()).prop_map(|(id, pack, entry)| {
-            (ChunkId::from_bytes(id), EntryRef { pack: PackId::from_bytes([pack; 16]), entry })
-        });
-        prop::collection::vec(entry, 0..200)
+    const REPOSITORY: RepositoryId = RepositoryId::from_bytes([0x5a; 16]);
+
+    fn entries(list: &[(u8, u8, u32)]) -> Vec<(ChunkId, EntryRef)> {
+        list.iter()
+            .map(|(id, pack, entry)| {
+                (
+                    ChunkId::from_bytes([*id; 32]),
+                    EntryRef { pack: PackId::from_bytes([*pack; 16]), entry: *entry },
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_bytes_of_a_run_are_fixed() {
+        let run = IndexRun::take_from(&mut entries(&[(9, 1, 5), (3, 2, 6), (9, 2, 7)]));
+        let pack = |n: &str| n.repeat(16);
+        let expected = format!(
+            "010000000200000002000000{}{}{}0100000006000000{}0000000005000000",
+            pack("01"),
+            pack("02"),
+            pack("03"),
+            pack("09")
+        );
+        assert_eq!(hex::encode(run.encode()), expected);
+    }
+
+    #[test]
+    fn a_run_is_sealed_under_its_own_name_and_refused_in_any_other_form() {
+        let keyring = Keyring::generate(&SeededEntropy::new(1));
+        let run = IndexRun::take_from(&mut entries(&[(9, 1, 5), (3, 2, 6)]));
+        let sealed = run.seal(&keyring, REPOSITORY, [7; 16], &SeededEntropy::new(2)).unwrap();
+        assert_eq!(IndexRun::open(&keyring, REPOSITORY, [7; 16], &sealed).unwrap(), run);
+        assert_eq!(IndexRun::open(&keyring, REPOSITORY, [8; 16], &sealed), Err(SealError::Broken));
+        let good = run.encode();
+        for (at, byte) in [(0, 2), (4, 3), (8, 1), (8, 255), (11, 1), (44, 10), (60, 2), (67, 1)] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            assert!(IndexRun::decode(&bad).is_err(), "byte {at} = {byte}");
+        }
+    }
+
+    #[test]
+    fn what_is_over_the_limit_stays() {
+        let mut many: Vec<_> = (0..IndexRun::MAX_ENTRIES as u64 + 3)
+            .map(|n| {
+                let id = ChunkId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes());
+                (id, EntryRef { pack: PackId::from_bytes([1; 16]), entry: 0 })
+            })
+            .collect();
+        let last = many.last().unwrap().0;
+        assert_eq!(IndexRun::take_from(&mut many).len(), IndexRun::MAX_ENTRIES);
+        assert_eq!(many.len(), 3);
+        assert!(IndexRun::take_from(&mut many).lookup(&last).is_some() && many.is_empty());
     }
 
     proptest! {
         #[test]
-        fn a_run_finds_what_it_was_given_and_is_read_back(entries in entries(), stranger in any::<[u8; 32]>()) {
-            let run = IndexRun::take_from(&mut entries.clone());
-            for (id, at) in &entries {
-                prop_assert_eq!(run.lookup(id), Some(*at));
+        fn a_run_finds_what_went_into_it(list in prop::collection::vec((any::<u8>(), 0_u8..5, 0_u32..100), 0..200)) {
+            let run = IndexRun::take_from(&mut entries(&list));
+            prop_assert_eq!(&IndexRun::decode(&run.encode()).unwrap(), &run);
+            for id in 0..=255 {
+                let expected = entries(&list).into_iter().find(|(known, _)| known.bytes()[0] == id).map(|(_, at)| at);
+                prop_assert_eq!(run.lookup(&ChunkId::from_bytes([id; 32])), expected);
             }
-            prop_assert_eq!(run.lookup(&ChunkId::from_bytes(stranger)), None);
-            prop_assert_eq!(IndexRun::decode(&run.encode()), Some(run));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = IndexRun::decode(&bytes);
+            let _ = IndexRun::decode(&[&[1, 0, 0, 0], &bytes[..]].concat());
         }
-    }
-
-    #[test]
-    fn the_first_place_of_a_chunk_stays() {
-        let id = ChunkId::from_bytes([5; 32]);
-        let place = |entry| EntryRef { pack: PackId::from_bytes([1; 16]), entry };
-        let run = IndexRun::take_from(&mut vec![(id, place(7)), (id, place(8))]);
-        assert_eq!((run.len(), run.lookup(&id)), (1, Some(place(7))));
-    }
-
-    #[test]
-    fn the_golden_bytes_of_a_run() {
-        let at = EntryRef { pack: PackId::from_bytes([0xaa; 16]), entry: 3 };
-        let run = IndexRun::take_from(&mut vec![(ChunkId::from_bytes([0x11; 32]), at)]);
-        let mut golden = vec![1, 0, 0, 0, 1, 0, 0, 0];
-        golden.extend([0xaa; 16]);
-        golden.extend([0x11; 16]);
-        golden.extend([0, 0, 0, 0, 3, 0, 0, 0]);
-        assert_eq!(run.encode(), golden);
     }
 }
