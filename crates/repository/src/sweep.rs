@@ -1,13 +1,37 @@
-//! Freeing what no point needs: plan, wait, rewrite, delete.
+//! Freeing what no point needs: plan, wait, rewrite, delete (section 4 of the protocol, Sweeper and rewriter).
+//!
+//! What always holds: an object is deleted only after a plan in the journal named it and nobody that the plan waits for is left; what is
+//! dead then is dead for ever, so deletes need no order and no lock. A sweeper has no identity: whoever comes finishes the pending
+//! plan of anybody. What a sweep skips is found by the next.
+
+mod candidates;
+mod execute;
+mod leftovers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use serde::Serialize;
+
+use crate::errors::{JournalError, SweepError};
+use crate::fold::Fold;
+use crate::journal::Attempt;
+use crate::layout::ObjectName;
+use crate::record::{Event, Fenced, Placed};
+use crate::repository::Repository;
+use crate::store::{ObjectInfo, StoreError};
+use candidates::Candidates;
+
+/// A writer without a sign of life for so long is shut out. A wrong fence costs it a new session, never data.
+const STALE: SignedDuration = SignedDuration::from_hours(24);
+
+/// How often others may be faster before a plan is given up; the next sweep comes anyway.
+const MOST_LOST: u32 = 100;
 
 /// How to sweep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SweepOptions {
-    /// A pack is rewritten when at least this share of its bytes is needed by nobody. 0.25.
+    /// A pack is rewritten when at least this share of its entries is needed by nobody. 0.25.
     pub min_hole_ratio: f64,
     /// At most this many bytes are read and written again in one sweep. 4 GiB.
     pub max_rewrite_bytes: u64,
@@ -24,7 +48,7 @@ impl Default for SweepOptions {
 pub struct SweepPlan {
     /// Objects to delete, with their sizes.
     pub delete: BTreeMap<String, u64>,
-    /// Packs to rewrite, with the bytes that become free.
+    /// Packs to rewrite, with about how many bytes become free.
     pub rewrite: BTreeMap<String, u64>,
     /// Sessions that it would wait for.
     pub waits_for: BTreeSet<u64>,
@@ -43,34 +67,131 @@ pub struct SweepReport {
     pub freed_bytes: u64,
     /// Objects that the store keeps for now: a retention lock is on them.
     pub retained_objects: u64,
-    /// Packs that could not be rewritten.
-    pub not_rewritten: Vec<String>,
+    /// Packs that could not be rewritten, and why; the next sweep tries again.
+    pub not_rewritten: BTreeMap<String, String>,
+    /// Objects beside the packs that were removed: index runs of gone packs, old signs of life, old probes.
+    pub leftovers: u64,
     /// The sessions that a plan still waits for; the next sweep goes on.
     pub waits_for: BTreeSet<u64>,
 }
 
-impl crate::Repository {
+impl Repository {
     /// What a sweep would do now. Reads only.
     ///
     /// # Errors
     /// When a map cannot be read: then nobody can know what is needed.
-    pub async fn plan_sweep(&self, _options: &SweepOptions) -> Result<SweepPlan, crate::SweepError> {
-        todo!()
+    pub async fn plan_sweep(&self, options: &SweepOptions) -> Result<SweepPlan, SweepError> {
+        let candidates = Candidates::find(self, options).await?;
+        let fold = self.known_fold();
+        let event = candidates.plan_for(&fold);
+        let size = |placed: &Placed| candidates.bytes_of(&fold, placed);
+        Ok(SweepPlan {
+            delete: event.objects.iter().map(|placed| (placed.name().to_string(), size(placed))).collect(),
+            rewrite: event
+                .holes
+                .iter()
+                .filter_map(|(pack, holes)| {
+                    let state = fold.packs.get(pack)?;
+                    let left = u64::from(state.entries).saturating_sub(state.holes.len()).max(1);
+                    let frees = u128::from(state.place.bytes) * u128::from(holes.len()) / u128::from(left);
+                    Some((pack.to_string(), u64::try_from(frees).unwrap_or(u64::MAX)))
+                })
+                .collect(),
+            waits_for: if fold.plan.is_some() { fold.waiting().collect() } else { event.waits_for },
+            pending: fold.plan.as_ref().map(|plan| plan.number),
+        })
     }
 
     /// Sweeps: finishes the pending plan, whosever it is, then plans, and executes as far as no session is in the way.
     ///
     /// # Errors
     /// When a map cannot be read, or the store or the journal fails. What was planned stays pending.
-    pub async fn sweep(&self, _options: &SweepOptions) -> Result<SweepReport, crate::SweepError> {
-        todo!()
+    pub async fn sweep(&self, options: &SweepOptions) -> Result<SweepReport, SweepError> {
+        let mut report = SweepReport::default();
+        self.may_sweep().await?;
+        let fold = self.fold().await?;
+        if let Some(plan) = fold.plan.as_ref().map(|plan| plan.number)
+            && !self.execute(plan, options, &BTreeMap::new(), &mut report).await?
+        {
+            return Ok(report);
+        }
+        // Nobody may plan on a journal with a hole in it.
+        self.journal().confirm_end().await?;
+        let mut candidates = Candidates::find(self, options).await?;
+        if let Some(plan) = self.append_plan(&mut candidates).await? {
+            self.execute(plan, options, candidates.sizes(), &mut report).await?;
+        }
+        self.remove_leftovers(&mut report).await;
+        Ok(report)
+    }
+
+    /// Section 7: with a single writer, that agent sweeps, and with no session open.
+    async fn may_sweep(&self) -> Result<(), SweepError> {
+        let Some(writer) = &self.journal().single_writer else { return Ok(()) };
+        let agent = &self.journal().agent;
+        if writer != agent {
+            return Err(JournalError::OnlyReader { writer: writer.clone(), agent: agent.clone() }.into());
+        }
+        match self.fold().await?.sessions.keys().next() {
+            Some(session) => Err(SweepError::SessionOpen { session: *session }),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends the plan; at each attempt what newer points need is taken out, and it waits for exactly the sessions open then. Answers
+    /// the number of the pending plan, be it this one or another's that was faster; `None`: there is nothing to do.
+    async fn append_plan(&self, candidates: &mut Candidates) -> Result<Option<u64>, SweepError> {
+        for lost in 1..=MOST_LOST {
+            let fold = self.fold().await?;
+            if let Some(pending) = &fold.plan {
+                return Ok(Some(pending.number));
+            }
+            candidates.spare_newer(self, &fold).await?;
+            let event = candidates.plan_for(&fold);
+            if event.objects.is_empty() && event.holes.is_empty() {
+                return Ok(None);
+            }
+            match self.journal().attempt(&fold, Event::SweepPlanned(event)).await? {
+                Attempt::In(entry) => return Ok(Some(entry.number)),
+                Attempt::Lost => self.journal().yield_to_others(lost).await,
+            }
+        }
+        Err(JournalError::Crowded { kind: "sweep planned", attempts: MOST_LOST }.into())
     }
 
     /// Shuts out every writer whose sign of life is older than a day by the store's own clock. Answers whom.
     ///
     /// # Errors
     /// When the store or the journal fails.
-    pub async fn fence_stale(&self) -> Result<Vec<u64>, crate::SweepError> {
-        todo!()
+    pub async fn fence_stale(&self) -> Result<Vec<u64>, SweepError> {
+        let mut fenced = Vec::new();
+        let fold = self.fold().await?;
+        for session in fold.sessions.keys().copied() {
+            let Some(info) = self.sign_of_life(session).await? else { continue };
+            let now = info.store_time.unwrap_or_else(|| self.inner.world.clock.now());
+            let silent = now.duration_since(info.last_modified);
+            if silent <= STALE {
+                continue;
+            }
+            let reason = format!("no sign of life for {} hours", silent.as_hours());
+            let event = Event::Fenced(Fenced { session, reason });
+            let is_open = |fold: &Fold| fold.sessions.contains_key(&session);
+            if self.journal().append(|fold| is_open(fold).then(|| event.clone())).await?.is_some() {
+                fenced.push(session);
+            }
+        }
+        Ok(fenced)
+    }
+
+    /// The newest thing that a session wrote beside its packs: its sign of life, or its `opened` before the first minute.
+    async fn sign_of_life(&self, session: u64) -> Result<Option<ObjectInfo>, SweepError> {
+        for name in [ObjectName::session(session), ObjectName::journal(session)] {
+            match self.store().head(&name).await {
+                Ok(info) => return Ok(Some(info)),
+                Err(StoreError::NotFound { .. }) => {}
+                Err(cause) => return Err(SweepError::Store { object: name.to_string(), cause }),
+            }
+        }
+        Ok(None)
     }
 }
