@@ -46,7 +46,9 @@ pub(super) async fn connect(settings: &S3Settings, credentials: Option<SharedCre
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         .request_checksum_calculation(send)
         .response_checksum_validation(check)
-        .force_path_style(settings.path_style.unwrap_or(settings.endpoint.is_some()));
+        .force_path_style(
+            settings.path_style.unwrap_or(settings.endpoint.is_some() || shared.endpoint_url().is_some()),
+        );
     if let Some(endpoint) = &settings.endpoint {
         config = config.endpoint_url(endpoint);
     }

@@ -34,6 +34,13 @@ fn restored(repository: &Path, key: &str, point: &str, more: &[&str]) -> Option<
 }
 
 #[test]
+fn it_understands_every_test_vector() {
+    let vectors = world::tests_folder().join("vectors/v1.json");
+    let Some(output) = reader(&["vectors", vectors.to_str().unwrap()]) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn it_restores_every_point_of_the_golden_repository() {
     let golden = Golden::copied();
     let (folder, key) = (golden.repository(), golden.file("key"));

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Compares the independent reader with the test vectors, step by step: check_vectors.py tests/vectors/v1.json"""
+
+import json
+import os
+import struct
+import sys
+import tempfile
+
+import strongroom_reader as reader
+from blake3 import blake3
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        vectors = json.load(file)
+    secrets = vectors["secrets"]
+    repository = bytes.fromhex(secrets["repository"].removeprefix("repo-"))
+    ring = reader.Keyring(
+        bytes.fromhex(secrets["keyring"]["identity"]),
+        {int(epoch): bytes.fromhex(key) for epoch, key in secrets["keyring"]["masters"].items()},
+    )
+    assert reader.parse_key_file(secrets["key_file"]["text"]).hex() == secrets["key_file"]["secret"]
+    for chunk in secrets["chunk_ids"]:
+        key = ring.chunk_key(chunk["domain"])
+        assert blake3(chunk["content"].encode(), key=key).hexdigest() == chunk["id"], chunk
+
+    for blob in vectors["blobs"]:
+        sealed, binding = bytes.fromhex(blob["sealed"]), bytes.fromhex(blob["binding"])
+        assert sealed[16:48].hex() == blob["draws"][0], "the salt is the one draw of a blob"
+        plain = reader.open_blob(ring.master, repository, blob["kind"], binding, sealed, "a blob")
+        assert plain == blob["plain"].encode()
+
+    with tempfile.TemporaryDirectory() as folder:
+        write = lambda path, data: (os.makedirs(os.path.dirname(path), exist_ok=True), open(path, "wb").write(data))
+        # A repository of nothing but its head, slots and the two packs.
+        head = {"magic": "strongroom repository", "format": 1, "repository": secrets["repository"]}
+        data, maps = vectors["packs"]["data"], vectors["packs"]["map"]
+        head["chunk-bytes"] = maps["chunk_bytes"]
+        write(f"{folder}/strongroom.json", json.dumps(head).encode())
+        for slot in vectors["slots"].values():
+            write(f"{folder}/{slot['name']}", slot["object"].encode())
+        write(f"{folder}.key", secrets["key_file"]["text"].encode())
+        write(f"{folder}.passphrase", vectors["slots"]["passphrase"]["passphrase"].encode() + b"\n")
+        for key in (f"{folder}.key", f"passphrase:{folder}.passphrase"):
+            opened = reader.Repository(folder, key)
+            assert opened.keyring == ring, f"{key} opens another keyring"
+            os.unlink(key.removeprefix("passphrase:"))
+        fold = reader.Fold()
+        for kind, pack in ((reader.DATA, data), (reader.MAP, maps)):
+            write(f"{folder}/{pack['name']}", bytes.fromhex(pack["object"]))
+            id, suffix = pack["name"].rsplit("/", 1)[1].split(".")
+            object = bytes.fromhex(id + suffix)
+            fold.packs[object[:16]] = reader.Place(kind, object, len(pack["object"]) // 2)
+        root = bytes.fromhex(maps["root"]["pack"].removeprefix("pack-")) + struct.pack("<I", maps["root"]["entry"])
+        runs = opened.runs(fold, reader.Point(b"", "", root, {}, 0))
+        assert next(runs) == maps["volume_bytes"]
+        found = {}
+        for first, count, pack, entry in runs:
+            for step in range(count):
+                found[first + step] = opened.entry(fold, pack, entry + step, reader.CHUNK)
+        plains = [bytes.fromhex(entry["plain"]) for entry in data["entries"]]
+        assert found == dict(zip(maps["chunks"], plains, strict=True))
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, object in vectors["journal"]["objects"].items():
+            write(f"{folder}/{name}", bytes.fromhex(object))
+        write(f"{folder}/the-key", vectors["journal"]["key_file"].encode())
+        fold = reader.Repository(folder, f"{folder}/the-key").fold(from_checkpoint=False)
+        assert fold.number == sum(name.startswith("journal/") for name in vectors["journal"]["objects"])
+    print("every vector is understood")
+
+
+if __name__ == "__main__":
+    main()
