@@ -17,8 +17,8 @@ use crate::papers;
     propagate_version = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done or healthy, 1 failed or at risk, 2 a volume is not protected, 3 stored data is damaged,\n\
-                  4 not confirmed, 5 try again later, 64 wrong command line, 70 a mistake of ours."
+    after_help = "Exit codes: 0 done or healthy, 1 failed or at risk, 2 a volume is not protected, 3 stored data is \
+                  damaged, 4 not confirmed, 5 try again later, 64 wrong command line, 70 a mistake of ours."
 )]
 pub(crate) struct CommandLine {
     #[command(flatten)]
