@@ -5,24 +5,41 @@
 //! lie), loop devices and filesystems (how they are reached), and the reconciler, which makes the four agree after
 //! a crash.
 
+mod backend;
 pub mod cli;
 mod control;
 mod core_error;
+mod crash;
 mod csi;
+mod driver;
+mod filesystem;
+mod freeze;
+mod guards;
+mod holders;
+mod image;
+mod loop_device;
+mod mount_options;
+mod mount_table;
 mod nouns;
+mod pool;
+mod registry;
 mod requests;
 mod server;
+mod sys;
+#[cfg(test)]
+mod testing;
+mod tool;
 mod volumes;
 mod watchdog;
 
 pub use core_error::CoreError;
 pub use nouns::{
-    Access, Capacity, ContentSource, Filesystem, Mount, MountUse, Outcome, Snapshot, Usage, Volume, VolumeKind,
-    VolumeState,
+    Access, Capacity, ContentSource, Filesystem, Mount, MountUse, Outcome, Snapshot, Usage, Volume,
+    VolumeKind, VolumeState,
 };
 pub use requests::{
-    BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded, LabelScope, Limits,
-    PublishRequest, RestoreTarget, SizeRange, SnapshotFilter, StageRequest, WatchdogCommand,
+    BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded, LabelScope,
+    Limits, PublishRequest, RestoreTarget, SizeRange, SnapshotFilter, StageRequest, WatchdogCommand,
 };
 pub use server::{ServeError, Socket};
 pub use volumes::{ExtentReader, OpenedDriver, Volumes};

@@ -4,20 +4,26 @@
 //! the caller goes away, so a request that is cancelled leaves nothing half done. Two operations on one volume
 //! never overlap: the second is answered [`CoreError::Busy`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use strongroom_block_io::ChangedRanges;
 use strongroom_model::{ByteRange, SnapshotId, VolumeId, VolumeName, World};
 
 use crate::core_error::CoreError;
+use crate::driver::Driver;
 use crate::nouns::{Capacity, Outcome, Snapshot, Usage, Volume};
 use crate::requests::{
-    BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded, PublishRequest,
-    RestoreTarget, SnapshotFilter, StageRequest,
+    BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded,
+    PublishRequest, RestoreTarget, SnapshotFilter, StageRequest,
 };
 
 /// The driver. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Volumes {}
+pub struct Volumes {
+    driver: Arc<Driver>,
+}
 
 /// A driver that has just started, and what it found.
 #[derive(Debug)]
@@ -28,83 +34,279 @@ pub struct OpenedDriver {
     pub report: Vec<String>,
 }
 
+/// Runs blocking work on a thread for it. The work goes on when the caller goes away.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CoreError> + Send + 'static,
+) -> Result<T, CoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(CoreError::Bug { what: format!("an operation ended early: {error}") }))
+}
+
 impl Volumes {
     /// Opens pool and registry (making them when there are none), and finishes or undoes what was half done.
     ///
     /// # Errors
     /// When the pool cannot be used, or belongs to another driver.
-    pub async fn open(settings: DriverSettings, world: World) -> Result<OpenedDriver, CoreError> { todo!() }
+    pub async fn open(settings: DriverSettings, world: World) -> Result<OpenedDriver, CoreError> {
+        blocking(move || {
+            let (driver, report) = Driver::open(settings, world)?;
+            Ok(OpenedDriver { volumes: Self { driver: Arc::new(driver) }, report })
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Driver) -> Result<T, CoreError> + Send + 'static,
+    ) -> Result<T, CoreError> {
+        let driver = Arc::clone(&self.driver);
+        blocking(move || work(&driver)).await
+    }
 
     /// The name of this node.
     #[must_use]
-    pub fn node(&self) -> &str { todo!() }
+    pub fn node(&self) -> &str {
+        &self.driver.settings().node
+    }
 
     /// Room in the pool.
-    pub async fn capacity(&self) -> Result<Capacity, CoreError> { todo!() }
-
-    // Volumes
+    ///
+    /// # Errors
+    /// When the pool cannot be measured.
+    pub async fn capacity(&self) -> Result<Capacity, CoreError> {
+        self.run(Driver::capacity).await
+    }
 
     /// Makes a volume. Unless it is raw, it has a filesystem when this returns.
-    pub async fn create(&self, request: CreateVolume) -> Result<Outcome<Volume>, CoreError> { todo!() }
-    /// Deletes a volume that is not in use. Unknown: fine. Its snapshots stay.
-    pub async fn delete(&self, volume: VolumeId) -> Result<(), CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// NotFound: the source. NotReady: the source. Refused: the source is of another kind. Size, PoolFull, Busy.
+    pub async fn create(&self, request: CreateVolume) -> Result<Outcome<Volume>, CoreError> {
+        self.run(move |driver| driver.create(&request)).await
+    }
+
+    /// Deletes a volume. Unknown: fine. Its snapshots and clones stay.
+    ///
+    /// # Errors
+    /// InUse: it is mounted, staged or held; then nothing was changed. Busy.
+    pub async fn delete(&self, volume: VolumeId) -> Result<(), CoreError> {
+        self.run(move |driver| driver.delete(volume)).await
+    }
+
     /// Makes a volume larger (never smaller; already as large: fine). Its filesystem does not grow yet.
-    pub async fn expand(&self, volume: VolumeId, bytes: u64) -> Result<Expanded, CoreError> { todo!() }
-    /// Lets the filesystem of a mounted volume take all of its volume. Not mounted: it will at its next mount (Ok).
-    pub async fn grow_filesystem(&self, volume: VolumeId) -> Result<Expanded, CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// NotFound, NotReady, PoolFull, Size, Busy.
+    pub async fn expand(&self, volume: VolumeId, bytes: u64) -> Result<Expanded, CoreError> {
+        self.run(move |driver| driver.expand(volume, bytes)).await
+    }
+
+    /// Lets the filesystem of a mounted volume take all of its volume. Not mounted: it will at its next mount.
+    ///
+    /// # Errors
+    /// OnlineGrow: the kernel would not let it, for want of CAP_SYS_RESOURCE; it will grow before its next mount.
+    pub async fn grow_filesystem(&self, volume: VolumeId) -> Result<Expanded, CoreError> {
+        self.run(move |driver| driver.grow_filesystem(volume)).await
+    }
+
     /// All volumes, by name.
-    pub async fn volumes(&self) -> Result<Vec<Volume>, CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// When the registry or the mount table cannot be read.
+    pub async fn volumes(&self) -> Result<Vec<Volume>, CoreError> {
+        self.run(Driver::volumes).await
+    }
+
     /// One volume, with the number of its extents.
-    pub async fn volume(&self, volume: VolumeId) -> Result<Volume, CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// NotFound.
+    pub async fn volume(&self, volume: VolumeId) -> Result<Volume, CoreError> {
+        self.run(move |driver| driver.volume(volume)).await
+    }
+
     /// The volume of this name.
-    pub async fn volume_named(&self, name: &VolumeName) -> Result<Option<Volume>, CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// When the registry cannot be read.
+    pub async fn volume_named(&self, name: &VolumeName) -> Result<Option<Volume>, CoreError> {
+        let name = name.clone();
+        self.run(move |driver| driver.volume_named(&name)).await
+    }
+
     /// Replaces the labels of a volume.
-    pub async fn set_labels(&self, volume: VolumeId, labels: std::collections::BTreeMap<String, String>) -> Result<Volume, CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// NotFound, Busy.
+    pub async fn set_labels(
+        &self,
+        volume: VolumeId,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Volume, CoreError> {
+        self.run(move |driver| driver.set_labels(volume, &labels)).await
+    }
 
-    // Use on this node
+    /// Attaches a volume, checks its filesystem and mounts it. Conflict: it is staged elsewhere or otherwise.
+    ///
+    /// # Errors
+    /// NotFound, NotReady (hydrating), Refused (kind, options, place), Filesystem (damaged), InUse (the place), Busy.
+    pub async fn stage(&self, request: StageRequest) -> Result<Outcome<()>, CoreError> {
+        self.run(move |driver| driver.stage(&request)).await
+    }
 
-    /// Attaches a volume, checks its filesystem and mounts it. Conflict: staged there otherwise.
-    pub async fn stage(&self, request: StageRequest) -> Result<Outcome<()>, CoreError> { todo!() }
-    /// Undoes [`Volumes::stage`]. Not staged there: fine. Unknown volume: NotFound.
-    pub async fn unstage(&self, volume: VolumeId, path: &Path) -> Result<(), CoreError> { todo!() }
-    /// Shows a staged volume to a workload. NotReady: not staged. InUse: published elsewhere and `only_target`.
-    pub async fn publish(&self, request: PublishRequest) -> Result<Outcome<()>, CoreError> { todo!() }
-    /// Undoes [`Volumes::publish`] and removes the target. Not published there: fine. Unknown volume: NotFound.
-    pub async fn unpublish(&self, volume: VolumeId, target: &Path) -> Result<(), CoreError> { todo!() }
-    /// What the volume that is staged, published or mounted at `path` holds. NotFound: it is not there.
-    pub async fn usage(&self, volume: VolumeId, path: &Path) -> Result<Usage, CoreError> { todo!() }
-    /// Mounts a volume by hand at an existing folder.
-    pub async fn mount(&self, volume: VolumeId, folder: &Path, options: Vec<String>) -> Result<Outcome<()>, CoreError> { todo!() }
+    /// Undoes [`Volumes::stage`]. Not staged there: fine.
+    ///
+    /// # Errors
+    /// NotFound: the volume. InUse: it is still published, open, or seen in another mount namespace. Busy.
+    pub async fn unstage(&self, volume: VolumeId, path: &Path) -> Result<(), CoreError> {
+        let path = path.to_owned();
+        self.run(move |driver| driver.unstage(volume, &path)).await
+    }
+
+    /// Shows a staged volume to a workload. Conflict: it is published there otherwise.
+    ///
+    /// # Errors
+    /// NotReady: not staged there. InUse: published elsewhere and `only_target`, or the target is covered. Busy.
+    pub async fn publish(&self, request: PublishRequest) -> Result<Outcome<()>, CoreError> {
+        self.run(move |driver| driver.publish(&request)).await
+    }
+
+    /// Undoes [`Volumes::publish`] and removes the target. Not published there: fine.
+    ///
+    /// # Errors
+    /// NotFound: the volume. InUse: something is open there. Busy.
+    pub async fn unpublish(&self, volume: VolumeId, target: &Path) -> Result<(), CoreError> {
+        let target = target.to_owned();
+        self.run(move |driver| driver.unpublish(volume, &target)).await
+    }
+
+    /// What the volume that is staged, published or mounted at `path` holds.
+    ///
+    /// # Errors
+    /// NotFound: the volume, or it is not there.
+    pub async fn usage(&self, volume: VolumeId, path: &Path) -> Result<Usage, CoreError> {
+        let path = path.to_owned();
+        self.run(move |driver| driver.usage(volume, &path)).await
+    }
+
+    /// Mounts a volume by hand at an existing folder. Conflict: it is mounted there with other options.
+    ///
+    /// # Errors
+    /// As [`Volumes::stage`]; NotFound also: the folder.
+    pub async fn mount(
+        &self,
+        volume: VolumeId,
+        folder: &Path,
+        options: Vec<String>,
+    ) -> Result<Outcome<()>, CoreError> {
+        let folder = folder.to_owned();
+        self.run(move |driver| driver.mount(volume, &folder, &options)).await
+    }
+
     /// Unmounts what was mounted by hand, everywhere or at one folder; answers where it was.
-    pub async fn unmount(&self, volume: VolumeId, folder: Option<&Path>) -> Result<Vec<PathBuf>, CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// NotFound: the volume, or it is not mounted by hand at that folder. InUse names the holder. Busy.
+    pub async fn unmount(&self, volume: VolumeId, folder: Option<&Path>) -> Result<Vec<PathBuf>, CoreError> {
+        let folder = folder.map(Path::to_owned);
+        self.run(move |driver| driver.unmount(volume, folder.as_deref())).await
+    }
 
-    // Snapshots
+    /// Takes a snapshot; a mounted filesystem is frozen for the cut. Conflict: the label is taken by another.
+    ///
+    /// # Errors
+    /// NotFound, NotReady (hydrating), PoolFull, Freeze, Busy.
+    pub async fn create_snapshot(&self, request: CreateSnapshot) -> Result<Outcome<Snapshot>, CoreError> {
+        self.run(move |driver| driver.create_snapshot(&request)).await
+    }
 
-    /// Takes a snapshot; a mounted filesystem is frozen for the cut.
-    pub async fn create_snapshot(&self, request: CreateSnapshot) -> Result<Outcome<Snapshot>, CoreError> { todo!() }
-    /// Deletes a snapshot. Unknown: fine.
-    pub async fn delete_snapshot(&self, snapshot: SnapshotId) -> Result<(), CoreError> { todo!() }
+    /// Deletes a snapshot. Unknown: fine. Who has it open can read on.
+    ///
+    /// # Errors
+    /// Busy.
+    pub async fn delete_snapshot(&self, snapshot: SnapshotId) -> Result<(), CoreError> {
+        self.run(move |driver| driver.delete_snapshot(snapshot)).await
+    }
+
     /// Snapshots, oldest first.
-    pub async fn snapshots(&self, filter: SnapshotFilter) -> Result<Vec<Snapshot>, CoreError> { todo!() }
-    /// One snapshot.
-    pub async fn snapshot(&self, snapshot: SnapshotId) -> Result<Snapshot, CoreError> { todo!() }
-    /// The read-only image of a snapshot, for reading on this machine.
-    pub async fn open_snapshot(&self, snapshot: SnapshotId) -> Result<PathBuf, CoreError> { todo!() }
-    /// What a snapshot holds beside zeros, from byte `from` on.
-    pub async fn allocated(&self, snapshot: SnapshotId, from: u64) -> Result<ExtentReader, CoreError> { todo!() }
-    /// What differs in `target` from `base`, from byte `from` on. Any two snapshots of this driver can be compared.
-    pub async fn changed(&self, base: SnapshotId, target: SnapshotId, from: u64) -> Result<ExtentReader, CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// When the registry cannot be read.
+    pub async fn snapshots(&self, filter: SnapshotFilter) -> Result<Vec<Snapshot>, CoreError> {
+        self.run(move |driver| driver.snapshots(&filter)).await
+    }
 
-    // Restore
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// NotFound.
+    pub async fn snapshot(&self, snapshot: SnapshotId) -> Result<Snapshot, CoreError> {
+        self.run(move |driver| driver.snapshot(snapshot)).await
+    }
+
+    /// The image of a snapshot, for reading on this machine.
+    ///
+    /// # Errors
+    /// NotFound.
+    pub async fn open_snapshot(&self, snapshot: SnapshotId) -> Result<PathBuf, CoreError> {
+        self.run(move |driver| driver.open_snapshot(snapshot)).await
+    }
+
+    /// What a snapshot holds beside zeros, from byte `from` on.
+    ///
+    /// # Errors
+    /// NotFound. Size: `from` is behind its end.
+    pub async fn allocated(&self, snapshot: SnapshotId, from: u64) -> Result<ExtentReader, CoreError> {
+        self.run(move |driver| driver.changed(None, snapshot, from).map(ExtentReader::new)).await
+    }
+
+    /// What differs in `target` from `base`, from byte `from` on. Any two snapshots of this driver can be compared; those
+    /// of one volume share most.
+    ///
+    /// # Errors
+    /// NotFound. Size: `from` is behind the end of `target`.
+    pub async fn changed(
+        &self,
+        base: SnapshotId,
+        target: SnapshotId,
+        from: u64,
+    ) -> Result<ExtentReader, CoreError> {
+        self.run(move |driver| driver.changed(Some(base), target, from).map(ExtentReader::new)).await
+    }
 
     /// Makes a hydrating volume and attaches it; asked again by the same name: the same.
-    pub async fn begin_restore(&self, request: BeginRestore) -> Result<Outcome<RestoreTarget>, CoreError> { todo!() }
-    /// The content is complete: the volume may be used. Already finished: fine.
-    pub async fn finish_restore(&self, volume: VolumeId) -> Result<Volume, CoreError> { todo!() }
-    /// Throws a hydrating volume away. Unknown: fine. Already finished: NotReady.
-    pub async fn discard_restore(&self, volume: VolumeId) -> Result<(), CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// As [`Volumes::create`].
+    pub async fn begin_restore(&self, request: BeginRestore) -> Result<Outcome<RestoreTarget>, CoreError> {
+        self.run(move |driver| driver.begin_restore(&request)).await
+    }
+
+    /// The content is complete: makes it durable and lets the volume be used. Already finished: fine.
+    ///
+    /// # Errors
+    /// NotFound. InUse: something still has the device open. Busy.
+    pub async fn finish_restore(&self, volume: VolumeId) -> Result<Volume, CoreError> {
+        self.run(move |driver| driver.finish_restore(volume)).await
+    }
+
+    /// Throws a hydrating volume away. Unknown: fine.
+    ///
+    /// # Errors
+    /// NotReady: it is finished. InUse: something still has the device open. Busy.
+    pub async fn discard_restore(&self, volume: VolumeId) -> Result<(), CoreError> {
+        self.run(move |driver| driver.discard_restore(volume)).await
+    }
+
     /// Gives a volume the content of another, keeping the old content as a snapshot.
-    pub async fn exchange_content(&self, request: Exchange) -> Result<Outcome<Exchanged>, CoreError> { todo!() }
+    ///
+    /// # Errors
+    /// InUse: the volume is staged or published, or mounted by hand and not to be remounted, or something is open in it. NotFound,
+    /// Refused (other kind), Conflict (the label of the safety snapshot), PoolFull, Busy. Nothing was changed then.
+    pub async fn exchange_content(&self, request: Exchange) -> Result<Outcome<Exchanged>, CoreError> {
+        self.run(move |driver| driver.exchange_content(&request)).await
+    }
 }
 
 /// Reads ranges of a snapshot in batches, ascending; memory stays bounded.
@@ -112,12 +314,29 @@ impl Volumes {
 pub struct ExtentReader {
     /// The size of the (newer) snapshot.
     pub volume_bytes: u64,
+    ranges: Option<ChangedRanges>,
 }
 
 impl ExtentReader {
+    const fn new(ranges: ChangedRanges) -> Self {
+        Self { volume_bytes: ranges.target_bytes(), ranges: Some(ranges) }
+    }
+
     /// The next ranges, at most `limit`; empty: that was all.
     ///
     /// # Errors
     /// When the extents cannot be read; then what came before must not be taken for all.
-    pub async fn next(&mut self, limit: usize) -> Result<Vec<ByteRange>, CoreError> { todo!() }
+    pub async fn next(&mut self, limit: usize) -> Result<Vec<ByteRange>, CoreError> {
+        let Some(mut ranges) = self.ranges.take() else {
+            return Err(CoreError::Bug { what: "a list of extents was read on after an error".to_owned() });
+        };
+        let (batch, ranges) = blocking(move || {
+            let batch: Result<Vec<_>, _> = ranges.by_ref().take(limit).collect();
+            let subject = "a snapshot".to_owned();
+            batch.map(|batch| (batch, ranges)).map_err(|cause| CoreError::Blocks { subject, cause })
+        })
+        .await?;
+        self.ranges = Some(ranges);
+        Ok(batch)
+    }
 }

@@ -1,0 +1,179 @@
+//! Images as sparse files on a filesystem with reflinks, reached by loop devices.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use strongroom_block_io::{BlockIoError, ChangedRanges};
+
+use crate::backend::{Device, PendingClone, VolumeBackend};
+use crate::core_error::CoreError;
+use crate::filesystem::{self, FreshImage, sync_folder_of};
+use crate::image::ImageName;
+use crate::loop_device::{self, LoopDevice};
+use crate::nouns::Filesystem;
+use crate::pool::{Pool, Room};
+
+/// Files in a pool.
+#[derive(Debug)]
+pub(crate) struct ReflinkBackend {
+    pool: Arc<Pool>,
+}
+
+impl ReflinkBackend {
+    pub(crate) const fn new(pool: Arc<Pool>) -> Self {
+        Self { pool }
+    }
+
+    fn device(device: LoopDevice) -> Device {
+        Device { path: device.path(), number: device.device() }
+    }
+}
+
+/// A clone that removes what it made unless it is finished.
+#[derive(Debug)]
+struct FileClone {
+    source: File,
+    from: PathBuf,
+    fresh: Option<FreshImage>,
+    fresh_path: PathBuf,
+    to: PathBuf,
+}
+
+impl PendingClone for FileClone {
+    fn cut(&mut self) -> Result<(), CoreError> {
+        let fresh = self.fresh.as_ref().expect("only `finish` takes it, and ends this value");
+        rustix::fs::ioctl_ficlone(fresh.file(), &self.source).map_err(CoreError::errno("cloning", &self.from))
+    }
+
+    fn finish(mut self: Box<Self>, bytes: u64) -> Result<(), CoreError> {
+        let fresh = self.fresh.take().expect("it is taken only here");
+        let now = fresh.file().metadata().map_err(CoreError::system("looking at", &self.fresh_path))?.len();
+        if now != bytes {
+            fresh.file().set_len(bytes).map_err(CoreError::system("sizing", &self.fresh_path))?;
+        }
+        fresh.keep_as(&self.to)
+    }
+}
+
+impl Drop for FileClone {
+    fn drop(&mut self) {
+        // After success the name is free: it was renamed.
+        let _ = fs::remove_file(&self.fresh_path);
+    }
+}
+
+impl VolumeBackend for ReflinkBackend {
+    fn make(&self, image: &ImageName, bytes: u64, filesystem: Option<Filesystem>) -> Result<(), CoreError> {
+        let path = image.fresh_path(self.pool.root());
+        let made = FreshImage::create(&path, bytes).and_then(|fresh| {
+            if let Some(filesystem) = filesystem {
+                filesystem::make(&fresh, filesystem, image.as_str())?;
+            }
+            fresh.keep_as(&self.path(image))
+        });
+        if made.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        made
+    }
+
+    fn clone_image(&self, from: &ImageName, to: &ImageName) -> Result<Box<dyn PendingClone>, CoreError> {
+        let from = self.path(from);
+        let source = File::open(&from).map_err(CoreError::system("opening", &from))?;
+        let fresh_path = to.fresh_path(self.pool.root());
+        let fresh = FreshImage::create(&fresh_path, 0)?;
+        Ok(Box::new(FileClone { source, from, fresh: Some(fresh), fresh_path, to: self.path(to) }))
+    }
+
+    fn grow(&self, image: &ImageName, bytes: u64) -> Result<(), CoreError> {
+        let path = self.path(image);
+        let file = OpenOptions::new().write(true).open(&path).map_err(CoreError::system("opening", &path))?;
+        let now = file.metadata().map_err(CoreError::system("looking at", &path))?.len();
+        if now < bytes {
+            file.set_len(bytes).map_err(CoreError::system("growing", &path))?;
+            file.sync_all().map_err(CoreError::system("making durable", &path))?;
+        }
+        // Also when the file had grown before: a crash may have come between.
+        match loop_device::find(&path)? {
+            Some(device) => loop_device::refresh_size(device),
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&self, image: &ImageName) -> Result<(), CoreError> {
+        let path = self.path(image);
+        if !path.exists() {
+            return Ok(());
+        }
+        loop_device::detach(&path, image.as_str())?;
+        fs::remove_file(&path).map_err(CoreError::system("removing", &path))?;
+        sync_folder_of(&path)
+    }
+
+    fn attach(&self, image: &ImageName) -> Result<Device, CoreError> {
+        loop_device::attach(&self.path(image)).map(Self::device)
+    }
+
+    fn attached(&self, image: &ImageName) -> Result<Option<Device>, CoreError> {
+        Ok(loop_device::find(&self.path(image))?.map(Self::device))
+    }
+
+    fn detach(&self, image: &ImageName) -> Result<(), CoreError> {
+        loop_device::detach(&self.path(image), image.as_str())
+    }
+
+    fn allocated_bytes(&self, image: &ImageName) -> Result<u64, CoreError> {
+        let path = self.path(image);
+        // st_blocks counts in units of 512 bytes, whatever the filesystem's own.
+        path.metadata().map(|meta| meta.blocks() * 512).map_err(CoreError::system("looking at", &path))
+    }
+
+    fn extents(&self, image: &ImageName) -> Result<u64, CoreError> {
+        strongroom_block_io::count_extents(&self.path(image)).map_err(blocks(image))
+    }
+
+    fn changed(
+        &self,
+        base: Option<&ImageName>,
+        target: &ImageName,
+        from: u64,
+    ) -> Result<ChangedRanges, CoreError> {
+        let target_path = self.path(target);
+        match base {
+            Some(base) => strongroom_block_io::changed(&self.path(base), &target_path, from),
+            None => strongroom_block_io::allocated_extents(&target_path, from),
+        }
+        .map_err(blocks(target))
+    }
+
+    fn path(&self, image: &ImageName) -> PathBuf {
+        image.path(self.pool.root())
+    }
+
+    fn list(&self) -> Result<(Vec<ImageName>, Vec<PathBuf>), CoreError> {
+        let (mut images, mut strangers) = (Vec::new(), Vec::new());
+        for kind in ["volumes", "snapshots"] {
+            let folder = self.pool.root().join(kind);
+            for entry in fs::read_dir(&folder).map_err(CoreError::system("listing", &folder))? {
+                let entry = entry.map_err(CoreError::system("listing", &folder))?;
+                let name = entry.file_name();
+                match name.to_str().and_then(|name| format!("{kind}/{name}").parse().ok()) {
+                    Some(image) => images.push(image),
+                    None => strangers.push(entry.path()),
+                }
+            }
+        }
+        Ok((images, strangers))
+    }
+
+    fn room(&self) -> Result<Room, CoreError> {
+        self.pool.room()
+    }
+}
+
+fn blocks(image: &ImageName) -> impl FnOnce(BlockIoError) -> CoreError {
+    let subject = image.to_string();
+    move |cause| CoreError::Blocks { subject, cause }
+}

@@ -1,0 +1,136 @@
+//! What the driver does, as blocking code.
+//!
+//! Every operation has the same shape: take the guard, look at registry and kernel, decide; write the intent; touch the
+//! pool or the kernel; write the result. When a step fails the intent is undone at once; when the process dies, at the next
+//! start. Whether something is mounted or attached is always asked of the kernel, never of the registry alone.
+
+mod create;
+mod describe;
+mod exchange;
+mod expand;
+mod hand;
+mod in_use;
+mod mounting;
+mod publish;
+mod reconcile;
+mod restore;
+mod snapshot;
+mod stage;
+
+use std::sync::{Arc, Mutex};
+
+use strongroom_model::{SnapshotId, VolumeId, World};
+
+use crate::backend::{ReflinkBackend, VolumeBackend};
+use crate::core_error::CoreError;
+use crate::guards::Guards;
+use crate::image::ImageName;
+use crate::pool::{self, Pool};
+use crate::registry::{Registry, SnapshotRow, VolumeRow, VolumeStep};
+use crate::requests::DriverSettings;
+
+/// The parts, put together.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    settings: DriverSettings,
+    world: World,
+    registry: Registry,
+    pool: Arc<Pool>,
+    backend: Box<dyn VolumeBackend>,
+    guards: Guards,
+    /// Held from asking whether there is room for a volume until it is promised.
+    provisioning: Mutex<()>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+impl Driver {
+    /// Opens pool and registry and makes them agree. The sentences say what was done and found.
+    pub(crate) fn open(settings: DriverSettings, world: World) -> Result<(Self, Vec<String>), CoreError> {
+        pool::make_folder(&settings.state_dir)?;
+        let registry = Registry::open(&settings.state_dir.join("driver.sqlite"))?;
+        let known = registry.pool()?;
+        let pool = Arc::new(Pool::open(&settings, known.as_deref(), &*world.entropy)?);
+        if known.is_none() {
+            registry.set_pool(pool.id())?;
+        }
+        let backend = Box::new(ReflinkBackend::new(Arc::clone(&pool)));
+        let driver = Self {
+            settings,
+            world,
+            registry,
+            pool,
+            backend,
+            guards: Guards::default(),
+            provisioning: Mutex::new(()),
+        };
+        let report = driver.reconcile()?;
+        Ok((driver, report))
+    }
+
+    pub(crate) const fn settings(&self) -> &DriverSettings {
+        &self.settings
+    }
+
+    /// A volume that exists: being created is not existing.
+    fn existing(&self, id: VolumeId) -> Result<VolumeRow, CoreError> {
+        self.registry
+            .volume(id)?
+            .filter(|row| row.step != VolumeStep::Creating)
+            .ok_or_else(|| CoreError::NotFound { subject: format!("volume {id}") })
+    }
+
+    /// A volume that exists and may be used.
+    fn usable(&self, id: VolumeId) -> Result<VolumeRow, CoreError> {
+        let row = self.existing(id)?;
+        if row.step == VolumeStep::Hydrating {
+            return Err(CoreError::NotReady {
+                subject: row.subject(),
+                reason: "a restore is still writing its content".to_owned(),
+            });
+        }
+        Ok(row)
+    }
+
+    /// A snapshot that is complete.
+    fn complete_snapshot(&self, id: SnapshotId) -> Result<SnapshotRow, CoreError> {
+        self.registry
+            .snapshot(id)?
+            .filter(|row| row.ready)
+            .ok_or_else(|| CoreError::NotFound { subject: format!("snapshot {id}") })
+    }
+
+    /// Removes an image that the registry discarded.
+    fn collect(&self, image: &ImageName) -> Result<(), CoreError> {
+        self.backend.remove(image)?;
+        crate::crash::point("collect.removed");
+        self.registry.forget_discarded(image)
+    }
+
+    /// As [`Driver::collect`], where the operation itself has succeeded or failed already: what cannot be removed now is
+    /// removed at the next start.
+    fn collect_or_log(&self, image: &ImageName) {
+        if let Err(error) = self.collect(image) {
+            tracing::warn!(%image, error = strongroom_model::chain(&error), "an image could not be removed; the next start will");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Driver {
+    /// Where the images lie.
+    pub(crate) fn pool_root(&self) -> &std::path::Path {
+        self.pool.root()
+    }
+
+    /// Whether no intent is left.
+    pub(crate) fn registry_is_quiet(&self) -> bool {
+        use crate::registry::ExchangeStep;
+        self.registry.discarded().unwrap().is_empty()
+            && self.registry.all_mounts().unwrap().is_empty()
+            && self.registry.volumes().unwrap().is_empty()
+            && self.registry.snapshots().unwrap().is_empty()
+            && self.registry.exchanges().unwrap().iter().all(|row| row.step == ExchangeStep::Done)
+    }
+}

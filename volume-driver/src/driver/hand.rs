@@ -1,0 +1,113 @@
+//! Mounting by hand, for machines without an orchestrator.
+
+use std::path::{Path, PathBuf};
+
+use strongroom_model::VolumeId;
+
+use crate::core_error::CoreError;
+use crate::crash;
+use crate::driver::Driver;
+use crate::driver::mounting::resolved;
+use crate::driver::stage::refuse_covered;
+use crate::mount_options;
+use crate::nouns::{Access, Mount, MountUse, Outcome};
+use crate::registry::{MountRow, VolumeRow};
+
+impl Driver {
+    pub(crate) fn mount(
+        &self,
+        id: VolumeId,
+        folder: &Path,
+        options: &[String],
+    ) -> Result<Outcome<()>, CoreError> {
+        let _guard = self.guards.take(id)?;
+        let row = self.usable(id)?;
+        self.mount_by_hand(&row, folder, options)
+    }
+
+    pub(super) fn mount_by_hand(
+        &self,
+        row: &VolumeRow,
+        folder: &Path,
+        options: &[String],
+    ) -> Result<Outcome<()>, CoreError> {
+        let Some(filesystem) = row.kind.filesystem() else {
+            return Err(CoreError::Refused {
+                subject: row.subject(),
+                reason: "a raw volume cannot be mounted".to_owned(),
+            });
+        };
+        let readonly = mount_options::for_filesystem(options, filesystem, &row.subject())?.is_readonly();
+        let folder = resolved(folder)?;
+        if !folder.is_dir() {
+            return Err(CoreError::NotFound { subject: format!("folder {}", folder.display()) });
+        }
+        self.refuse_own_folders(&folder)?;
+        let wanted = Mount {
+            path: folder.clone(),
+            purpose: MountUse::Hand,
+            access: Access::Mount,
+            readonly,
+            options: options.to_vec(),
+        };
+        let device = self.backend.attached(&row.image)?;
+        let live = self.live_mounts(row, device.as_ref())?;
+        if let Some(there) = live.iter().find(|live| live.mount.path == folder) {
+            return Ok(if there.mount == wanted {
+                Outcome::Identical(())
+            } else {
+                let difference = format!("it is mounted there with the options {:?}", there.mount.options);
+                Outcome::Conflict { existing: (), difference }
+            });
+        }
+        let intent = MountRow { volume: row.id, mount: wanted, done: false };
+        self.registry.insert_mount(&intent)?;
+        crash::point("mount.intended");
+        let done = refuse_covered(&folder)
+            .and_then(|()| self.attach_and_mount(row, filesystem, &folder, options))
+            .and_then(|()| {
+                crash::point("mount.mounted");
+                self.registry.settle_mount(row.id, &folder)
+            });
+        if let Err(error) = done {
+            self.undo_mount(row, &intent);
+            return Err(error);
+        }
+        Ok(Outcome::Created(()))
+    }
+
+    pub(crate) fn unmount(&self, id: VolumeId, folder: Option<&Path>) -> Result<Vec<PathBuf>, CoreError> {
+        let _guard = self.guards.take(id)?;
+        let row = self.existing(id)?;
+        let folder = folder.map(resolved).transpose()?;
+        let rows = self.hand_mounts(&row)?;
+        let chosen: Vec<PathBuf> = rows
+            .into_iter()
+            .map(|known| known.mount.path)
+            .filter(|path| folder.as_ref().is_none_or(|folder| folder == path))
+            .collect();
+        if let (Some(folder), true) = (&folder, chosen.is_empty()) {
+            return Err(CoreError::NotFound {
+                subject: format!("{} mounted by hand at {}", row.subject(), folder.display()),
+            });
+        }
+        self.unmount_by_hand(&row, &chosen)?;
+        Ok(chosen)
+    }
+
+    /// What the registry knows as mounted by hand, there or not.
+    pub(super) fn hand_mounts(&self, row: &VolumeRow) -> Result<Vec<MountRow>, CoreError> {
+        let rows = self.registry.mounts(row.id)?;
+        Ok(rows.into_iter().filter(|known| known.mount.purpose == MountUse::Hand).collect())
+    }
+
+    pub(super) fn unmount_by_hand(&self, row: &VolumeRow, folders: &[PathBuf]) -> Result<(), CoreError> {
+        let device = self.backend.attached(&row.image)?;
+        for folder in folders {
+            self.unmount_ours(folder, row, device.as_ref())?;
+            crash::point("unmount.unmounted");
+            self.registry.remove_mount(row.id, folder)?;
+        }
+        self.let_go_if_unused(row)
+    }
+}

@@ -1,0 +1,117 @@
+//! Volumes whose content a restore writes: hydrating until it says that all is there.
+
+use std::fs::File;
+
+use strongroom_model::VolumeId;
+
+use crate::core_error::CoreError;
+use crate::crash;
+use crate::driver::Driver;
+use crate::driver::create::choose_size;
+use crate::image::ImageName;
+use crate::nouns::{ContentSource, Outcome, Volume};
+use crate::registry::{VolumeRow, VolumeStep};
+use crate::requests::{BeginRestore, RestoreTarget, SizeRange};
+
+impl Driver {
+    pub(crate) fn begin_restore(&self, request: &BeginRestore) -> Result<Outcome<RestoreTarget>, CoreError> {
+        let subject = format!("volume {}", request.name);
+        let _name = self.guards.take(&subject)?;
+        let bytes = choose_size(&subject, SizeRange::of(request.bytes), request.kind, 0)?;
+        let source = request.from_snapshot.map(ContentSource::Snapshot);
+        if let Some(existing) = self.registry.volume_named(&request.name)? {
+            let difference = match existing.step {
+                VolumeStep::Creating => None,
+                VolumeStep::Ready => Some("it is a finished volume".to_owned()),
+                VolumeStep::Hydrating if existing.kind != request.kind => {
+                    Some(format!("it is {}", existing.kind))
+                }
+                VolumeStep::Hydrating if existing.bytes != bytes => {
+                    Some(format!("it has {} bytes", existing.bytes))
+                }
+                VolumeStep::Hydrating if existing.source != source => {
+                    Some("it began with another content".to_owned())
+                }
+                VolumeStep::Hydrating => return self.restore_target(existing.id).map(Outcome::Identical),
+            };
+            match difference {
+                Some(difference) => {
+                    let device =
+                        self.backend.attached(&existing.image)?.map(|device| device.path).unwrap_or_default();
+                    let existing = RestoreTarget { volume: self.describe(&existing)?, device };
+                    return Ok(Outcome::Conflict { existing, difference });
+                }
+                None => self.undo_create(&existing)?,
+            }
+        }
+        let origin = source.map(|source| self.origin(source)).transpose()?;
+        let id = VolumeId::random(&*self.world.entropy);
+        let row = VolumeRow {
+            id,
+            name: request.name.clone(),
+            kind: request.kind,
+            bytes,
+            image: ImageName::of_volume(id, &*self.world.entropy),
+            step: VolumeStep::Creating,
+            // The restored filesystem fills the restored volume, or says so at its next growth.
+            grow: false,
+            source,
+            labels: request.labels.clone(),
+            condition: None,
+            created_at: self.world.clock.now(),
+        };
+        self.promise(&row)?;
+        crash::point("restore.promised");
+        let made = self.fill_new_image(&row, origin.as_ref(), false).and_then(|()| {
+            crash::point("restore.made");
+            self.registry.settle_volume(id, VolumeStep::Hydrating)
+        });
+        if let Err(error) = made {
+            self.undo_create(&row)?;
+            return Err(error);
+        }
+        self.restore_target(id).map(Outcome::Created)
+    }
+
+    fn restore_target(&self, id: VolumeId) -> Result<RestoreTarget, CoreError> {
+        let row = self.existing(id)?;
+        let device = self.backend.attach(&row.image)?.path;
+        Ok(RestoreTarget { volume: self.describe(&row)?, device })
+    }
+
+    pub(crate) fn finish_restore(&self, id: VolumeId) -> Result<Volume, CoreError> {
+        let _guard = self.guards.take(id)?;
+        let row = self.existing(id)?;
+        if row.step == VolumeStep::Hydrating {
+            self.seal_content(&row)?;
+            crash::point("restore.sealed");
+            self.registry.settle_volume(id, VolumeStep::Ready)?;
+        }
+        self.describe(&self.existing(id)?)
+    }
+
+    /// Makes all that was written to a hydrating volume durable, and takes its device away.
+    pub(super) fn seal_content(&self, row: &VolumeRow) -> Result<(), CoreError> {
+        if let Some(device) = self.backend.attached(&row.image)? {
+            File::open(&device.path)
+                .and_then(|node| node.sync_all())
+                .map_err(CoreError::system("making durable", &device.path))?;
+        }
+        self.let_go(row)
+    }
+
+    pub(crate) fn discard_restore(&self, id: VolumeId) -> Result<(), CoreError> {
+        let _guard = self.guards.take(id)?;
+        let Some(row) = self.registry.volume(id)? else { return Ok(()) };
+        if row.step == VolumeStep::Ready {
+            return Err(CoreError::NotReady {
+                subject: row.subject(),
+                reason: "its restore is finished; delete it as a volume".to_owned(),
+            });
+        }
+        self.let_go(&row)?;
+        self.registry.drop_volume(id)?;
+        crash::point("restore.dropped");
+        self.collect(&row.image)
+    }
+}

@@ -1,0 +1,201 @@
+//! Snapshots: freeze, clone, thaw.
+
+use std::fs::File;
+
+use jiff::Timestamp;
+use strongroom_block_io::ChangedRanges;
+use strongroom_model::SnapshotId;
+
+use crate::backend::PendingClone;
+use crate::core_error::CoreError;
+use crate::crash;
+use crate::driver::Driver;
+use crate::driver::describe::described;
+use crate::freeze::Frozen;
+use crate::mount_table::MountTable;
+use crate::nouns::{Outcome, Snapshot};
+use crate::registry::{SnapshotRow, VolumeRow};
+use crate::requests::{CreateSnapshot, LabelScope};
+
+impl Driver {
+    pub(crate) fn create_snapshot(&self, request: &CreateSnapshot) -> Result<Outcome<Snapshot>, CoreError> {
+        check_label(&request.label)?;
+        let _guard = self.guards.take(request.volume)?;
+        let _label = self.guards.take(format!("snapshot {}", request.label))?;
+        for existing in self.registry.snapshots_labelled(&request.label)? {
+            let same = existing.volume == request.volume;
+            if !existing.ready && same {
+                self.undo_snapshot(&existing)?;
+            } else if same && existing.owner == request.owner {
+                return Ok(Outcome::Identical(described(existing)));
+            } else if same {
+                let difference = format!("it belongs to {}", existing.owner);
+                return Ok(Outcome::Conflict { existing: described(existing), difference });
+            } else if request.scope == LabelScope::Driver {
+                let difference = format!("it is a snapshot of volume {}", existing.volume_name);
+                return Ok(Outcome::Conflict { existing: described(existing), difference });
+            }
+        }
+        let volume = self.usable(request.volume)?;
+        let id = SnapshotId::random(&*self.world.entropy);
+        self.take_snapshot(id, &volume, request).map(|row| Outcome::Created(described(row)))
+    }
+
+    /// Takes a snapshot under a chosen id. The caller has the guard of the volume.
+    pub(super) fn take_snapshot(
+        &self,
+        id: SnapshotId,
+        volume: &VolumeRow,
+        request: &CreateSnapshot,
+    ) -> Result<SnapshotRow, CoreError> {
+        self.pool.admit(&format!("a snapshot of {}", volume.subject()))?;
+        let row = SnapshotRow {
+            id,
+            volume: volume.id,
+            volume_name: volume.name.clone(),
+            label: request.label.clone(),
+            owner: request.owner.clone(),
+            labels: request.labels.clone(),
+            kind: volume.kind,
+            bytes: volume.bytes,
+            ready: false,
+            quiesced: false,
+            grow: volume.grow,
+            created_at: self.world.clock.now(),
+        };
+        self.registry.insert_snapshot(&row)?;
+        crash::point("snapshot.intended");
+        let taken = self
+            .backend
+            .clone_image(&volume.image, &row.image())
+            .and_then(|clone| self.cut(clone, Some(volume), volume.bytes))
+            .and_then(|cut| {
+                crash::point("snapshot.cut");
+                self.registry.settle_snapshot(id, cut.at, cut.quiesced)
+            });
+        if let Err(error) = taken {
+            self.undo_snapshot(&row)?;
+            return Err(error);
+        }
+        self.complete_snapshot(id)
+    }
+
+    /// Takes the cut of a prepared clone. The filesystem of `volume`, if it is mounted, is frozen meanwhile.
+    pub(super) fn cut(
+        &self,
+        mut clone: Box<dyn PendingClone>,
+        volume: Option<&VolumeRow>,
+        bytes: u64,
+    ) -> Result<Cut, CoreError> {
+        let mut quiesced = true;
+        let at;
+        match volume.map(|volume| self.quiesce(volume)).transpose()?.flatten() {
+            Some(Quiesced::Frozen(frozen)) => {
+                let cut = clone.cut();
+                at = self.world.clock.now();
+                crash::point("snapshot.frozen");
+                // Thawed before anything else is done, above all before anything is logged.
+                let thawed = frozen.thaw();
+                cut?;
+                thawed?;
+            }
+            other => {
+                quiesced = other.is_none();
+                clone.cut()?;
+                at = self.world.clock.now();
+            }
+        }
+        clone.finish(bytes)?;
+        Ok(Cut { at, quiesced })
+    }
+
+    fn quiesce(&self, volume: &VolumeRow) -> Result<Option<Quiesced>, CoreError> {
+        let Some(device) = self.backend.attached(&volume.image)? else { return Ok(None) };
+        let table = MountTable::read()?;
+        if let Some(mount) = table.of_device(device.number).find(|mount| !mount.is_readonly()) {
+            let settings = self.settings();
+            let frozen =
+                Frozen::freeze(&mount.path, &volume.subject(), &settings.watchdog, settings.limits.freeze)?;
+            return Ok(Some(Quiesced::Frozen(frozen)));
+        }
+        // A raw device may have writes in the page cache: those that ended before this moment belong to the cut.
+        File::open(&device.path)
+            .and_then(|node| node.sync_all())
+            .map_err(CoreError::system("flushing", &device.path))?;
+        Ok((volume.kind.filesystem().is_none()).then_some(Quiesced::Flushed))
+    }
+
+    pub(super) fn undo_snapshot(&self, row: &SnapshotRow) -> Result<(), CoreError> {
+        self.registry.drop_snapshot(row)?;
+        self.collect_or_log(&row.image());
+        Ok(())
+    }
+
+    pub(crate) fn delete_snapshot(&self, id: SnapshotId) -> Result<(), CoreError> {
+        let _guard = self.guards.take(id)?;
+        let Some(row) = self.registry.snapshot(id)? else { return Ok(()) };
+        if !row.ready {
+            return Err(CoreError::Busy { subject: row.subject() });
+        }
+        self.registry.drop_snapshot(&row)?;
+        crash::point("snapshot.dropped");
+        self.collect(&row.image())
+    }
+
+    pub(crate) fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, CoreError> {
+        self.complete_snapshot(id).map(described)
+    }
+
+    pub(crate) fn open_snapshot(&self, id: SnapshotId) -> Result<std::path::PathBuf, CoreError> {
+        let row = self.complete_snapshot(id)?;
+        Ok(self.backend.path(&row.image()))
+    }
+
+    /// What differs in `target` from `base`, or from nothing but zeros.
+    pub(crate) fn changed(
+        &self,
+        base: Option<SnapshotId>,
+        target: SnapshotId,
+        from: u64,
+    ) -> Result<ChangedRanges, CoreError> {
+        let target = self.complete_snapshot(target)?;
+        let base = base.map(|base| self.complete_snapshot(base)).transpose()?;
+        if from > target.bytes {
+            return Err(CoreError::Size {
+                subject: target.subject(),
+                reason: format!("byte {from} is behind its end at {}", target.bytes),
+            });
+        }
+        self.backend.changed(base.map(|base| base.image()).as_ref(), &target.image(), from)
+    }
+}
+
+/// A cut that was taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    at: Timestamp,
+    /// Whether no write was half done then, as far as this driver can see to it.
+    quiesced: bool,
+}
+
+/// What was done before the cut.
+#[derive(Debug)]
+enum Quiesced {
+    Frozen(Frozen),
+    /// A raw device; whoever writes to it was not asked to pause.
+    Flushed,
+}
+
+/// Labels obey the limits of CSI for names.
+pub(super) fn check_label(label: &str) -> Result<(), CoreError> {
+    let reason = if label.is_empty() {
+        "it is empty"
+    } else if label.len() > 128 {
+        "it is longer than 128 bytes"
+    } else if label.chars().any(char::is_control) {
+        "it contains a control character"
+    } else {
+        return Ok(());
+    };
+    Err(CoreError::Refused { subject: "the label of the snapshot".to_owned(), reason: reason.to_owned() })
+}

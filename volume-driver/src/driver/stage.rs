@@ -1,0 +1,139 @@
+//! Staging: a volume gets its device and its one place on this node.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use strongroom_model::VolumeId;
+
+use crate::core_error::CoreError;
+use crate::crash;
+use crate::driver::Driver;
+use crate::driver::in_use::is_live;
+use crate::driver::mounting::resolved;
+use crate::mount_options;
+use crate::mount_table::MountTable;
+use crate::nouns::{Access, Mount, MountUse, Outcome};
+use crate::registry::{MountRow, VolumeRow};
+use crate::requests::StageRequest;
+
+impl Driver {
+    pub(crate) fn stage(&self, request: &StageRequest) -> Result<Outcome<()>, CoreError> {
+        let _guard = self.guards.take(request.volume)?;
+        let row = self.usable(request.volume)?;
+        refuse_other_access(&row, request.access)?;
+        if let (Some(wanted), Some(has)) = (request.filesystem, row.kind.filesystem())
+            && wanted != has
+        {
+            let reason = format!("it is {}, and {} is asked for", has.as_str(), wanted.as_str());
+            return Err(CoreError::Refused { subject: row.subject(), reason });
+        }
+        let readonly = match row.kind.filesystem() {
+            Some(filesystem) => {
+                mount_options::for_filesystem(&request.options, filesystem, &row.subject())?.is_readonly()
+            }
+            None => false,
+        };
+        let path = resolved(&request.path)?;
+        self.refuse_own_folders(&path)?;
+        let wanted = Mount {
+            path: path.clone(),
+            purpose: MountUse::Staged,
+            access: request.access,
+            readonly,
+            options: request.options.clone(),
+        };
+
+        let device = self.backend.attached(&row.image)?;
+        let staged = self.live_mounts(&row, device.as_ref())?;
+        if let Some(staged) = staged.iter().find(|staged| staged.mount.purpose == MountUse::Staged) {
+            return Ok(if staged.mount == wanted {
+                Outcome::Identical(())
+            } else {
+                let difference = format!(
+                    "it is staged at {} with the options {:?}",
+                    staged.mount.path.display(),
+                    staged.mount.options
+                );
+                Outcome::Conflict { existing: (), difference }
+            });
+        }
+        let intent = MountRow { volume: row.id, mount: wanted, done: false };
+        self.registry.insert_mount(&intent)?;
+        crash::point("stage.intended");
+        let done = match row.kind.filesystem() {
+            None => self.backend.attach(&row.image).map(drop),
+            Some(filesystem) => make_mount_point(&path)
+                .and_then(|()| refuse_covered(&path))
+                .and_then(|()| self.attach_and_mount(&row, filesystem, &path, &request.options)),
+        };
+        crash::point("stage.mounted");
+        if let Err(error) = done.and_then(|()| self.registry.settle_mount(row.id, &path)) {
+            self.undo_mount(&row, &intent);
+            return Err(error);
+        }
+        Ok(Outcome::Created(()))
+    }
+
+    pub(crate) fn unstage(&self, id: VolumeId, path: &Path) -> Result<(), CoreError> {
+        let _guard = self.guards.take(id)?;
+        let row = self.existing(id)?;
+        let path = resolved(path)?;
+        let device = self.backend.attached(&row.image)?;
+        let known = self.registry.mounts(id)?.into_iter().find(|known| known.mount.path == path);
+        if known.as_ref().is_some_and(|known| known.mount.purpose != MountUse::Staged) {
+            // It is published or mounted by hand there, which is not what is undone here.
+            return Ok(());
+        }
+        if let Some(device) = &device {
+            let table = MountTable::read()?;
+            let published = self.registry.mounts(id)?;
+            let published = published
+                .iter()
+                .find(|known| known.mount.purpose == MountUse::Published && is_live(known, device, &table));
+            if let (Some(published), true) = (published, known.is_some()) {
+                let holder = format!("it is published at {}", published.mount.path.display());
+                return Err(CoreError::InUse { subject: row.subject(), holder });
+            }
+        }
+        self.unmount_ours(&path, &row, device.as_ref())?;
+        crash::point("unstage.unmounted");
+        self.registry.remove_mount(id, &path)?;
+        if row.step == crate::registry::VolumeStep::Ready {
+            self.let_go_if_unused(&row)?;
+        }
+        Ok(())
+    }
+}
+
+/// A folder is not asked of a raw volume, nor a device of one with a filesystem.
+pub(super) fn refuse_other_access(row: &VolumeRow, access: Access) -> Result<(), CoreError> {
+    let has = if row.kind.filesystem().is_some() { Access::Mount } else { Access::Block };
+    if has == access {
+        return Ok(());
+    }
+    let reason = match has {
+        Access::Mount => format!("it is {}, and raw access is asked for", row.kind),
+        Access::Block => "it is a raw device, and a folder is asked for".to_owned(),
+    };
+    Err(CoreError::Refused { subject: row.subject(), reason })
+}
+
+/// The folder to mount at; only the last part of the path is made.
+pub(super) fn make_mount_point(path: &Path) -> Result<(), CoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().mode(0o750).create(path).map_err(CoreError::system("making the folder", path))
+}
+
+/// Nothing may be mounted there: it would be hidden.
+pub(super) fn refuse_covered(path: &Path) -> Result<(), CoreError> {
+    match MountTable::read()?.at(path) {
+        None => Ok(()),
+        Some(mount) => Err(CoreError::InUse {
+            subject: format!("the folder {}", path.display()),
+            holder: format!("a filesystem of type {} is mounted there", mount.filesystem),
+        }),
+    }
+}

@@ -1,0 +1,187 @@
+//! Volumes come, grow and go.
+
+use std::fs;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+
+use strongroom_model::Failure as _;
+
+use crate::core_error::CoreError;
+use crate::nouns::{ContentSource, Outcome, VolumeKind};
+use crate::requests::{CreateVolume, SizeRange};
+use crate::testing::{Bench, MIB, volume_request};
+
+#[test]
+fn a_volume_is_created_once_and_the_same_request_finds_it_again() {
+    let Some(bench) = Bench::new() else { return };
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    assert_eq!(volume.bytes, 64 * MIB);
+
+    let again = bench.driver().create(&volume_request("db", 64, VolumeKind::Ext4)).unwrap();
+    assert_eq!(again, Outcome::Identical(volume.clone()));
+    let larger = bench.driver().create(&volume_request("db", 65, VolumeKind::Ext4)).unwrap();
+    assert!(matches!(larger, Outcome::Conflict { .. }), "{larger:?}");
+    let other = bench.driver().create(&volume_request("db", 64, VolumeKind::Block)).unwrap();
+    assert!(matches!(other, Outcome::Conflict { .. }), "{other:?}");
+
+    bench.driver().delete(volume.id).unwrap();
+    bench.driver().delete(volume.id).unwrap();
+    let left = bench.inventory();
+    assert!(left.images.is_empty() && left.fresh.is_empty() && left.loops == 0, "{left:?}");
+}
+
+#[test]
+fn names_that_look_like_paths_stay_names() {
+    let Some(bench) = Bench::new() else { return };
+    let before = fs::read_dir(bench.scratch.path("")).unwrap().count();
+    for name in ["../../escape", "/etc/passwd", "a b\u{fe}", "-rf", "%s'; DROP TABLE volumes; --", "."] {
+        let volume = bench.create(name, 8, VolumeKind::Block);
+        assert_eq!(bench.driver().volume_named(&name.parse().unwrap()).unwrap().unwrap().id, volume.id);
+        bench.snapshot(&volume, name);
+    }
+    assert_eq!(bench.driver().volumes().unwrap().len(), 6);
+    assert_eq!(fs::read_dir(bench.scratch.path("")).unwrap().count(), before);
+}
+
+#[test]
+fn images_and_folders_belong_to_root_alone() {
+    let Some(bench) = Bench::new() else { return };
+    let volume = bench.create("db", 8, VolumeKind::Block);
+    bench.snapshot(&volume, "one");
+    let root = bench.driver().pool_root();
+    let mode = |path: &Path| path.metadata().unwrap().mode() & 0o777;
+    for folder in ["volumes", "snapshots", "fresh"] {
+        assert_eq!(mode(&root.join(folder)), 0o700);
+        for image in fs::read_dir(root.join(folder)).unwrap() {
+            assert_eq!(mode(&image.unwrap().path()), 0o600);
+        }
+    }
+    assert_eq!(mode(&bench.scratch.path("pool")), 0o700);
+    assert_eq!(mode(&bench.scratch.path("state")), 0o700);
+}
+
+#[test]
+fn a_volume_of_64_mib_refuses_the_byte_after() {
+    let Some(bench) = Bench::new() else { return };
+    for kind in [VolumeKind::Ext4, VolumeKind::Block] {
+        let volume = bench.create(&format!("small {kind}"), 64, kind);
+        if kind == VolumeKind::Block {
+            let target = bench.scratch.path("dev");
+            bench
+                .driver()
+                .stage(&crate::requests::StageRequest {
+                    volume: volume.id,
+                    path: target.clone(),
+                    access: crate::nouns::Access::Block,
+                    filesystem: None,
+                    options: Vec::new(),
+                })
+                .unwrap();
+            let device = bench.driver().volume(volume.id).unwrap().device.unwrap();
+            let device = fs::OpenOptions::new().write(true).open(device).unwrap();
+            device.write_all_at(&[7], 64 * MIB - 1).unwrap();
+            let refused = device.write_all_at(&[7], 64 * MIB).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
+            drop(device);
+            bench.driver().unstage(volume.id, &target).unwrap();
+        } else {
+            let folder = bench.mount(&volume, "mounted");
+            let mut written = 0;
+            let file = fs::File::create(folder.join("fill")).unwrap();
+            let refused = loop {
+                match file.write_all_at(&[7; 65_536], written) {
+                    Ok(()) => written += 65_536,
+                    Err(refused) => break refused,
+                }
+            };
+            assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
+            assert!(written < 64 * MIB && written > 40 * MIB, "{written}");
+            let usage = bench.driver().usage(volume.id, &folder).unwrap();
+            assert!(usage.total_bytes < 64 * MIB && usage.available_bytes.unwrap() < MIB, "{usage:?}");
+            assert!(usage.inodes.unwrap().0 > 0);
+        }
+    }
+}
+
+#[test]
+fn clones_hold_the_same_data_and_may_be_larger() {
+    let Some(bench) = Bench::new() else { return };
+    for (kind, mib) in [(VolumeKind::Ext4, 64), (VolumeKind::Xfs, 300)] {
+        let volume = bench.create(&format!("source {kind}"), mib, kind);
+        let folder = bench.mount(&volume, &format!("source-{kind}"));
+        fs::write(folder.join("file"), b"before the clone").unwrap();
+
+        let request = CreateVolume {
+            name: format!("clone {kind}").parse().unwrap(),
+            size: SizeRange::of((mib + 200) * MIB),
+            kind: None,
+            source: Some(ContentSource::Volume(volume.id)),
+            labels: [].into(),
+        };
+        let Outcome::Created(clone) = bench.driver().create(&request).unwrap() else { panic!() };
+        fs::write(folder.join("file"), b"after the clone").unwrap();
+
+        // Both at the same time: XFS needs to be told that the identity is not unique.
+        let cloned = bench.mount(&clone, &format!("clone-{kind}"));
+        assert_eq!(fs::read(cloned.join("file")).unwrap(), b"before the clone");
+        let usage = bench.driver().usage(clone.id, &cloned).unwrap();
+        assert!(usage.total_bytes > (mib + 100) * MIB, "{kind}: {}", usage.total_bytes);
+
+        let smaller = CreateVolume {
+            size: SizeRange { required_bytes: 1, limit_bytes: 8 * MIB },
+            name: "no".parse().unwrap(),
+            ..request.clone()
+        };
+        assert_eq!(bench.driver().create(&smaller).unwrap_err().code(), "driver.size");
+        let other = CreateVolume { kind: Some(VolumeKind::Block), name: "no".parse().unwrap(), ..request };
+        assert_eq!(bench.driver().create(&other).unwrap_err().code(), "driver.refused");
+    }
+}
+
+#[test]
+fn a_mounted_xfs_grows_at_once_and_an_ext4_at_the_latest_at_its_next_mount() {
+    let Some(bench) = Bench::new() else { return };
+    for (kind, mib) in [(VolumeKind::Ext4, 64), (VolumeKind::Xfs, 300)] {
+        let volume = bench.create(&format!("grows {kind}"), mib, kind);
+        let folder = bench.mount(&volume, &format!("grows-{kind}"));
+        fs::write(folder.join("file"), b"stays").unwrap();
+        let expanded = bench.driver().expand(volume.id, 2 * mib * MIB).unwrap();
+        assert!(expanded.bytes == 2 * mib * MIB && expanded.filesystem_pending);
+        // Smaller, and the same, are fine and change nothing.
+        assert_eq!(bench.driver().expand(volume.id, MIB).unwrap().bytes, 2 * mib * MIB);
+
+        match bench.driver().grow_filesystem(volume.id) {
+            Ok(expanded) => assert!(!expanded.filesystem_pending),
+            Err(error) => {
+                assert!(kind == VolumeKind::Ext4, "{error}");
+                assert!(matches!(error, CoreError::OnlineGrow { .. }), "{error}");
+                println!("ext4 cannot grow online here: {error}");
+                bench.driver().unmount(volume.id, None).unwrap();
+                bench.mount(&volume, &format!("grows-{kind}"));
+            }
+        }
+        let usage = bench.driver().usage(volume.id, &folder).unwrap();
+        assert!(usage.total_bytes > (2 * mib - 80) * MIB, "{kind}: {}", usage.total_bytes);
+        assert_eq!(fs::read(folder.join("file")).unwrap(), b"stays");
+        assert!(!bench.driver().grow_filesystem(volume.id).unwrap().filesystem_pending);
+    }
+}
+
+#[test]
+fn a_volume_in_use_is_not_deleted_and_the_holder_is_named() {
+    let Some(bench) = Bench::new() else { return };
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let folder = bench.mount(&volume, "mounted");
+    fs::write(folder.join("file"), b"here").unwrap();
+    let refused = bench.driver().delete(volume.id).unwrap_err();
+    assert_eq!(refused.code(), "driver.in-use");
+    assert!(refused.to_string().contains(&folder.display().to_string()), "{refused}");
+
+    let open = fs::File::open(folder.join("file")).unwrap();
+    let refused = bench.driver().unmount(volume.id, None).unwrap_err();
+    assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+    assert_eq!(fs::read(folder.join("file")).unwrap(), b"here");
+    drop(open);
+    assert_eq!(bench.driver().unmount(volume.id, None).unwrap(), [folder]);
+    bench.driver().delete(volume.id).unwrap();
+}

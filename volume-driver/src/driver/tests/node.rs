@@ -1,0 +1,201 @@
+//! Staging and publishing.
+
+use std::fs;
+use std::path::PathBuf;
+
+use strongroom_model::Failure as _;
+
+use crate::loop_device;
+use crate::nouns::{Access, Filesystem, MountUse, Outcome, Volume, VolumeKind};
+use crate::requests::{PublishRequest, StageRequest};
+use crate::testing::Bench;
+
+fn stage(volume: &Volume, path: PathBuf, access: Access) -> StageRequest {
+    StageRequest { volume: volume.id, path, access, filesystem: None, options: Vec::new() }
+}
+
+fn publish(volume: &Volume, staging_path: PathBuf, target: PathBuf, access: Access) -> PublishRequest {
+    let (readonly, only_target) = (false, false);
+    PublishRequest {
+        volume: volume.id,
+        staging_path,
+        target,
+        access,
+        readonly,
+        options: Vec::new(),
+        only_target,
+    }
+}
+
+#[test]
+fn a_folder_is_staged_published_and_taken_away_again_each_step_twice() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let staging = bench.scratch.path("staging");
+    let request = stage(&volume, staging.clone(), Access::Mount);
+    assert_eq!(driver.stage(&request).unwrap(), Outcome::Created(()));
+    assert_eq!(driver.stage(&request).unwrap(), Outcome::Identical(()));
+    let otherwise = StageRequest { options: vec!["noatime".to_owned()], ..request.clone() };
+    assert!(matches!(driver.stage(&otherwise).unwrap(), Outcome::Conflict { .. }));
+    fs::write(staging.join("file"), b"x").unwrap();
+
+    let target = bench.scratch.path("target");
+    let request = publish(&volume, staging.clone(), target.clone(), Access::Mount);
+    assert_eq!(driver.publish(&request).unwrap(), Outcome::Created(()));
+    assert_eq!(driver.publish(&request).unwrap(), Outcome::Identical(()));
+    assert_eq!(fs::read(target.join("file")).unwrap(), b"x");
+    let readonly = PublishRequest { readonly: true, ..request.clone() };
+    assert!(matches!(driver.publish(&readonly).unwrap(), Outcome::Conflict { .. }));
+
+    let second =
+        PublishRequest { target: bench.scratch.path("second"), only_target: true, ..request.clone() };
+    assert_eq!(driver.publish(&second).unwrap_err().code(), "driver.in-use");
+    let second = PublishRequest { readonly: true, only_target: false, ..second };
+    driver.publish(&second).unwrap();
+    assert_eq!(
+        fs::write(second.target.join("file"), b"y").unwrap_err().kind(),
+        std::io::ErrorKind::ReadOnlyFilesystem
+    );
+
+    assert_eq!(driver.unstage(volume.id, &staging).unwrap_err().code(), "driver.in-use");
+    assert_eq!(driver.volume(volume.id).unwrap().mounts.len(), 3);
+    for target in [&target, &second.target, &target] {
+        driver.unpublish(volume.id, target).unwrap();
+        assert!(!target.exists());
+    }
+    driver.unstage(volume.id, &staging).unwrap();
+    driver.unstage(volume.id, &staging).unwrap();
+    let left = bench.inventory();
+    assert!(left.loops == 0 && left.mounts == 0, "{left:?}");
+    assert!(driver.volume(volume.id).unwrap().mounts.is_empty());
+}
+
+#[test]
+fn a_raw_volume_is_published_as_a_device() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let volume = bench.create("raw", 16, VolumeKind::Block);
+    let (staging, target) = (bench.scratch.folder("staging"), bench.scratch.path("target"));
+    let refused = driver.stage(&stage(&volume, staging.clone(), Access::Mount)).unwrap_err();
+    assert_eq!(refused.code(), "driver.refused");
+    let request = publish(&volume, staging.clone(), target.clone(), Access::Block);
+    assert_eq!(driver.publish(&request).unwrap_err().code(), "driver.not-ready");
+
+    driver.stage(&stage(&volume, staging.clone(), Access::Block)).unwrap();
+    assert_eq!(driver.publish(&request).unwrap(), Outcome::Created(()));
+    assert_eq!(driver.publish(&request).unwrap(), Outcome::Identical(()));
+    let device = fs::OpenOptions::new().read(true).write(true).open(&target).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&device, b"data", 4096).unwrap();
+    drop(device);
+    assert_eq!(driver.delete(volume.id).unwrap_err().code(), "driver.in-use");
+
+    // Flushed before the cut, though nobody asked the writer to.
+    let snapshot = bench.snapshot(&volume, "raw");
+    let image = fs::read(driver.open_snapshot(snapshot.id).unwrap()).unwrap();
+    assert!(!snapshot.quiesced && image[4096..4100] == *b"data");
+
+    driver.unpublish(volume.id, &target).unwrap();
+    assert!(!target.exists());
+    driver.unstage(volume.id, &staging).unwrap();
+    assert_eq!(bench.inventory().loops, 0);
+}
+
+#[test]
+fn what_is_asked_of_the_wrong_kind_or_place_is_refused() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let staging = bench.scratch.path("staging");
+    let good = stage(&volume, staging, Access::Mount);
+    for bad in [
+        StageRequest { filesystem: Some(Filesystem::Xfs), ..good.clone() },
+        StageRequest { options: vec!["journal_path=/dev/sda".to_owned()], ..good.clone() },
+        StageRequest { path: "relative".into(), ..good.clone() },
+        StageRequest { path: "/".into(), ..good.clone() },
+        StageRequest { path: driver.pool_root().join("volumes"), ..good.clone() },
+        StageRequest { path: bench.scratch.path(""), ..good.clone() },
+    ] {
+        assert_eq!(driver.stage(&bad).unwrap_err().code(), "driver.refused", "{bad:?}");
+    }
+    assert_eq!(bench.inventory().loops, 0);
+}
+
+#[test]
+fn a_restarted_driver_knows_what_is_mounted_and_forgets_what_is_not() {
+    let Some(mut bench) = Bench::new() else { return };
+    let (db, raw) = (bench.create("db", 64, VolumeKind::Ext4), bench.create("raw", 16, VolumeKind::Block));
+    let staging = bench.scratch.path("staging");
+    bench.driver().stage(&stage(&db, staging.clone(), Access::Mount)).unwrap();
+    bench.driver().stage(&stage(&raw, bench.scratch.folder("raw"), Access::Block)).unwrap();
+    let hand = bench.mount(&db, "hand");
+    let before = bench.driver().volume(db.id).unwrap();
+    bench.restart();
+    assert_eq!(bench.report, Vec::<String>::new());
+    assert_eq!(bench.driver().volume(db.id).unwrap(), before);
+
+    // As after a reboot: mounts and devices are gone.
+    bench.driver = None;
+    for path in [&hand, &staging] {
+        rustix::mount::unmount(path, rustix::mount::UnmountFlags::empty()).unwrap();
+    }
+    for (device, _) in loop_device::below(&bench.scratch.path("pool/mounted")) {
+        assert!(
+            std::process::Command::new("losetup").arg("-d").arg(device.path()).status().unwrap().success()
+        );
+    }
+    bench.restart();
+    assert!(bench.report.iter().any(|line| line.contains("no longer mounted")), "{:?}", bench.report);
+    assert!(bench.driver().volume(db.id).unwrap().mounts.is_empty());
+    // Raw: attached again, since that is all that its staging is.
+    let mounts = bench.driver().volume(raw.id).unwrap().mounts;
+    assert!(mounts.len() == 1 && mounts[0].purpose == MountUse::Staged, "{mounts:?}");
+    assert_eq!(bench.inventory().loops, 1);
+}
+
+#[test]
+fn one_image_never_has_two_loop_devices() {
+    let Some(bench) = Bench::new() else { return };
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let image =
+        fs::read_dir(bench.driver().pool_root().join("volumes")).unwrap().next().unwrap().unwrap().path();
+    // Even under another name.
+    let alias = bench.driver().pool_root().join("alias.img");
+    fs::hard_link(&image, &alias).unwrap();
+    let devices: Vec<_> = std::thread::scope(|scope| {
+        let attaching: Vec<_> = (0..8)
+            .map(|number| {
+                let path = if number % 2 == 0 { &image } else { &alias };
+                scope.spawn(move || loop_device::attach(path).unwrap())
+            })
+            .collect();
+        attaching.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(devices.windows(2).all(|pair| pair[0] == pair[1]), "{devices:?}");
+    assert!(devices[0].is_direct());
+    // Attached by a name that is not ours now, perhaps: the device still is found by what it holds.
+    fs::remove_file(&alias).unwrap();
+    let _ = volume;
+    let mount = bench.scratch.folder("m");
+    bench.driver().mount(volume.id, &mount, &[]).unwrap();
+    bench.driver().unmount(volume.id, None).unwrap();
+}
+
+#[test]
+fn a_mount_namespace_that_keeps_a_device_is_noticed_and_named() {
+    let Some(bench) = Bench::new() else { return };
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let folder = bench.mount(&volume, "mounted");
+    let mut other = std::process::Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sleep", "60"])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let refused = bench.driver().unmount(volume.id, Some(&folder)).unwrap_err();
+    assert!(refused.code() == "driver.in-use" && refused.to_string().contains("namespace"), "{refused}");
+    assert_eq!(bench.driver().delete(volume.id).unwrap_err().code(), "driver.in-use");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    bench.driver().delete(volume.id).unwrap();
+    assert_eq!(bench.inventory().loops, 0);
+}

@@ -1,0 +1,201 @@
+//! Filesystems in volumes: made once, checked before each mount, grown with their volume.
+//!
+//! **Nothing is ever formatted that could hold data.** [`make`] takes only a [`FreshImage`]: a file that this very
+//! function call created under a name of its own, that holds no data extent, and that becomes a volume's image by being
+//! renamed when all is done. There is no code that formats a device. An image of a restore, a clone, or a raw volume
+//! never comes by here.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use crate::core_error::CoreError;
+use crate::nouns::Filesystem;
+use crate::tool;
+
+/// mkfs of a sparse file takes moments.
+const MAKE_LIMIT: Duration = Duration::from_secs(120);
+
+/// A check reads at most all metadata; a day is more than any needs.
+const CHECK_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// The smallest image in which each filesystem can be made.
+pub(crate) const fn minimum_bytes(filesystem: Option<Filesystem>) -> u64 {
+    match filesystem {
+        None => 4096,
+        // Below that the journal leaves no room for files.
+        Some(Filesystem::Ext4) => 8 * 1024 * 1024,
+        // What mkfs.xfs asks for.
+        Some(Filesystem::Xfs) => 300 * 1024 * 1024,
+    }
+}
+
+/// An image that was made a moment ago, under a name that nothing else knows, and that holds nothing.
+#[derive(Debug)]
+pub(crate) struct FreshImage {
+    file: File,
+    path: PathBuf,
+}
+
+impl FreshImage {
+    /// Makes a sparse file of `bytes` zeros at `path`, where nothing may be.
+    pub(crate) fn create(path: &Path, bytes: u64) -> Result<Self, CoreError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(CoreError::system("making", path))?;
+        file.set_len(bytes).map_err(CoreError::system("sizing", path))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Whether it holds no data at all: the kernel finds no data extent in it.
+    fn is_blank(&self) -> bool {
+        rustix::fs::seek(&self.file, SeekFrom::Data(0)) == Err(Errno::NXIO)
+    }
+
+    /// The file itself, to write a clone into.
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the content durable and gives the image its lasting name, where nothing may be.
+    pub(crate) fn keep_as(self, name: &Path) -> Result<(), CoreError> {
+        self.file.sync_all().map_err(CoreError::system("making durable", &self.path))?;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        rustix::fs::renameat_with(rustix::fs::CWD, &self.path, rustix::fs::CWD, name, flags)
+            .map_err(CoreError::errno("naming", name))?;
+        sync_folder_of(name)
+    }
+}
+
+/// Makes the entries of the folder that holds `path` durable.
+pub(crate) fn sync_folder_of(path: &Path) -> Result<(), CoreError> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(CoreError::system("making durable", folder))
+}
+
+/// Makes a filesystem with blocks and sectors of 4096 bytes in a fresh image.
+pub(crate) fn make(image: &FreshImage, filesystem: Filesystem, subject: &str) -> Result<(), CoreError> {
+    if !image.is_blank() {
+        return Err(CoreError::Bug {
+            what: format!("{} is not blank, and was to be formatted", image.path.display()),
+        });
+    }
+    let path = utf8(&image.path)?;
+    match filesystem {
+        // No blocks kept back for root: the volume belongs to one application.
+        Filesystem::Ext4 => {
+            tool::run_well("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", path], subject, MAKE_LIMIT)
+        }
+        Filesystem::Xfs => make_xfs(path, &[], subject),
+    }
+}
+
+/// The label of the XFS on a block device that is a pool.
+pub(crate) const POOL_LABEL: &str = "strongroom";
+
+/// XFS with reflinks, for volumes and for the pool itself. Without the reverse map: with it a snapshot was four times slower.
+fn make_xfs(path: &str, more: &[&str], subject: &str) -> Result<(), CoreError> {
+    let common = ["-q", "-K", "-s", "size=4096", "-m", "crc=1,reflink=1,rmapbt=0"];
+    let arguments: Vec<&str> = common.iter().chain(more).chain([&path]).copied().collect();
+    tool::run_well("mkfs.xfs", &arguments, subject, MAKE_LIMIT)
+}
+
+/// A block device that was read and found blank: the proof that [`make_pool`] asks for.
+#[derive(Debug)]
+pub(crate) struct BlankDevice<'a>(&'a Path);
+
+impl<'a> BlankDevice<'a> {
+    /// How much is read at each end: every signature that is known (partition tables, filesystems, RAID, LVM) lies there.
+    const LOOKED_AT_BYTES: u64 = 4 * 1024 * 1024;
+
+    /// Reads both ends of `device` without error and finds nothing but zeros.
+    pub(crate) fn prove(device: &'a Path) -> Result<Self, CoreError> {
+        use strongroom_block_io::{BlockSource as _, Caching, FileSource};
+        let subject = device.display().to_string();
+        let failed = |cause| CoreError::Blocks { subject: subject.clone(), cause };
+        let source = FileSource::open(device, Caching::Direct).map_err(failed)?;
+        let length = Self::LOOKED_AT_BYTES.min(source.bytes());
+        let mut content = vec![0; usize::try_from(length).expect("at most 4 MiB")];
+        for offset in [0, source.bytes() - length] {
+            source.read_at(offset, &mut content).map_err(failed)?;
+            if content.iter().any(|byte| *byte != 0) {
+                return Err(CoreError::Refused {
+                    subject: subject.clone(),
+                    reason: "it is not blank, and holds no pool of ours; it will not be formatted".to_owned(),
+                });
+            }
+        }
+        Ok(Self(device))
+    }
+}
+
+/// Makes the filesystem of a pool on a device that is proved to be blank.
+pub(crate) fn make_pool_on(device: &BlankDevice<'_>) -> Result<(), CoreError> {
+    make_xfs(utf8(device.0)?, &["-L", POOL_LABEL], &device.0.display().to_string())
+}
+
+/// Checks the filesystem on `device`, which must not be mounted. What a log replay mends is mended.
+pub(crate) fn check(device: &Path, filesystem: Filesystem, subject: &str) -> Result<(), CoreError> {
+    match filesystem {
+        Filesystem::Ext4 => {
+            let ended = tool::run("e2fsck", &["-p", utf8(device)?], subject, CHECK_LIMIT)?;
+            match ended.code {
+                // 1: errors were corrected. 2: the same, and it was mounted somewhere (it is not).
+                Some(0..=2) => Ok(()),
+                _ => Err(CoreError::Filesystem { subject: subject.to_owned(), report: ended.said }),
+            }
+        }
+        // XFS replays its log at the mount, and says at the mount when it cannot.
+        Filesystem::Xfs => Ok(()),
+    }
+}
+
+/// Lets an ext4 that is not mounted take all of its device. XFS grows only while it is mounted.
+pub(crate) fn grow_unmounted(device: &Path, filesystem: Filesystem, subject: &str) -> Result<(), CoreError> {
+    if filesystem == Filesystem::Xfs {
+        return Ok(());
+    }
+    let path = utf8(device)?;
+    // resize2fs refuses a filesystem that was not checked in full since its last mount.
+    let ended = tool::run("e2fsck", &["-f", "-p", path], subject, CHECK_LIMIT)?;
+    if !matches!(ended.code, Some(0..=2)) {
+        return Err(CoreError::Filesystem { subject: subject.to_owned(), report: ended.said });
+    }
+    tool::run_well("resize2fs", &[path], subject, CHECK_LIMIT)
+}
+
+/// Lets a mounted filesystem take all of its device.
+pub(crate) fn grow_mounted(
+    device: &Path,
+    mounted_at: &Path,
+    filesystem: Filesystem,
+    subject: &str,
+) -> Result<(), CoreError> {
+    match filesystem {
+        Filesystem::Xfs => tool::run_well("xfs_growfs", &["-d", utf8(mounted_at)?], subject, CHECK_LIMIT),
+        Filesystem::Ext4 => {
+            let ended = tool::run("resize2fs", &[utf8(device)?], subject, CHECK_LIMIT)?;
+            if ended.code == Some(0) {
+                return Ok(());
+            }
+            Err(CoreError::OnlineGrow { subject: subject.to_owned(), report: ended.said })
+        }
+    }
+}
+
+fn utf8(path: &Path) -> Result<&str, CoreError> {
+    path.to_str().ok_or_else(|| CoreError::Refused {
+        subject: path.display().to_string(),
+        reason: "a path that is given to a program must be UTF-8".to_owned(),
+    })
+}

@@ -1,0 +1,91 @@
+//! A frozen filesystem that thaws whatever happens.
+//!
+//! While it is frozen nobody may write to it, neither this driver. So nothing is logged, allocated on disk or recorded between
+//! [`Frozen::freeze`] and [`Frozen::thaw`] but the clone itself.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::core_error::CoreError;
+use crate::requests::WatchdogCommand;
+use crate::sys;
+use crate::watchdog::Watchdog;
+
+/// Thaws when it is dropped; if this process dies, its watchdog does.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    folder: File,
+    subject: String,
+    watchdog: Option<Watchdog>,
+}
+
+impl Frozen {
+    /// Flushes and freezes the filesystem mounted at `folder`.
+    pub(crate) fn freeze(
+        folder: &Path,
+        subject: &str,
+        command: &WatchdogCommand,
+        deadline: Duration,
+    ) -> Result<Self, CoreError> {
+        let failed = |reason: String| CoreError::Freeze { subject: subject.to_owned(), reason };
+        let open = File::open(folder).map_err(CoreError::system("opening", folder))?;
+        let device = open.metadata().map_err(CoreError::system("looking at", folder))?.dev();
+        let watchdog = Watchdog::start(command, folder, device, deadline)
+            .map_err(|cause| failed(format!("its watchdog: {cause}")))?;
+        match sys::freeze(&open) {
+            Ok(()) => Ok(Self { folder: open, subject: subject.to_owned(), watchdog: Some(watchdog) }),
+            Err(cause) => {
+                // Somebody else froze it; they must also thaw it.
+                watchdog.dismiss();
+                Err(failed(if cause.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
+                    "it is frozen already, by somebody else".to_owned()
+                } else {
+                    format!("freezing it: {cause}")
+                }))
+            }
+        }
+    }
+
+    /// Ends the freeze. An error when it had ended before: then the cut that was made meanwhile is not one.
+    pub(crate) fn thaw(mut self) -> Result<(), CoreError> {
+        let thawed = sys::thaw(&self.folder);
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.dismiss();
+        }
+        thawed.map_err(|cause| {
+            let early = cause.raw_os_error() == Some(Errno::INVAL.raw_os_error());
+            let reason = if early {
+                "it was thawed before the cut was complete".to_owned()
+            } else {
+                format!("thawing it: {cause}")
+            };
+            CoreError::Freeze { subject: self.subject.clone(), reason }
+        })
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
+            match sys::thaw(&self.folder) {
+                Ok(()) => watchdog.dismiss(),
+                // Let the watchdog try.
+                Err(_) => drop(watchdog),
+            }
+        }
+    }
+}
+
+/// Thaws the filesystem mounted at `folder` if it is frozen; whether it was.
+pub(crate) fn thaw_if_frozen(folder: &Path) -> Result<bool, CoreError> {
+    let open = File::open(folder).map_err(CoreError::system("opening", folder))?;
+    match sys::thaw(&open) {
+        Ok(()) => Ok(true),
+        Err(cause) if cause.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(false),
+        Err(cause) => Err(CoreError::System { action: "thawing", path: folder.to_owned(), cause }),
+    }
+}

@@ -1,0 +1,182 @@
+//! Which mount options a caller may ask for.
+//!
+//! Options come from outside (storage classes, people). What is not known to be harmless is refused: an option such as
+//! `journal_path=` or `logdev=` would make the kernel open devices of the caller's choice.
+
+use rustix::mount::MountFlags;
+
+use crate::core_error::CoreError;
+use crate::nouns::Filesystem;
+
+/// Options in the form that mount(2) takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountOptions {
+    pub(crate) flags: MountFlags,
+    /// What is meant for the filesystem itself, joined by commas.
+    pub(crate) data: String,
+}
+
+impl MountOptions {
+    /// Whether writing is refused.
+    pub(crate) fn is_readonly(&self) -> bool {
+        self.flags.contains(MountFlags::RDONLY)
+    }
+}
+
+/// Options for mounting a filesystem.
+pub(crate) fn for_filesystem(
+    options: &[String],
+    filesystem: Filesystem,
+    subject: &str,
+) -> Result<MountOptions, CoreError> {
+    let mut flags = MountFlags::empty();
+    let mut data = Vec::new();
+    // Clones have the identity of their source; without this a second one could not be mounted beside it.
+    if filesystem == Filesystem::Xfs {
+        data.push("nouuid".to_owned());
+    }
+    for option in options.iter().flat_map(|option| option.split(',')).filter(|option| !option.is_empty()) {
+        if let Some(change) = flag(option) {
+            change.apply(&mut flags);
+        } else if is_allowed_data(option, filesystem) {
+            data.push(option.to_owned());
+        } else {
+            return Err(refused(option, subject));
+        }
+    }
+    data.dedup();
+    Ok(MountOptions { flags, data: data.join(",") })
+}
+
+/// Options for a bind mount, which can only have those of the mount itself.
+pub(crate) fn for_bind(options: &[String], readonly: bool, subject: &str) -> Result<MountOptions, CoreError> {
+    let mut flags = if readonly { MountFlags::RDONLY } else { MountFlags::empty() };
+    for option in options.iter().flat_map(|option| option.split(',')).filter(|option| !option.is_empty()) {
+        match flag(option) {
+            Some(change) => change.apply(&mut flags),
+            // Meant for the filesystem; it was given when that was mounted.
+            None if is_allowed_data(option, Filesystem::Ext4) || is_allowed_data(option, Filesystem::Xfs) => {
+            }
+            None => return Err(refused(option, subject)),
+        }
+    }
+    Ok(MountOptions { flags, data: String::new() })
+}
+
+fn refused(option: &str, subject: &str) -> CoreError {
+    let option: String = option.chars().take(64).collect();
+    CoreError::Refused {
+        subject: subject.to_owned(),
+        reason: format!("the mount option {option:?} is not among the allowed ones"),
+    }
+}
+
+enum Change {
+    Set(MountFlags),
+    Clear(MountFlags),
+}
+
+impl Change {
+    fn apply(self, flags: &mut MountFlags) {
+        match self {
+            Self::Set(these) => flags.insert(these),
+            Self::Clear(these) => flags.remove(these),
+        }
+    }
+}
+
+fn flag(option: &str) -> Option<Change> {
+    use Change::{Clear, Set};
+    Some(match option {
+        "defaults" => Set(MountFlags::empty()),
+        "ro" => Set(MountFlags::RDONLY),
+        "rw" => Clear(MountFlags::RDONLY),
+        "noatime" => Set(MountFlags::NOATIME),
+        "atime" => Clear(MountFlags::NOATIME),
+        "nodiratime" => Set(MountFlags::NODIRATIME),
+        "relatime" => Set(MountFlags::RELATIME),
+        "strictatime" => Set(MountFlags::STRICTATIME),
+        "lazytime" => Set(MountFlags::LAZYTIME),
+        "nodev" => Set(MountFlags::NODEV),
+        "nosuid" => Set(MountFlags::NOSUID),
+        "noexec" => Set(MountFlags::NOEXEC),
+        "dev" => Clear(MountFlags::NODEV),
+        "suid" => Clear(MountFlags::NOSUID),
+        "exec" => Clear(MountFlags::NOEXEC),
+        "sync" => Set(MountFlags::SYNCHRONOUS),
+        "async" => Clear(MountFlags::SYNCHRONOUS),
+        "dirsync" => Set(MountFlags::DIRSYNC),
+        _ => return None,
+    })
+}
+
+fn is_allowed_data(option: &str, filesystem: Filesystem) -> bool {
+    let common = ["discard", "nodiscard"];
+    let (words, numbers): (&[&str], &[&str]) = match filesystem {
+        Filesystem::Ext4 => (
+            &[
+                "data=ordered",
+                "data=journal",
+                "errors=remount-ro",
+                "errors=continue",
+                "barrier",
+                "delalloc",
+                "nodelalloc",
+                "acl",
+                "user_xattr",
+            ],
+            &["commit", "stripe", "max_batch_time", "min_batch_time"],
+        ),
+        Filesystem::Xfs => (
+            &[
+                "nouuid",
+                "inode64",
+                "largeio",
+                "nolargeio",
+                "swalloc",
+                "filestreams",
+                "noquota",
+                "prjquota",
+                "usrquota",
+                "grpquota",
+            ],
+            &["logbsize", "logbufs", "allocsize", "sunit", "swidth"],
+        ),
+    };
+    if common.contains(&option) || words.contains(&option) {
+        return true;
+    }
+    option.split_once('=').is_some_and(|(name, value)| {
+        numbers.contains(&name)
+            && value.len() <= 16
+            && value.bytes().next().is_some_and(|first| first.is_ascii_digit())
+            && value.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(options: &[&str]) -> Vec<String> {
+        options.iter().map(|option| (*option).to_owned()).collect()
+    }
+
+    #[test]
+    fn harmless_options_are_taken_and_others_refused() {
+        let options = for_filesystem(&owned(&["ro,noatime", "commit=30"]), Filesystem::Ext4, "v").unwrap();
+        assert_eq!(options.flags, MountFlags::RDONLY | MountFlags::NOATIME);
+        assert_eq!(options.data, "commit=30");
+        for bad in
+            ["journal_path=/dev/sda", "logdev=/dev/sda", "commit=1;x", "context=x", "commit=", "suid=1"]
+        {
+            assert!(for_filesystem(&owned(&[bad]), Filesystem::Ext4, "v").is_err(), "{bad}");
+            assert!(for_bind(&owned(&[bad]), true, "v").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn clones_of_xfs_can_be_mounted_beside_each_other() {
+        assert_eq!(for_filesystem(&[], Filesystem::Xfs, "v").unwrap().data, "nouuid");
+    }
+}

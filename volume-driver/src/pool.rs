@@ -1,0 +1,233 @@
+//! The pool: a folder on a filesystem with reflinks, where all images lie.
+//!
+//! ```text
+//! strongroom-pool   which pool this is; the running driver holds a lock on it
+//! reserve           space that a person can free by deleting it, when all else is full
+//! volumes/          one image per volume, named by ids of ours, never by names from outside
+//! snapshots/        one image per snapshot
+//! fresh/            images that are being made; emptied at every start
+//! ```
+//!
+//! Where the given folder cannot share blocks, a pool file with XFS is made in it and mounted (`pool.img` and `mounted/`). A block
+//! device is taken when it holds a pool of ours, or is proved to be blank.
+//!
+//! A pool is opened by one driver at a time, and never unmounted by it: its volumes may be in use.
+
+mod medium;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+use strongroom_model::Entropy;
+
+use crate::core_error::CoreError;
+use crate::filesystem::sync_folder_of;
+use crate::requests::{DriverSettings, Limits};
+
+const MARKER: &str = "strongroom-pool";
+const MARKER_HEAD: &str = "strongroom pool 1\n";
+const RESERVE: &str = "reserve";
+
+/// An open pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    root: PathBuf,
+    /// The folder that holds the pool file, where there is one: its filesystem can fill up before the pool does.
+    host: Option<PathBuf>,
+    id: String,
+    limits: Limits,
+    /// The lock; released when the pool is closed.
+    _lock: File,
+}
+
+/// Room in the pool, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) total: u64,
+    pub(crate) used: u64,
+}
+
+impl Pool {
+    /// Opens the pool that `settings` name, making it when there is none. `known` is the id of the pool that the
+    /// registry belongs to, if it has one.
+    pub(crate) fn open(
+        settings: &DriverSettings,
+        known: Option<&str>,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, CoreError> {
+        let medium = medium::open(settings, known.is_some())?;
+        let (id, lock) = claim(&medium.root, known, entropy)?;
+        for folder in ["volumes", "snapshots", "fresh"] {
+            make_folder(&medium.root.join(folder))?;
+        }
+        let pool =
+            Self { root: medium.root, host: medium.host, id, limits: settings.limits.clone(), _lock: lock };
+        pool.empty_fresh()?;
+        if let Err(error) = pool.make_reserve() {
+            tracing::warn!(error = strongroom_model::chain(&error), "the pool has no room for its reserve");
+        }
+        Ok(pool)
+    }
+
+    /// The folder with the images.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Which pool this is.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How full it is. What the filesystem below a pool file cannot give counts as used.
+    pub(crate) fn room(&self) -> Result<Room, CoreError> {
+        let stat = |path: &Path| {
+            rustix::fs::statvfs(path)
+                .map(|stat| (stat.f_blocks * stat.f_frsize, stat.f_bfree * stat.f_frsize))
+                .map_err(CoreError::errno("measuring", path))
+        };
+        let (total, mut free) = stat(&self.root)?;
+        if let Some(host) = &self.host {
+            free = free.min(stat(host)?.1);
+        }
+        Ok(Room { total, used: total - free.min(total) })
+    }
+
+    /// Above this many used bytes nothing new is taken in.
+    pub(crate) fn high_water(&self, room: Room) -> u64 {
+        percent(room.total, u32::from(self.limits.high_water_percent))
+    }
+
+    /// What the sizes of all volumes may add up to.
+    pub(crate) fn provisionable(&self, room: Room) -> u64 {
+        percent(room.total, self.limits.provision_percent)
+    }
+
+    /// Refuses `subject` when the pool is above its high-water mark.
+    pub(crate) fn admit(&self, subject: &str) -> Result<Room, CoreError> {
+        let room = self.room()?;
+        let mark = self.high_water(room);
+        if room.used > mark {
+            return Err(CoreError::PoolFull {
+                subject: subject.to_owned(),
+                reason: format!(
+                    "{} of {} bytes are used, and {mark} is its high-water mark",
+                    room.used, room.total
+                ),
+            });
+        }
+        Ok(room)
+    }
+
+    /// As [`Pool::admit`], for `bytes` more of volumes where `provisioned` are promised already.
+    pub(crate) fn admit_volume(&self, subject: &str, provisioned: u64, bytes: u64) -> Result<(), CoreError> {
+        let room = self.admit(subject)?;
+        let limit = self.provisionable(room);
+        if provisioned.saturating_add(bytes) > limit {
+            return Err(CoreError::PoolFull {
+                subject: subject.to_owned(),
+                reason: format!(
+                    "volumes of {provisioned} bytes are promised, {bytes} more would exceed the limit of {limit} ({} % of the pool)",
+                    self.limits.provision_percent
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// What lies here was never promised to anybody: a crash left it.
+    fn empty_fresh(&self) -> Result<(), CoreError> {
+        let folder = self.root.join("fresh");
+        for entry in fs::read_dir(&folder).map_err(CoreError::system("listing", &folder))? {
+            let path = entry.map_err(CoreError::system("listing", &folder))?.path();
+            tracing::info!(path = %path.display(), "removing an image that was never finished");
+            fs::remove_file(&path).map_err(CoreError::system("removing", &path))?;
+        }
+        Ok(())
+    }
+
+    /// One percent of the pool, between 8 MiB and 1 GiB.
+    fn make_reserve(&self) -> Result<(), CoreError> {
+        let path = self.root.join(RESERVE);
+        if path.exists() {
+            return Ok(());
+        }
+        let bytes = (self.room()?.total / 100).clamp(8 << 20, 1 << 30);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(CoreError::system("making", &path))?;
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(|errno| {
+            let _ = fs::remove_file(&path);
+            CoreError::System { action: "reserving space in", path, cause: errno.into() }
+        })
+    }
+}
+
+fn percent(bytes: u64, percent: u32) -> u64 {
+    let share = u128::from(bytes) * u128::from(percent) / 100;
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// Makes a folder that only we may enter, if it is not there.
+pub(crate) fn make_folder(path: &Path) -> Result<(), CoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(CoreError::system("making", path))
+}
+
+/// Reads or writes the marker, and takes the lock on it.
+fn claim(root: &Path, known: Option<&str>, entropy: &dyn Entropy) -> Result<(String, File), CoreError> {
+    let path = root.join(MARKER);
+    if !path.exists() {
+        if let Some(known) = known {
+            return Err(CoreError::Refused {
+                subject: format!("the pool {}", root.display()),
+                reason: format!(
+                    "the registry belongs to the pool {known}, which is not there; is the right disk mounted?"
+                ),
+            });
+        }
+        let mut bytes = [0; 16];
+        entropy.fill(&mut bytes);
+        let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let part = root.join(".strongroom-pool.part");
+        let written = || -> std::io::Result<()> {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+            file.write_all(format!("{MARKER_HEAD}{id}\n").as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&part, &path)
+        };
+        written().map_err(CoreError::system("making", &path))?;
+        sync_folder_of(&path)?;
+    }
+    let file = File::open(&path).map_err(CoreError::system("opening", &path))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| CoreError::InUse {
+        subject: format!("the pool {}", root.display()),
+        holder: "another driver runs on it".to_owned(),
+    })?;
+    let text = fs::read_to_string(&path).map_err(CoreError::system("reading", &path))?;
+    let id = text.strip_prefix(MARKER_HEAD).map(str::trim).filter(|id| !id.is_empty()).ok_or_else(|| {
+        CoreError::Refused {
+            subject: format!("the pool {}", root.display()),
+            reason: "its marker was not written by this version of the driver".to_owned(),
+        }
+    })?;
+    match known {
+        Some(known) if known != id => Err(CoreError::Refused {
+            subject: format!("the pool {}", root.display()),
+            reason: format!("it is the pool {id}, and the registry belongs to the pool {known}"),
+        }),
+        _ => Ok((id.to_owned(), file)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

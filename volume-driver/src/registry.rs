@@ -1,0 +1,116 @@
+//! What the driver has promised: volumes, snapshots, mounts, and what is half done.
+//!
+//! A SQLite database with a write-ahead log and full synchronisation: when a method here returns, what it wrote survives a power cut. A row
+//! in the state `creating`, or in the table `discarded`, is an intent: it is written before the pool is touched, and settled or removed
+//! after. So at each moment of a crash the registry names everything that may lie in the pool; see `reconcile`.
+
+mod mounts;
+mod rows;
+mod schema;
+mod snapshots;
+mod volumes;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
+
+pub(crate) use mounts::{ExchangeRow, ExchangeStep, MountRow};
+pub(crate) use rows::{SnapshotRow, VolumeRow, VolumeStep};
+
+use crate::core_error::CoreError;
+use crate::image::ImageName;
+
+/// The open registry.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    connection: Mutex<Connection>,
+}
+
+impl Registry {
+    /// Opens the registry at `path`, making it or bringing it up to date.
+    pub(crate) fn open(path: &Path) -> Result<Self, CoreError> {
+        let connection = Connection::open(path).map_err(failed("opening it"))?;
+        let prepare = |connection: &Connection| {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.busy_timeout(std::time::Duration::from_secs(5))
+        };
+        prepare(&connection).map_err(failed("preparing it"))?;
+        let registry = Self { connection: Mutex::new(connection) };
+        registry.change("bringing it up to date", schema::migrate)?;
+        Ok(registry)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a transaction rolled it back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One transaction: all of it becomes durable or nothing.
+    fn change<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CoreError> {
+        let mut connection = self.lock();
+        let all = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        all().map_err(failed(action))
+    }
+
+    fn ask<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, CoreError> {
+        work(&self.lock()).map_err(failed(action))
+    }
+
+    /// The id of the pool that this registry belongs to.
+    pub(crate) fn pool(&self) -> Result<Option<String>, CoreError> {
+        self.ask("reading its pool", |connection| {
+            connection.query_row("SELECT value FROM meta WHERE key = 'pool'", [], |row| row.get(0)).optional()
+        })
+    }
+
+    /// Ties this registry to a pool.
+    pub(crate) fn set_pool(&self, id: &str) -> Result<(), CoreError> {
+        self.change("writing its pool", |transaction| {
+            transaction
+                .execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('pool', ?1)", [id])
+                .map(drop)
+        })
+    }
+
+    /// Images that nothing refers to any more and that may still lie in the pool.
+    pub(crate) fn discarded(&self) -> Result<Vec<ImageName>, CoreError> {
+        self.ask("reading discarded images", |connection| {
+            let mut statement = connection.prepare_cached("SELECT image FROM discarded ORDER BY image")?;
+            statement.query_map([], |row| rows::parsed(row, 0))?.collect()
+        })
+    }
+
+    /// A discarded image is gone.
+    pub(crate) fn forget_discarded(&self, image: &ImageName) -> Result<(), CoreError> {
+        self.change("forgetting a discarded image", |transaction| {
+            transaction.execute("DELETE FROM discarded WHERE image = ?1", [image.as_str()]).map(drop)
+        })
+    }
+}
+
+fn discard(transaction: &Transaction<'_>, image: &str) -> rusqlite::Result<()> {
+    transaction.execute("INSERT OR IGNORE INTO discarded (image) VALUES (?1)", [image]).map(drop)
+}
+
+fn failed(action: &'static str) -> impl FnOnce(rusqlite::Error) -> CoreError {
+    move |cause| CoreError::Registry { action: action.to_owned(), cause }
+}
+
+#[cfg(test)]
+mod tests;

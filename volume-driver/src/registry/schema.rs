@@ -1,0 +1,78 @@
+//! The tables, and the steps from each version to the next. A released step is never edited.
+
+use rusqlite::{Connection, Transaction};
+
+/// `user_version` counts the steps that were taken.
+const STEPS: [&str; 1] = ["
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE volumes (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL UNIQUE,
+    kind       TEXT NOT NULL,
+    bytes      INTEGER NOT NULL,
+    image      TEXT NOT NULL UNIQUE,
+    step       TEXT NOT NULL,              -- creating | ready | hydrating
+    grow       INTEGER NOT NULL,           -- the filesystem is smaller than the volume
+    source     TEXT,                       -- JSON
+    labels     TEXT NOT NULL,              -- JSON
+    condition  TEXT,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE snapshots (
+    id          TEXT PRIMARY KEY,
+    volume      TEXT NOT NULL,             -- may be gone
+    volume_name TEXT NOT NULL,
+    label       TEXT NOT NULL,
+    owner       TEXT NOT NULL,
+    labels      TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    bytes       INTEGER NOT NULL,
+    ready       INTEGER NOT NULL,          -- 0: being taken
+    quiesced    INTEGER NOT NULL,
+    grow        INTEGER NOT NULL,          -- as the volume was
+    created_at  TEXT NOT NULL,
+    UNIQUE (volume, label)
+) STRICT;
+CREATE TABLE mounts (
+    volume   TEXT NOT NULL REFERENCES volumes (id),
+    path     TEXT NOT NULL,
+    purpose  TEXT NOT NULL,                -- JSON
+    access   TEXT NOT NULL,                -- JSON
+    readonly INTEGER NOT NULL,
+    options  TEXT NOT NULL,                -- JSON
+    done     INTEGER NOT NULL,             -- 0: being mounted
+    PRIMARY KEY (volume, path)
+) STRICT;
+CREATE TABLE exchanges (
+    run       TEXT PRIMARY KEY,
+    volume    TEXT NOT NULL,
+    staged    TEXT NOT NULL,
+    safety    TEXT NOT NULL,               -- snapshot id, chosen beforehand
+    remounts  TEXT NOT NULL,               -- JSON: what was mounted by hand before
+    step      TEXT NOT NULL                -- begun | switched | done
+) STRICT;
+CREATE TABLE discarded (image TEXT PRIMARY KEY) STRICT;
+"];
+
+/// Takes the steps that are missing.
+pub(super) fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let taken: usize = version(transaction)?;
+    if taken > STEPS.len() {
+        let reason = format!("it has version {taken}, and this program knows versions up to {}", STEPS.len());
+        return Err(rusqlite::Error::FromSqlConversionFailure(
+            0,
+            rusqlite::types::Type::Integer,
+            reason.into(),
+        ));
+    }
+    for step in &STEPS[taken..] {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", i64::try_from(STEPS.len()).expect("there are few steps"))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    // A negative number was not written by us; it is refused as too new.
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}
