@@ -1,7 +1,7 @@
 //! Moments as people read them: in their own zone and, where it matters, in UTC too.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 
 /// `2026-11-21 14:03:20 CET`.
 #[must_use]
@@ -18,7 +18,7 @@ pub fn utc(at: Timestamp) -> String {
 /// `2026-11-21 14:03:20 CET (2026-11-21T13:03:20Z)`; only one of them where both are the same.
 #[must_use]
 pub fn local_and_utc(at: Timestamp, zone: &TimeZone) -> String {
-    if *zone == TimeZone::UTC { utc(at) } else { format!("{} ({})", local(at, zone), utc(at)) }
+    if zone.to_offset(at) == Offset::UTC { utc(at) } else { format!("{} ({})", local(at, zone), utc(at)) }
 }
 
 #[cfg(test)]
@@ -31,5 +31,7 @@ mod tests {
         let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         assert_eq!(local_and_utc(at, &berlin), "2026-11-21 14:03:20 CET (2026-11-21T13:03:20Z)");
         assert_eq!(local_and_utc(at, &TimeZone::UTC), "2026-11-21T13:03:20Z");
+        let named = TimeZone::posix("GMT0").unwrap();
+        assert_eq!(local_and_utc(at, &named), "2026-11-21T13:03:20Z");
     }
 }
