@@ -369,8 +369,12 @@ async fn expand(name: &str, size: Size, clients: &mut Clients, console: &Console
             volume_path: place.path.clone(),
             ..NodeExpandVolumeRequest::default()
         };
-        clients.node.node_expand_volume(request).await.map_err(CallError::from)?;
-        pending = false;
+        match clients.node.node_expand_volume(request).await.map_err(CallError::from) {
+            Ok(_) => pending = false,
+            // The volume is as large as was asked for; only its filesystem has to wait.
+            Err(error) if error.code() == "driver.online-grow" => console.warn(&error),
+            Err(error) => return Err(error.into()),
+        }
     }
     let expanded = Expanded { volume: volume.name.clone(), size_bytes: bytes, filesystem_pending: pending };
     console.result(&expanded, |text| {
