@@ -1,9 +1,23 @@
 //! Looking whether everything is there and right.
+//!
+//! Damage is a result, not an error: every object that is missing or wrong is named, with the points, volumes and byte ranges that lose
+//! data by it, and the check goes on. Only a journal that cannot be read stops it. Nothing here writes.
 
+mod audit;
+mod losses;
+mod needs;
+mod packs;
+mod rebuild;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 use strongroom_model::{ByteRange, RecoveryPointId, VolumeName};
+
+use crate::errors::JournalError;
+use crate::layout::PackKind;
+use crate::repository::Repository;
 
 /// Told of progress: done and total, in bytes or records.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
@@ -47,7 +61,7 @@ pub struct Loss {
     pub point: RecoveryPointId,
     /// Of which volume.
     pub volume: VolumeName,
-    /// Which bytes of the volume; empty: all that lies behind an unreadable map.
+    /// Which bytes of the volume, neighbours joined.
     pub ranges: Vec<ByteRange>,
 }
 
@@ -104,41 +118,77 @@ pub struct AuditReport {
     pub hash: String,
 }
 
-impl crate::Repository {
+/// What the steps of a check gather: damage by object.
+#[derive(Debug, Default)]
+struct Findings {
+    damages: BTreeMap<String, Damage>,
+}
+
+impl Findings {
+    /// Notes damage; of one object the first that was seen is told.
+    fn add(&mut self, object: &str, what: String) -> &mut Damage {
+        let new = || Damage { object: object.to_owned(), what, loses: Vec::new() };
+        self.damages.entry(object.to_owned()).or_insert_with(new)
+    }
+}
+
+impl Repository {
     /// Checks that everything that current points need is there, and with `read_data` that every needed byte is what was
-    /// stored. Damage is in the report, not an error.
+    /// stored; then also old journal records, checkpoints, key slots and index runs are read. Damage is in the report, not an
+    /// error. `progress` counts packs, or with `read_data` their bytes.
     ///
     /// # Errors
     /// Only when the journal cannot be read.
-    pub async fn check(
-        &self,
-        _read_data: bool,
-        _progress: Progress<'_>,
-    ) -> Result<CheckReport, crate::JournalError> {
-        todo!()
+    pub async fn check(&self, read_data: bool, progress: Progress<'_>) -> Result<CheckReport, JournalError> {
+        let fold = self.fold().await?;
+        self.journal().confirm_end().await?;
+        let mut findings = Findings::default();
+        let needs = self.gather_needs(&fold, &mut findings).await;
+        let examined = self.examine_packs(&needs, read_data, progress, &mut findings).await?;
+        self.find_losses(&needs, &examined, &mut findings).await?;
+        self.check_keys(&fold, &mut findings).await;
+        if read_data {
+            self.check_journal(&fold, &mut findings).await?;
+            self.check_index_runs(&mut findings).await;
+        }
+        let mut damages: Vec<Damage> = findings.damages.into_values().collect();
+        damages.sort_by_key(|damage| (std::cmp::Reverse(damage.lost_bytes()), damage.object.clone()));
+        let (points, packs) = (fold.points.len() as u64, examined.packs);
+        Ok(CheckReport { points, packs, read_bytes: examined.read_bytes, damages })
     }
 
     /// How much there is of what.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn stats(&self) -> Result<Stats, crate::JournalError> {
-        todo!()
+    pub async fn stats(&self) -> Result<Stats, JournalError> {
+        let fold = self.fold().await?;
+        let volumes = fold.volumes();
+        let newest = volumes
+            .iter()
+            .filter_map(|volume| fold.points_of(volume).last().map(|point| point.info.volume_bytes));
+        let mut stats = Stats {
+            points: fold.points.len() as u64,
+            volumes: volumes.len() as u64,
+            volume_bytes: newest.sum(),
+            records: fold.number,
+            open_sessions: fold.sessions.len() as u64,
+            ..Stats::default()
+        };
+        for pack in fold.packs.values() {
+            let (packs, bytes) = match pack.place.kind {
+                PackKind::Data => (&mut stats.data_packs, &mut stats.data_bytes),
+                PackKind::Map => (&mut stats.map_packs, &mut stats.map_bytes),
+            };
+            *packs += 1;
+            *bytes += pack.place.bytes;
+        }
+        Ok(stats)
     }
+}
 
-    /// Makes the dedup index again from the footers of all packs, here and in the store.
-    ///
-    /// # Errors
-    /// When the journal or the store fails.
-    pub async fn rebuild_index(&self, _progress: Progress<'_>) -> Result<RebuildReport, crate::SweepError> {
-        todo!()
-    }
-
-    /// Folds the journal from its first record and compares each checkpoint.
-    ///
-    /// # Errors
-    /// When a record is missing, damaged, or breaks a rule.
-    pub async fn audit(&self, _progress: Progress<'_>) -> Result<AuditReport, crate::JournalError> {
-        todo!()
+impl Damage {
+    fn lost_bytes(&self) -> u64 {
+        self.loses.iter().flat_map(|loss| &loss.ranges).map(ByteRange::len).sum()
     }
 }

@@ -113,7 +113,7 @@ impl Journal {
     }
 
     /// The checkpoints as LIST shows them, ascending; nothing when LIST fails.
-    async fn listed_checkpoints(&self) -> Vec<u64> {
+    pub(crate) async fn listed_checkpoints(&self) -> Vec<u64> {
         let prefix = "journal/checkpoints/";
         let mut numbers = Vec::new();
         let mut after: Option<String> = None;

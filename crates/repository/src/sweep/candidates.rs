@@ -46,7 +46,11 @@ impl Candidates {
     }
 
     /// Adds what points need that were published since. What was forgotten since stays needed here: the next sweep takes it.
-    pub(super) async fn spare_newer(&mut self, repository: &Repository, fold: &Fold) -> Result<(), SweepError> {
+    pub(super) async fn spare_newer(
+        &mut self,
+        repository: &Repository,
+        fold: &Fold,
+    ) -> Result<(), SweepError> {
         let mut restarts = 0;
         let mut fold = Arc::new(fold.clone());
         loop {
@@ -83,10 +87,15 @@ impl Candidates {
         let is_needed = |pack: &PackId| self.needed.contains_pack(pack);
         let stays = |placed: &Placed| {
             let pack = placed.object.pack;
-            is_needed(&pack) && fold.packs.get(&pack).is_some_and(|state| Placed::from(state.place) == *placed)
+            is_needed(&pack)
+                && fold.packs.get(&pack).is_some_and(|state| Placed::from(state.place) == *placed)
         };
         // Dead packs are known from the table too: a listing that hides them does not keep them.
-        let dead = fold.packs.iter().filter(|(pack, _)| !is_needed(pack)).map(|(_, state)| Placed::from(state.place));
+        let dead = fold
+            .packs
+            .iter()
+            .filter(|(pack, _)| !is_needed(pack))
+            .map(|(_, state)| Placed::from(state.place));
         let listed = self.listed.keys().filter(|placed| !stays(placed)).copied();
         let objects: BTreeSet<Placed> = dead.chain(listed).take(MAX_PLANNED / 2).collect();
         let mut budget = self.options.max_rewrite_bytes;

@@ -72,10 +72,15 @@ impl Repository {
                 return Ok(());
             }
         };
-        let event =
-            Event::PackRewritten(PackRewritten { plan, object: new.object(), old: old.object, bytes: new.bytes() });
+        let event = Event::PackRewritten(PackRewritten {
+            plan,
+            object: new.object(),
+            old: old.object,
+            bytes: new.bytes(),
+        });
         // When another rewriter was faster, or the plan is done, the new object is an orphan like any other.
-        if self.journal().append(|fold| fold.permits(&event).is_ok().then(|| event.clone())).await?.is_some() {
+        if self.journal().append(|fold| fold.permits(&event).is_ok().then(|| event.clone())).await?.is_some()
+        {
             report.rewritten_packs += 1;
             report.freed_bytes = report.freed_bytes.saturating_sub(new.bytes());
         }
@@ -91,7 +96,8 @@ impl Repository {
     ) -> Result<BTreeSet<Placed>, SweepError> {
         let mut skipped = BTreeSet::new();
         let delete = |placed: Placed| async move { (placed, self.delete(&placed).await) };
-        let mut answers = futures::stream::iter(fold.deletable()).map(delete).buffer_unordered(DELETES_AT_ONCE);
+        let mut answers =
+            futures::stream::iter(fold.deletable()).map(delete).buffer_unordered(DELETES_AT_ONCE);
         while let Some((placed, answer)) = answers.next().await {
             match answer {
                 Ok(Deleted::Gone) => {

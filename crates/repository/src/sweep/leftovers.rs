@@ -79,7 +79,9 @@ impl Repository {
 fn is_leftover(fold: &Fold, object: &Listed, now: Timestamp) -> bool {
     let is_old = now.duration_since(object.last_modified) > OLD;
     match ObjectName::parse(&object.name) {
-        Some((_, ObjectKind::Session(session))) => !fold.sessions.contains_key(&session) && session <= fold.number,
+        Some((_, ObjectKind::Session(session))) => {
+            !fold.sessions.contains_key(&session) && session <= fold.number
+        }
         Some((_, ObjectKind::Probe)) => is_old,
         _ => false,
     }
