@@ -308,7 +308,7 @@ class Repository:
         fold = Fold(number, stored[2])
         for point in stored[3]:
             fold.points[point[0]] = Point(point[0], point[1], point[2], point[6], point[4])
-        for pack, suffix, kind, size in struct.iter_unpack("<16s8sBQ", stored[4]):
+        for pack, suffix, kind, size, _ in struct.iter_unpack("<16s8sBQI", stored[4]):
             fold.packs[pack] = Place(kind, pack + suffix, size)
         if 7 in stored:
             fold.plan = {"objects": set(stored[7][2]), "revived": set(stored[7][5])}

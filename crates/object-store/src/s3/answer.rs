@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -99,12 +100,12 @@ impl S3Store {
     }
 }
 
-/// Whether nothing was sent because nobody knows as whom.
+/// Whether nothing was sent because nobody knows as whom. A provider that was too slow may be quicker the next time.
 fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<aws_credential_types::provider::error::CredentialsError>() {
-            return true;
+        if let Some(error) = error.downcast_ref::<CredentialsError>() {
+            return !matches!(error, CredentialsError::ProviderTimedOut(_));
         }
         cause = error.source();
     }
