@@ -56,11 +56,7 @@ fn run(command: Command, console: &Console) -> Exit {
 
 async fn dispatch(command: Command, console: &Console, world: &World) -> Result<Exit, Failed> {
     match command {
-        Command::Driver(command) => match command.elsewhere() {
-            // The roles do not know each other: what one says in another's words goes around here.
-            Some(words) => Box::pin(dispatch(command_line::again(words)?, console, world)).await,
-            None => strongroom_driver::cli::run(command, console, world).await,
-        },
+        Command::Driver(command) => strongroom_driver::cli::run(command, console, world).await,
         Command::Agent(command) => strongroom_agent::cli::run(command, console, world).await,
         Command::Restore(command) => strongroom_restore::cli::run(command, console, world).await,
         Command::Papers(command) => papers::run(command, console),
