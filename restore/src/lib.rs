@@ -31,3 +31,6 @@ mod target;
 pub mod undo;
 pub mod verify;
 pub mod work;
+
+#[cfg(test)]
+mod testing;

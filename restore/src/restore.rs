@@ -502,3 +502,6 @@ impl Restore {
 fn hold_name(run: RunId) -> String {
     format!("restore {run}")
 }
+
+#[cfg(test)]
+mod tests;

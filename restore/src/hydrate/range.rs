@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use strongroom_block_io::{BlockIoError, BlockSource as _, BlockTarget};
-use strongroom_model::PackId;
+use strongroom_model::{Failure as _, PackId, Remedy};
 use strongroom_repository::pack::{EntryRow, FetchError, Footer, PackError, open_entry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -64,10 +64,17 @@ impl Job {
         let mut landed =
             Landed { pack: self.pack, chunks: Vec::new(), bad: Vec::new(), fetched_bytes: 0, requests: 0 };
         let first = self.one(&self.footer, &self.pieces, self.range, &mut landed).await?;
-        let again = match &first[..] {
-            [] => return Ok(landed),
-            bad => bad.iter().flat_map(|bad| bad.chunks.iter().copied()).collect::<Vec<u64>>(),
-        };
+        if first.is_empty() {
+            return Ok(landed);
+        }
+        // A store that does not answer was asked again below; the journal has nothing to say about it.
+        if let [Bad { cause: Cause::Fetch(cause), .. }] = &first[..]
+            && cause.remedy() != Remedy::FixData
+        {
+            landed.bad = first;
+            return Ok(landed);
+        }
+        let again: Vec<u64> = first.iter().flat_map(|bad| bad.chunks.iter().copied()).collect();
         // Once more before anything is called damaged: the bytes may have suffered on the way, or a sweep may have moved
         // the pack since the footer was read.
         let pieces: Vec<Piece> = again.iter().filter_map(|&chunk| self.piece_at(chunk)).collect();

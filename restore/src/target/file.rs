@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, RenameFlags};
-use strongroom_block_io::{BlockSource as _, Caching, FileSource, FileTarget};
+use strongroom_block_io::{Caching, FileSource, FileTarget};
 use strongroom_console::Failed;
 
 use super::{Aimed, Wanted};
