@@ -89,10 +89,3 @@ fn a_slot_of_a_newer_version_is_refused_by_name() {
     let error = KeySlot::parse(slot.id(), newer.as_bytes()).unwrap_err();
     assert!(error.to_string().contains("version 2"), "{error}");
 }
-
-#[test]
-fn the_bytes_of_a_slot_are_fixed() {
-    let (_, slot) = wrapped(&key_file(1));
-    let hash = blake3::hash(&slot.encode()).to_hex();
-    assert_eq!(&hash[..16], "GOLDEN", "{}", String::from_utf8_lossy(&slot.encode()));
-}

@@ -127,18 +127,6 @@ async fn a_failing_store_gives_no_receipt_and_the_writer_says_so_for_ever() {
     }
 }
 
-#[tokio::test]
-async fn the_bytes_of_a_pack_are_fixed() {
-    let store = MemoryStore::default();
-    let context = context(&store, 2);
-    let chunks = [Bytes::from_static(b"first"), Bytes::from(b"second ".repeat(20))];
-    let (_, packs) = write(&context, PackSettings::default(), &chunks).await.unwrap();
-    let (name, bytes) = store.objects().pop_first().unwrap();
-    assert_eq!(name, packs[0].place().name().as_str());
-    assert_eq!(name, "GOLDEN-NAME");
-    assert_eq!(hex::encode(&bytes), "GOLDEN-BYTES");
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
