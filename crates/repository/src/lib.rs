@@ -43,3 +43,5 @@ pub use session::{Draft, DraftMap, Published, Session};
 mod simulation;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod vectors;
