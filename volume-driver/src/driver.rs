@@ -108,6 +108,11 @@ impl Driver {
         self.registry.forget_discarded(image)
     }
 
+    /// Removes all images that the registry discarded.
+    fn collect_discarded(&self) -> Result<(), CoreError> {
+        self.registry.discarded()?.iter().try_for_each(|image| self.collect(image))
+    }
+
     /// As [`Driver::collect`], where the operation itself has succeeded or failed already: what cannot be removed now is
     /// removed at the next start.
     fn collect_or_log(&self, image: &ImageName) {

@@ -247,6 +247,3 @@ pub(crate) fn refresh_size(device: LoopDevice) -> Result<(), CoreError> {
     let node = device.open().map_err(CoreError::system("opening", device.path()))?;
     sys::refresh_loop_size(&node).map_err(CoreError::system("growing", device.path()))
 }
-
-#[cfg(test)]
-mod tests;

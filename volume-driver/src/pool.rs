@@ -228,6 +228,3 @@ fn claim(root: &Path, known: Option<&str>, entropy: &dyn Entropy) -> Result<(Str
         _ => Ok((id.to_owned(), file)),
     }
 }
-
-#[cfg(test)]
-mod tests;

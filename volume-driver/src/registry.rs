@@ -10,6 +10,8 @@ mod schema;
 mod snapshots;
 mod volumes;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +32,13 @@ pub(crate) struct Registry {
 impl Registry {
     /// Opens the registry at `path`, making it or bringing it up to date.
     pub(crate) fn open(path: &Path) -> Result<Self, CoreError> {
+        // Made by us, so that nobody else may read it; SQLite gives its other files the same mode.
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(CoreError::system("opening the registry", path))?;
         let connection = Connection::open(path).map_err(failed("opening it"))?;
         let prepare = |connection: &Connection| {
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -113,4 +122,30 @@ fn failed(action: &'static str) -> impl FnOnce(rusqlite::Error) -> CoreError {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_of_a_later_version_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("driver.sqlite");
+        drop(Registry::open(&path).unwrap());
+        drop(Registry::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let refused = Registry::open(&path).unwrap_err();
+        assert!(
+            strongroom_model::chain(&refused).contains("version 99"),
+            "{}",
+            strongroom_model::chain(&refused)
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_registry_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("driver.sqlite");
+        std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+        assert!(Registry::open(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), vec![b'x'; 8192]);
+    }
+}

@@ -124,7 +124,8 @@ impl Blocks {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), BlockIoError> {
         let Some(range) = inside(&self.name, offset, buffer.len(), self.bytes)? else { return Ok(()) };
         let read = match &self.direct {
-            Some((direct, spare)) if range.end() < self.bytes || self.bytes.is_multiple_of(BLOCK_BYTES) => {
+            // The last block of an image that does not end with a whole one cannot be read directly.
+            Some((direct, spare)) if range.end().next_multiple_of(BLOCK_BYTES) <= self.bytes => {
                 match read_direct(direct, spare, range, buffer) {
                     // The filesystem below may refuse single direct reads; the cached way is always right.
                     Err(cause) if cause.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {

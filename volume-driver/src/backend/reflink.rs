@@ -117,11 +117,14 @@ impl VolumeBackend for ReflinkBackend {
     }
 
     fn attached(&self, image: &ImageName) -> Result<Option<Device>, CoreError> {
-        Ok(loop_device::find(&self.path(image))?.map(Self::device))
+        let path = self.path(image);
+        // An image that is missing is nowhere attached under its name, and must not keep its volume from being deleted.
+        if path.exists() { Ok(loop_device::find(&path)?.map(Self::device)) } else { Ok(None) }
     }
 
     fn detach(&self, image: &ImageName) -> Result<(), CoreError> {
-        loop_device::detach(&self.path(image), image.as_str())
+        let path = self.path(image);
+        if path.exists() { loop_device::detach(&path, image.as_str()) } else { Ok(()) }
     }
 
     fn allocated_bytes(&self, image: &ImageName) -> Result<u64, CoreError> {

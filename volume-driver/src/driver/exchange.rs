@@ -162,6 +162,7 @@ impl Driver {
                 } else {
                     Vec::new()
                 };
+                self.collect_discarded()?;
                 self.exchanged(known, missing).map(Outcome::Identical)
             }
         }

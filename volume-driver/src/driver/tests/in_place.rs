@@ -47,14 +47,14 @@ fn a_hydrating_volume_is_used_by_nobody_until_it_is_finished() {
     let hydrating = target(bench.driver().begin_restore(&request).unwrap());
     assert_eq!(hydrating.volume.state, VolumeState::Hydrating);
     let device = fs::OpenOptions::new().write(true).open(&hydrating.device).unwrap();
-    device.write_all_at(&content[..MIB as usize], 0).unwrap();
+    device.write_all_at(&content[..1 << 20], 0).unwrap();
     drop(device);
     bench.restart();
     let Outcome::Identical(again) = bench.driver().begin_restore(&request).unwrap() else { panic!() };
     let other = BeginRestore { bytes: 2 * source.bytes, ..request.clone() };
     assert!(matches!(bench.driver().begin_restore(&other).unwrap(), Outcome::Conflict { .. }));
     let device = fs::OpenOptions::new().write(true).open(&again.device).unwrap();
-    device.write_all_at(&content[MIB as usize..], MIB).unwrap();
+    device.write_all_at(&content[1 << 20..], MIB).unwrap();
     drop(device);
 
     let driver = bench.driver();

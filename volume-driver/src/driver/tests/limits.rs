@@ -111,17 +111,89 @@ fn a_device_is_taken_only_when_blank_or_ours() {
     let driver = Driver::open(settings.clone(), world()).unwrap().0;
     let volume = crate::testing::create(&driver, "v", 64, VolumeKind::Ext4);
     drop(driver);
-    rustix::mount::unmount(&scratch.path("state/pool"), rustix::mount::UnmountFlags::empty()).unwrap();
+    rustix::mount::unmount(scratch.path("state/pool"), rustix::mount::UnmountFlags::empty()).unwrap();
     let driver = Driver::open(settings.clone(), world()).unwrap().0;
     assert_eq!(driver.volume(volume.id).unwrap().name, volume.name);
     drop(driver);
 
     // The disk was swapped for an empty one: our registry says that there must be a pool.
-    rustix::mount::unmount(&scratch.path("state/pool"), rustix::mount::UnmountFlags::empty()).unwrap();
+    rustix::mount::unmount(scratch.path("state/pool"), rustix::mount::UnmountFlags::empty()).unwrap();
     let raw = fs::OpenOptions::new().write(true).open(&device).unwrap();
     raw.write_all_at(&vec![0; 4 << 20], 0).unwrap();
     raw.sync_all().unwrap();
     drop(raw);
     let refused = Driver::open(settings, world()).unwrap_err();
     assert!(refused.to_string().contains("right device"), "{refused}");
+}
+
+/// A filesystem in a file, mounted at `<scratch>/<name>`.
+fn filesystem(scratch: &Scratch, name: &str, mkfs: &[&str]) -> Option<std::path::PathBuf> {
+    let image = scratch.path(&format!("{name}.disk"));
+    fs::File::create(&image).unwrap().set_len(1024 * MIB).unwrap();
+    let made = std::process::Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image).output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: {} does not run here", mkfs[0]);
+        return None;
+    }
+    let device = crate::loop_device::attach(&image).unwrap().path();
+    let folder = scratch.folder(name);
+    let mounted = rustix::mount::mount(&device, &folder, name, rustix::mount::MountFlags::empty(), c"");
+    if let Err(errno) = mounted {
+        println!("SKIPPED: {name} cannot be mounted here: {errno}");
+        return None;
+    }
+    Some(folder)
+}
+
+#[test]
+fn a_folder_that_shares_blocks_is_used_as_it_is() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    for (name, mkfs) in [("xfs", vec!["mkfs.xfs", "-q"]), ("btrfs", vec!["mkfs.btrfs", "-q"])] {
+        let Some(folder) = filesystem(&scratch, name, &mkfs) else { continue };
+        let mut settings = settings(&scratch);
+        settings.pool = folder.join("pool");
+        settings.state_dir = scratch.path(&format!("state-{name}"));
+        let (driver, report) = Driver::open(settings.clone(), world()).unwrap();
+        assert!(report.is_empty() && !folder.join("pool/pool.img").exists());
+        let volume = crate::testing::create(&driver, "v", 64, VolumeKind::Ext4);
+        let mounted = scratch.folder(&format!("mounted-{name}"));
+        driver.mount(volume.id, &mounted, &[]).unwrap();
+        fs::write(mounted.join("file"), vec![1; 1 << 20]).unwrap();
+        let request = snapshot_request(&volume, "one");
+        let one = driver.create_snapshot(&request).unwrap().agreed().unwrap();
+        fs::write(mounted.join("file"), vec![2; 1 << 20]).unwrap();
+        let two = driver.create_snapshot(&snapshot_request(&volume, "two")).unwrap().agreed().unwrap();
+        let changed: u64 =
+            driver.changed(Some(one.id), two.id, 0).unwrap().map(|range| range.unwrap().len()).sum();
+        assert!((1 << 20..8 << 20).contains(&changed), "{name}: {changed}");
+        driver.unmount(volume.id, None).unwrap();
+        driver.delete(volume.id).unwrap();
+    }
+}
+
+#[test]
+fn a_pool_file_that_was_half_made_is_made_anew() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::write(scratch.folder("pool").join("pool.part"), b"half").unwrap();
+    let bench = Bench::on(scratch);
+    bench.create("v", 64, VolumeKind::Ext4);
+    assert!(!bench.scratch.path("pool/pool.part").exists());
+}
+
+#[test]
+fn a_pool_file_needs_room_for_xfs() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut small = settings(&scratch);
+    small.pool_bytes = Some(100 * MIB);
+    assert_eq!(Driver::open(small, world()).unwrap_err().code(), "driver.size");
+    assert!(!scratch.path("pool/pool.img").exists());
 }

@@ -185,3 +185,87 @@ fn a_volume_in_use_is_not_deleted_and_the_holder_is_named() {
     assert_eq!(bench.driver().unmount(volume.id, None).unwrap(), [folder]);
     bench.driver().delete(volume.id).unwrap();
 }
+
+#[test]
+fn a_damaged_filesystem_is_never_formatted_and_its_condition_says_so() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let folder = bench.mount(&volume, "m");
+    fs::write(folder.join("file"), b"precious").unwrap();
+    driver.unmount(volume.id, None).unwrap();
+    let image = fs::read_dir(driver.pool_root().join("volumes")).unwrap().next().unwrap().unwrap().path();
+    let file = fs::OpenOptions::new().read(true).write(true).open(&image).unwrap();
+    let mut superblock = vec![0; 4096];
+    file.read_exact_at(&mut superblock, 0).unwrap();
+    file.write_all_at(&[0; 4096], 0).unwrap();
+
+    let refused = driver.mount(volume.id, &folder, &[]).unwrap_err();
+    assert_eq!(refused.code(), "driver.filesystem", "{refused}");
+    assert!(driver.volume(volume.id).unwrap().condition.is_some());
+    assert_eq!(bench.inventory().loops, 0);
+
+    // Nothing was written there, so giving the superblock back gives all back.
+    file.write_all_at(&superblock, 0).unwrap();
+    drop(file);
+    driver.mount(volume.id, &folder, &[]).unwrap();
+    assert_eq!(fs::read(folder.join("file")).unwrap(), b"precious");
+    assert!(driver.volume(volume.id).unwrap().condition.is_none());
+}
+
+#[test]
+fn a_volume_whose_image_is_missing_says_so_and_can_be_deleted() {
+    let Some(mut bench) = Bench::new() else { return };
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let images = bench.driver().pool_root().join("volumes");
+    fs::remove_file(fs::read_dir(images).unwrap().next().unwrap().unwrap().path()).unwrap();
+    bench.restart();
+    assert!(bench.report.iter().any(|line| line.contains("missing")), "{:?}", bench.report);
+    assert!(bench.driver().volumes().unwrap()[0].condition.is_some());
+    assert!(bench.driver().mount(volume.id, &bench.scratch.folder("m"), &[]).is_err());
+    bench.driver().delete(volume.id).unwrap();
+    assert!(bench.driver().volumes().unwrap().is_empty());
+}
+
+#[test]
+fn a_storm_of_requests_leaves_nothing_behind() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let shared = bench.create("shared", 64, VolumeKind::Ext4);
+    bench.mount(&shared, "m");
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let shared = &shared;
+            scope.spawn(move || {
+                for round in 0..6 {
+                    // The same names from all threads: one makes it, the others find it or are told to wait.
+                    match driver.create(&volume_request(&format!("v{round}"), 16, VolumeKind::Block)) {
+                        Ok(Outcome::Created(_) | Outcome::Identical(_)) | Err(CoreError::Busy { .. }) => {}
+                        other => panic!("{other:?}"),
+                    }
+                    match driver.create_snapshot(&crate::testing::snapshot_request(
+                        shared,
+                        &format!("s{thread}.{round}"),
+                    )) {
+                        Ok(outcome) => {
+                            let id = outcome.agreed().unwrap().id;
+                            driver.delete_snapshot(id).unwrap();
+                        }
+                        Err(CoreError::Busy { .. }) => {}
+                        Err(other) => panic!("{other:?}"),
+                    }
+                }
+            });
+        }
+    });
+    driver.unmount(shared.id, None).unwrap();
+    for volume in driver.volumes().unwrap() {
+        driver.delete(volume.id).unwrap();
+    }
+    let left = bench.inventory();
+    assert!(
+        left.images.is_empty() && left.snapshots.is_empty() && left.fresh.is_empty() && left.loops == 0,
+        "{left:?}"
+    );
+    assert!(driver.registry_is_quiet());
+}
