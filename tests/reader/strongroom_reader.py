@@ -41,7 +41,7 @@ def need(condition, what):
         raise Damaged(what)
 
 
-# ---- section "Keys and seals" ---------------------------------------------------------------------------------------
+# ---- sections 4 and 5: keys and the seal ---------------------------------------------------------------------------------------
 
 
 def derive(context, *parts):
@@ -132,7 +132,7 @@ def parse_key_file(text):
     return bytes.fromhex(body[len(prefix) :])
 
 
-# ---- section "Records": CBOR with definite lengths --------------------------------------------------------------------
+# ---- section 9: CBOR in one strict form --------------------------------------------------------------------
 
 
 def cbor(data):
@@ -175,7 +175,17 @@ def cbor_item(data, at):
     return number == 21, at
 
 
-# ---- section "Journal": the fold, as far as reading needs it ------------------------------------------------------------
+def fields(pairs, known, what):
+    """Whoever understands a record only in part understands it wrongly."""
+    need(set(pairs) <= set(known), f"unknown field in {what}; it was written by a newer version")
+    return pairs
+
+
+# How many fields the events of each kind have.
+EVENTS = dict(zip(range(1, 16), [2, 1, 2, 9, 2, 2, 2, 3, 4, 2, 3, 1, 5, 3, 3], strict=True))
+
+
+# ---- section 9: the fold, as far as reading needs it ------------------------------------------------------------
 
 
 @dataclass
@@ -207,7 +217,10 @@ class Fold:
     plan: dict = None
 
     def enact(self, record):
-        kind, event = record[6][0], record[6][1]
+        fields(record, range(7), "record")
+        kind, event = fields(record[6], range(2), "event").values()
+        need(kind in EVENTS, f"unknown kind {kind} of record")
+        fields(event, range(EVENTS[kind]), f"event of kind {kind}")
         if kind == 4:  # published
             self.points[event[1]] = Point(event[1], event[2], event[4], event[8], record[0])
             for place in event[5]:
@@ -230,8 +243,6 @@ class Fold:
                 if place and place.object == placed[1:] and pack not in self.plan["revived"]:
                     del self.packs[pack]
             self.plan = None
-        else:
-            need(1 <= kind <= 15, f"unknown kind {kind} of record")
 
 
 class Repository:
@@ -335,7 +346,8 @@ class Repository:
         key = self.keyring.map_key() if place.kind == MAP else self.keyring.chunk_key(domain)
         rows, at = {}, 96
         need(len(plain) == 104 + 48 * count, f"{name}: its footer has another length than it says")
-        for number, stored, size, typ, codec, _, id in struct.iter_unpack("<IIIBBH32s", plain[104:]):
+        for number, stored, size, typ, codec, zero, id in struct.iter_unpack("<IIIBBH32s", plain[104:]):
+            need(zero == 0, f"{name}: unknown marks on its entries")
             rows[number] = (at, stored, size, typ, codec, id)
             at += stored
         need(at == offset, f"{name}: its entries do not end where its footer begins")
@@ -388,9 +400,9 @@ class Repository:
                 for step in range(count):
                     at = (first + step) * self.chunk_bytes
                     chunk = self.entry(fold, pack, entry + step, CHUNK)
-                    need(len(chunk) == min(self.chunk_bytes, volume - at), f"the chunk at byte {at} has the wrong size")
+                    need(len(chunk) <= self.chunk_bytes, f"the chunk at byte {at} is larger than a chunk")
                     file.seek(at)
-                    file.write(chunk)
+                    file.write(chunk[: volume - at])
 
 
 def table(plain):
@@ -403,8 +415,9 @@ def check_trailer(data, name):
     """Number of entries, offset and length of the footer; the hash of everything is compared."""
     trailer = data[-64:]
     need(trailer[:8] == b"SRGMTAIL", f"{name}: it does not end like a pack")
-    version, entries, offset, length = struct.unpack_from("<HxxIQI", trailer, 8)
-    need(version == 1 and offset + length + 64 == len(data), f"{name}: its trailer does not fit its size")
+    version, zero, entries, offset, length, zeros = struct.unpack_from("<HHIQII", trailer, 8)
+    need((version, zero, zeros) == (1, 0, 0), f"{name}: its trailer has an unknown form")
+    need(offset >= 96 and offset + length + 64 == len(data), f"{name}: its trailer does not fit its size")
     need(blake3(data[:-32]).digest() == trailer[32:], f"{name}: its bytes are not those that were written")
     return entries, offset, length
 
