@@ -195,3 +195,19 @@ impl Repository {
         Ok(None)
     }
 }
+
+/// What a sweep found, for a test that lets something happen before it is planned.
+#[cfg(test)]
+pub(crate) async fn candidates_for_tests(repository: &Repository, options: &SweepOptions) -> Candidates {
+    Candidates::find(repository, options).await.expect("the maps can be read")
+}
+
+#[cfg(test)]
+impl Repository {
+    pub(crate) async fn append_plan_for_tests(
+        &self,
+        candidates: &mut Candidates,
+    ) -> Result<Option<u64>, SweepError> {
+        self.append_plan(candidates).await
+    }
+}

@@ -22,7 +22,7 @@ const MOST_RESTARTS: usize = 16;
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Candidates {
+pub(crate) struct Candidates {
     options: SweepOptions,
     /// What LIST showed, with sizes.
     listed: BTreeMap<Placed, u64>,
