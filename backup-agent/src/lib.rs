@@ -14,3 +14,7 @@ pub mod policy;
 pub mod retention;
 pub mod run;
 pub mod schedule;
+pub mod status;
+
+#[cfg(test)]
+mod testing;

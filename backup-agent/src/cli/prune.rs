@@ -93,8 +93,10 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
                     sweep.retained_objects
                 ));
             }
-            for pack in &sweep.not_rewritten {
-                text.line(format_args!("{pack} could not be rewritten: run `strongroom repository check`"));
+            for (pack, why) in &sweep.not_rewritten {
+                text.line(format_args!(
+                    "{pack} could not be rewritten ({why}): run `strongroom repository check`"
+                ));
             }
             waits(text, &sweep.waits_for);
         }

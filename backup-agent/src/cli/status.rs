@@ -1,21 +1,150 @@
-//! `strongroom status`
+//! `strongroom status`: is every volume protected?
 
-use strongroom_console::{Console, Exit, Failed};
-use strongroom_model::World;
-use strongroom_settings::RepositoryArgs;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use strongroom_console::{Console, Exit, Failed, Size, Table, TimeSpan, local};
+use strongroom_model::{Failure as _, World, chain};
+use strongroom_settings::{RepositoryArgs, open_repository};
+
+use super::backup::RunError;
+use crate::driver::{Driver, DriverError, Volume};
+use crate::policy::Policies;
+use crate::status::{Health, VolumeStatus, Whereabouts, assess, worst};
 
 /// `strongroom status`
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
-    /// Show only volumes that are not protected
+    /// Show only volumes that are not protected; exit 2 when there is one, else 0
     #[arg(long)]
     unprotected: bool,
 }
 
-#[expect(clippy::todo, reason = "written next")]
-#[expect(clippy::unused_async, reason = "written next")]
-pub(super) async fn run(args: StatusArgs, _console: &Console, _world: &World) -> Result<Exit, Failed> {
-    todo!("{:?} {:?}", args.repository, args.unprotected)
+#[derive(Debug, Serialize)]
+struct Status {
+    health: Health,
+    at: Timestamp,
+    repository: String,
+    /// What is wrong with the whole, one sentence each.
+    problems: Vec<String>,
+    volumes: Vec<VolumeStatus>,
+}
+
+pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let (settings, config) = args.repository.resolve_with_config()?;
+    let (Some(config), Some(path)) = (config, &args.repository.config) else {
+        return Err(RunError::NoConfig.into());
+    };
+    let now = world.clock.now();
+    let policies = Policies::new(&config, path, console.time_zone(), now)?;
+    let repository = open_repository(&settings, world).await?.repository;
+    let fold = repository.fold().await?;
+
+    let mut problems = repository.head().abilities.warnings();
+    let mut health = Health::Healthy;
+    let driver = match &config.driver {
+        None => None,
+        Some(driver) => match volumes(&driver.endpoint).await {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                // Without the driver nobody knows which volumes there are, so nobody can say that all is well.
+                problems.push(format!("{} [{}] {}", chain(&error), error.code(), error.advice()));
+                health = Health::AtRisk;
+                None
+            }
+        },
+    };
+    let known = driver.as_ref().map(|(node, volumes)| (node.as_str(), &volumes[..]));
+    let mut volumes = assess(&fold, known, &policies, now);
+    health = health.max(worst(&volumes));
+    if args.unprotected {
+        volumes.retain(|volume| volume.health == Health::Unprotected);
+        health = if driver.is_none() && config.driver.is_some() { health } else { worst(&volumes) };
+    }
+    let status = Status { health, at: now, repository: repository.location(), problems, volumes };
+    console.result(&status, |text| {
+        if status.volumes.is_empty() {
+            text.line(if args.unprotected {
+                "Every volume is protected."
+            } else {
+                "There are no volumes and no recovery points."
+            });
+        } else {
+            text.table(&table(&status.volumes, now, console));
+        }
+        for volume in &status.volumes {
+            for problem in &volume.problems {
+                text.line(format_args!("{}: {problem}", volume.volume));
+            }
+        }
+        for problem in &status.problems {
+            text.line(problem);
+        }
+        if !args.unprotected {
+            text.line(summary(&status.volumes));
+        }
+    });
+    Ok(match status.health {
+        Health::Healthy => Exit::Done,
+        Health::AtRisk => Exit::AtRisk,
+        Health::Unprotected => Exit::Unprotected,
+    })
+}
+
+async fn volumes(endpoint: &str) -> Result<(String, Vec<Volume>), DriverError> {
+    let driver = Driver::connect(endpoint).await?;
+    let volumes = driver.volumes().await?;
+    Ok((driver.node().to_owned(), volumes))
+}
+
+fn table(volumes: &[VolumeStatus], now: Timestamp, console: &Console) -> Table {
+    let mut table =
+        Table::new(["VOLUME", "POLICY", "LAST POINT", "RPO NOW / GOAL", "SIZE", "STORED", "NEXT RUN"])
+            .right([4, 5]);
+    for volume in volumes {
+        let policy = match (&volume.policy, volume.whereabouts) {
+            (Some(policy), _) => policy.clone(),
+            (None, Whereabouts::Driver) => "NOT PROTECTED".into(),
+            (None, Whereabouts::Gone) => "- (deleted)".into(),
+            (None, Whereabouts::Elsewhere | Whereabouts::Image) => "-".into(),
+        };
+        let goal = volume.rpo_goal_seconds.map_or_else(|| "-".into(), |seconds| span(seconds, 1));
+        let age = volume
+            .rpo_now_seconds
+            .map_or_else(|| "-".into(), |seconds| span(seconds, if seconds < 3600 { 1 } else { 60 }));
+        let late = volume.policy.is_some() && volume.health != Health::Healthy;
+        table.row([
+            volume.volume.to_string(),
+            policy,
+            volume.last_taken_at.map_or_else(|| "never".into(), |at| local(at, console.time_zone())),
+            format!("{age} / {goal}{}", if late { " !!" } else { "" }),
+            Size(volume.bytes).to_string(),
+            Size(volume.stored_bytes).to_string(),
+            match (volume.next_run, volume.whereabouts) {
+                (Some(at), _) if at <= now => "now".into(),
+                (Some(at), _) => local(at, console.time_zone()),
+                (None, Whereabouts::Image) => "by hand".into(),
+                (None, _) => "-".into(),
+            },
+        ]);
+    }
+    table
+}
+
+/// A length of time, without what is smaller than `step` seconds.
+fn span(seconds: u64, step: u64) -> String {
+    TimeSpan(Duration::from_secs(seconds / step * step)).to_string()
+}
+
+fn summary(volumes: &[VolumeStatus]) -> String {
+    let count = |health| volumes.iter().filter(|volume| volume.health == health).count();
+    format!(
+        "{} healthy, {} at risk, {} not protected",
+        count(Health::Healthy),
+        count(Health::AtRisk),
+        count(Health::Unprotected)
+    )
 }
