@@ -2,7 +2,7 @@
 //!
 //! What always holds:
 //!
-//! * A key seals only when it is *fresh*: drawn together with its 32-byte salt a moment ago ([`key::Sealer`]). Keys derived
+//! * A key seals only when it is *fresh*: drawn together with its 32-byte salt a moment ago (`seal/key.rs`). Keys derived
 //!   from a stored salt can only open. The sealer counts its nonces itself. So no (key, nonce) pair can be used twice,
 //!   whoever crashes or races.
 //! * The header carries a commitment to the key: AES-GCM alone would let one ciphertext open under two keys.
@@ -13,7 +13,7 @@
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 80 | header (see [`header`]), magic `SRGMBLOB`, flags bit 0 = zstd |
+//! | 0 | 80 | header (`seal/header.rs`), magic `SRGMBLOB`, flags bit 0 = zstd |
 //! | 80 | n | ciphertext; plain is the content, or with zstd its length (u64) and one zstd frame |
 //! | 80+n | 16 | tag; nonce = 12 zero bytes; AD = header, repository id 16, kind u8, binding |
 

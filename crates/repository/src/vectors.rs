@@ -2,7 +2,8 @@
 //!
 //! Each value there was made by this module from a seed, and must come out the same for ever: whoever changes a stored
 //! byte changes this file, and must not. It is also what a reader in another language is tried with (docs/format.md).
-//! To add vectors, delete the file and run this test; then look at the difference: what was there may not change.
+//! To add vectors, delete the file and run this test; then look at the difference: what was there may not change. (Another
+//! version of zstd may compress to other bytes. Then this one test says so; that the old bytes are still read, the other does.)
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use crate::chunk::{ChunkHasher, Compressor, chunk_id};
 use crate::index::IndexRun;
 use crate::keys::{KeyFile, KeySlot, Keyring, Passphrase, PassphraseCost, Unlock};
 use crate::layout::{ObjectName, PackKind};
-use crate::map::{MapBase, MapReader, MapSpec, MapWriter};
+use crate::map::{MapBase, MapReader, MapRoot, MapSpec, MapWriter};
 use crate::pack::{
-    Entry, EntryRef, EntrySource, EntryType, FetchError, PackContext, PackFetcher, PackSettings, PackWriter,
-    Receipts,
+    Entry, EntryRef, EntrySource, EntryType, FetchError, PackContext, PackFetcher, PackPlace, PackSettings,
+    PackWriter, Receipts,
 };
 use crate::seal::{self, BlobKind, Cipher};
 use crate::testing::{MemoryStore, SeededEntropy};
@@ -103,17 +104,6 @@ fn blobs() -> Vec<Value> {
     .collect()
 }
 
-#[derive(Debug)]
-struct Source(PackFetcher, Receipts);
-
-#[async_trait]
-impl EntrySource for Source {
-    async fn entry(&self, _: PackKind, at: EntryRef) -> Result<Entry, FetchError> {
-        let receipt = self.1.get(&at.pack).ok_or(FetchError::NotListed { pack: at.pack })?;
-        Ok(self.0.entry(receipt.place(), at.entry).await?)
-    }
-}
-
 fn place(at: EntryRef) -> Value {
     json!({ "pack": at.pack.hex(), "entry": at.entry })
 }
@@ -155,7 +145,8 @@ async fn volume() -> Value {
         }
         data.finish().await.unwrap();
         let written = map.finish().await.unwrap();
-        let source = Arc::new(Source(PackFetcher::new(context.clone(), 1 << 20), receipts.clone()));
+        let places = receipts.stored().iter().map(crate::pack::StoredPack::place).collect();
+        let source = Arc::new(Placed(PackFetcher::new(context.clone(), 1 << 20), places));
         maps.push(MapReader::open(source, written.root).await.unwrap());
     }
     let mut described = Vec::new();
@@ -207,4 +198,101 @@ async fn every_stored_byte_of_format_1_comes_out_as_it_was_written_down() {
     }
     let kept = std::fs::read_to_string(path()).unwrap();
     assert!(kept == text, "the format of stored bytes has changed");
+}
+
+/// The bytes of a field.
+fn bytes(value: &Value) -> Vec<u8> {
+    hex::decode(value.as_str().unwrap()).unwrap()
+}
+
+fn reference(value: &Value) -> EntryRef {
+    let pack = strongroom_model::PackId::from_bytes(bytes(&value["pack"]).try_into().unwrap());
+    EntryRef { pack, entry: u32::try_from(value["entry"].as_u64().unwrap()).unwrap() }
+}
+
+#[tokio::test]
+async fn what_was_written_down_is_read_from_the_key_and_the_objects_alone() {
+    let kept: Value = serde_json::from_slice(&std::fs::read(path()).unwrap()).unwrap();
+    let keys = &kept["keys"];
+    let unlocks = [
+        Unlock::KeyFile(KeyFile::parse(keys["key_file"].as_str().unwrap()).unwrap()),
+        Unlock::Passphrase(Passphrase::new(keys["passphrase"].as_str().unwrap().to_owned()).unwrap()),
+    ];
+    let mut ring = None;
+    for (slot, unlock) in keys["slots"].as_array().unwrap().iter().zip(&unlocks) {
+        let id = hex::decode(slot["object"].as_str().unwrap().strip_prefix("keys/").unwrap()).unwrap();
+        let slot = KeySlot::parse(id.try_into().unwrap(), slot["text"].as_str().unwrap().as_bytes()).unwrap();
+        ring = Some(slot.open(REPOSITORY, unlock).unwrap());
+    }
+    let ring = ring.unwrap();
+    for blob in kept["blobs"].as_array().unwrap() {
+        let kind = if blob["kind"] == 2 { BlobKind::JournalRecord } else { BlobKind::Checkpoint };
+        let plain =
+            seal::open(&ring, REPOSITORY, kind, &bytes(&blob["binding"]), &bytes(&blob["sealed"])).unwrap();
+        assert_eq!(plain, bytes(&blob["plain"]));
+    }
+
+    let volume = &kept["volume"];
+    let store = MemoryStore::default();
+    let mut places = Vec::new();
+    for (name, object) in volume["objects"].as_object().unwrap() {
+        let (name, kind) = ObjectName::parse(name).unwrap();
+        let crate::layout::ObjectKind::Pack(kind, object_of) = kind else { panic!("{name} is no pack") };
+        let object = bytes(object);
+        places.push(PackPlace { kind, object: object_of, bytes: object.len() as u64 });
+        store.damage(&name, object);
+    }
+    let context = PackContext {
+        store: Arc::new(store),
+        keyring: Arc::new(ring),
+        repository: REPOSITORY,
+        entropy: Arc::new(SeededEntropy::new(0)),
+    };
+    let fetcher = PackFetcher::new(context.clone(), 1 << 20);
+    for place in &places {
+        crate::pack::scrub(&*context.store, place.kind, place.object, place.bytes).await.unwrap();
+    }
+    let rewritten = volume["rewritten"]["object"].as_str().unwrap();
+    let (rewritten, places): (Vec<_>, Vec<_>) =
+        places.into_iter().partition(|place| place.name().as_str() == rewritten);
+    for chunk in volume["chunks"].as_array().unwrap() {
+        let at = reference(&chunk["at"]);
+        for place in places.iter().chain(&rewritten).filter(|place| place.object.pack == at.pack) {
+            let entry = fetcher.entry(*place, at.entry).await;
+            if rewritten.contains(place) && [1, 3].contains(&at.entry) {
+                assert!(entry.unwrap_err().may_have_moved());
+            } else {
+                let entry = entry.unwrap();
+                assert_eq!(
+                    (entry.row.id.to_string(), &entry.plain[..]),
+                    (chunk["id"].as_str().unwrap().to_owned(), &bytes(&chunk["plain"])[..])
+                );
+            }
+        }
+    }
+    for map in volume["maps"].as_array().unwrap() {
+        let source = Arc::new(Placed(fetcher.clone(), places.clone()));
+        let reader = MapReader::open(source, MapRoot { at: reference(&map["root"]) }).await.unwrap();
+        let runs: Vec<Value> = reader
+            .runs(0..5000)
+            .await
+            .unwrap()
+            .iter()
+            .map(|run| json!([run.start, run.count, run.pack.hex(), run.first_entry]))
+            .collect();
+        assert_eq!(Value::from(runs), map["runs"]);
+    }
+    let run = bytes(&volume["index_run"]["sealed"]);
+    assert_eq!(IndexRun::open(&context.keyring, REPOSITORY, [0x11; 16], &run).unwrap().len(), 8);
+}
+
+#[derive(Debug)]
+struct Placed(PackFetcher, Vec<PackPlace>);
+
+#[async_trait]
+impl EntrySource for Placed {
+    async fn entry(&self, _: PackKind, at: EntryRef) -> Result<Entry, FetchError> {
+        let place = self.1.iter().find(|place| place.object.pack == at.pack);
+        Ok(self.0.entry(*place.ok_or(FetchError::NotListed { pack: at.pack })?, at.entry).await?)
+    }
 }

@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 use super::leaf::{Leaf, LeafRun};
 use super::node::Node;
-use super::reader::MapReader;
 use super::root::{Root, node_slots};
 use super::{FAN_OUT, MapBase, MapError, MapHead, MapRoot, MapSpec, WrittenMap, slot};
 use crate::chunk::{ChunkHasher, Compressor};

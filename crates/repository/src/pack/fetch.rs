@@ -77,6 +77,9 @@ pub(super) async fn read(
     }
 }
 
+/// A cache whose values are read once, by the first who asks.
+type Shared<K, V> = Mutex<Cache<K, Arc<OnceCell<V>>>>;
+
 /// Reads footers (cached by object) and entries (neighbours in one request). Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PackFetcher(Arc<Inner>);
@@ -84,8 +87,8 @@ pub struct PackFetcher(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     context: PackContext,
-    footers: Mutex<Cache<PackPlace, Arc<OnceCell<Arc<Footer>>>>>,
-    blocks: Mutex<Cache<(PackPlace, u64), Arc<OnceCell<Bytes>>>>,
+    footers: Shared<PackPlace, Arc<Footer>>,
+    blocks: Shared<(PackPlace, u64), Bytes>,
 }
 
 impl PackFetcher {
@@ -124,7 +127,7 @@ impl PackFetcher {
         let row = *footer.found(number)?;
         let sealed = match footer.sealed(&row) {
             Some(sealed) => sealed,
-            None if place.kind == PackKind::Map => self.from_blocks(place, row.offset, row.end()).await?,
+            None if place.kind == PackKind::Map => self.by_blocks(place, row.offset, row.end()).await?,
             None => read(&*self.0.context.store, place, row.offset, row.stored_bytes.into()).await?,
         };
         open_entry(&footer, &row, &sealed).map(|plain| Entry { row, plain })
@@ -158,7 +161,7 @@ impl PackFetcher {
     }
 
     /// Bytes of a map pack, by way of cached blocks.
-    async fn from_blocks(&self, place: PackPlace, start: u64, end: u64) -> Result<Bytes, PackError> {
+    async fn by_blocks(&self, place: PackPlace, start: u64, end: u64) -> Result<Bytes, PackError> {
         let (first, last) = (start / BLOCK_BYTES, (end - 1) / BLOCK_BYTES);
         if last - first > 4 {
             return read(&*self.0.context.store, place, start, end - start).await;
@@ -206,11 +209,7 @@ pub(super) fn slice(bytes: &Bytes, start: u64, end: u64) -> Bytes {
     }
 }
 
-fn cell<K: Copy + Eq + std::hash::Hash, T>(
-    cache: &Mutex<Cache<K, Arc<OnceCell<T>>>>,
-    key: K,
-    cost: usize,
-) -> Arc<OnceCell<T>> {
+fn cell<K: Copy + Eq + std::hash::Hash, T>(cache: &Shared<K, T>, key: K, cost: usize) -> Arc<OnceCell<T>> {
     let mut cache = lock(cache);
     cache.get(&key).unwrap_or_else(|| {
         let cell = Arc::new(OnceCell::new());
