@@ -1,7 +1,7 @@
 //! What the driver needs of whatever stores the images of volumes.
 //!
-//! The reflink pool is the first to offer it. LVM-thin, ZFS or Ceph could stand beside it: nothing above this trait
-//! knows that an image is a file.
+//! The reflink pool is the first to offer it. LVM-thin, ZFS or Ceph could stand beside it: nothing above this
+//! trait knows that an image is a file.
 
 mod reflink;
 
@@ -37,7 +37,8 @@ pub(crate) trait PendingClone: Debug {
 
 /// Stores the images of volumes and snapshots.
 ///
-/// A name is there or not there: making and cloning are complete and durable under the name, or leave nothing of it.
+/// A name is there or not there: making and cloning are complete and durable under the name, or leave nothing
+/// of it.
 pub(crate) trait VolumeBackend: Debug + Send + Sync {
     /// Makes an image of `bytes` zeros, with a filesystem in it if one is asked for.
     fn make(&self, image: &ImageName, bytes: u64, filesystem: Option<Filesystem>) -> Result<(), CoreError>;

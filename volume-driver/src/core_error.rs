@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use strongroom_block_io::BlockIoError;
 use strongroom_model::{Failure, Remedy};
 
-/// The driver could not do what it was asked. Nothing was changed, or it will be undone or finished when the driver
-/// starts again.
+/// The driver could not do what it was asked. Nothing was changed, or it will be undone or finished when the
+/// driver starts again.
 #[derive(Debug, thiserror::Error)]
 pub enum CoreError {
     /// Another operation on the same volume or snapshot is going on.

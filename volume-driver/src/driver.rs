@@ -1,8 +1,9 @@
 //! What the driver does, as blocking code.
 //!
-//! Every operation has the same shape: take the guard, look at registry and kernel, decide; write the intent; touch the
-//! pool or the kernel; write the result. When a step fails the intent is undone at once; when the process dies, at the next
-//! start. Whether something is mounted or attached is always asked of the kernel, never of the registry alone.
+//! Every operation has the same shape: take the guard, look at registry and kernel, decide; write the intent;
+//! touch the pool or the kernel; write the result. When a step fails the intent is undone at once; when the
+//! process dies, at the next start. Whether something is mounted or attached is always asked of the kernel,
+//! never of the registry alone.
 
 mod create;
 mod describe;
@@ -113,8 +114,8 @@ impl Driver {
         self.registry.discarded()?.iter().try_for_each(|image| self.collect(image))
     }
 
-    /// As [`Driver::collect`], where the operation itself has succeeded or failed already: what cannot be removed now is
-    /// removed at the next start.
+    /// As [`Driver::collect`], where the operation itself has succeeded or failed already: what cannot be
+    /// removed now is removed at the next start.
     fn collect_or_log(&self, image: &ImageName) {
         if let Err(error) = self.collect(image) {
             tracing::warn!(%image, error = strongroom_model::chain(&error), "an image could not be removed; the next start will");

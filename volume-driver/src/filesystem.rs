@@ -1,9 +1,10 @@
 //! Filesystems in volumes: made once, checked before each mount, grown with their volume.
 //!
-//! **Nothing is ever formatted that could hold data.** [`make`] takes only a [`FreshImage`]: a file that this very
-//! function call created under a name of its own, that holds no data extent, and that becomes a volume's image by being
-//! renamed when all is done. There is no code that formats a device. An image of a restore, a clone, or a raw volume
-//! never comes by here.
+//! **Nothing is ever formatted that could hold data.** [`make`] takes only a [`FreshImage`]: a file that this
+//! very function call created under a name of its own, that holds no data extent, and that becomes a volume's
+//! image by being renamed when all is done. An image of a restore, a clone,
+//! or a raw volume never comes by here. The only device that is ever formatted is one for a pool, and that takes a
+//! [`BlankDevice`]: the proof that its ends were read without an error and hold nothing.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -103,7 +104,8 @@ pub(crate) fn make(image: &FreshImage, filesystem: Filesystem, subject: &str) ->
 /// The label of the XFS on a block device that is a pool.
 pub(crate) const POOL_LABEL: &str = "strongroom";
 
-/// XFS with reflinks, for volumes and for the pool itself. Without the reverse map: with it a snapshot was four times slower.
+/// XFS with reflinks, for volumes and for the pool itself. Without the reverse map: with it a snapshot was four
+/// times slower.
 fn make_xfs(path: &str, more: &[&str], subject: &str) -> Result<(), CoreError> {
     let common = ["-q", "-K", "-s", "size=4096", "-m", "crc=1,reflink=1,rmapbt=0"];
     let arguments: Vec<&str> = common.iter().chain(more).chain([&path]).copied().collect();
@@ -115,7 +117,8 @@ fn make_xfs(path: &str, more: &[&str], subject: &str) -> Result<(), CoreError> {
 pub(crate) struct BlankDevice<'a>(&'a Path);
 
 impl<'a> BlankDevice<'a> {
-    /// How much is read at each end: every signature that is known (partition tables, filesystems, RAID, LVM) lies there.
+    /// How much is read at each end: every signature that is known (partition tables, filesystems, RAID, LVM)
+    /// lies there.
     const LOOKED_AT_BYTES: u64 = 4 * 1024 * 1024;
 
     /// Reads both ends of `device` without error and finds nothing but zeros.

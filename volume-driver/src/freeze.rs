@@ -1,7 +1,7 @@
 //! A frozen filesystem that thaws whatever happens.
 //!
-//! While it is frozen nobody may write to it, neither this driver. So nothing is logged, allocated on disk or recorded between
-//! [`Frozen::freeze`] and [`Frozen::thaw`] but the clone itself.
+//! While it is frozen nobody may write to it, neither this driver. So nothing is logged, allocated on disk or
+//! recorded between [`Frozen::freeze`] and [`Frozen::thaw`] but the clone itself.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;

@@ -8,8 +8,8 @@ use crate::mount_table::MountTable;
 /// No more than this many are named.
 const NAMED: usize = 4;
 
-/// Names the processes that use the block device `node` (numbers `device`) or files below `mounts`, or that see it
-/// mounted in a mount namespace of their own.
+/// Names the processes that use the block device `node` (numbers `device`) or files below `mounts`, or that see
+/// it mounted in a mount namespace of their own.
 pub(crate) fn describe(node: &Path, device: (u32, u32), mounts: &[&Path]) -> String {
     let mut found = Vec::new();
     let ours = fs::read_link("/proc/self/ns/mnt").ok();

@@ -1,9 +1,9 @@
 //! The volume driver: volumes, snapshots, changed blocks and node mounts on a reflink pool.
 //!
-//! [`Volumes`] is the driver itself, as a value with methods: the CSI services, the control service and the tests
-//! all call it and nothing below it. Below lie the registry (what was promised), the pool and its backend (where bytes
-//! lie), loop devices and filesystems (how they are reached), and the reconciler, which makes the four agree after
-//! a crash.
+//! [`Volumes`] is the driver itself, as a value with methods: the CSI services, the control service and the
+//! tests all call it and nothing below it. Below lie the registry (what was promised), the pool and its backend
+//! (where bytes lie), loop devices and filesystems (how they are reached), and the reconciler, which makes the
+//! four agree after a crash.
 
 mod backend;
 pub mod cli;

@@ -1,11 +1,12 @@
 //! Loop devices: an image file as a block device.
 //!
-//! * Sectors of 4096 bytes and direct I/O, always: with smaller sectors an image cannot be attached with direct I/O
-//!   any more once it was cloned, and without direct I/O its data lies twice in memory and is not durable after a flush.
+//! * Sectors of 4096 bytes and direct I/O, always: with smaller sectors an image cannot be attached with direct
+//!   I/O any more once it was cloned, and without direct I/O its data lies twice in memory and is not durable
+//!   after a flush.
 //! * Never two devices on one image: the kernel allows it, and it destroys the filesystem. Attaching first looks
 //!   through all loop devices for the same file (filesystem and inode, not name), under a lock on the image.
-//! * Detaching is proved, not believed: the kernel answers success for a device that is in use, and only marks it. What
-//!   /sys says afterwards counts.
+//! * Detaching is proved, not believed: the kernel answers success for a device that is in use, and only marks
+//!   it. What /sys says afterwards counts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -109,8 +110,8 @@ fn bound() -> Vec<LoopDevice> {
 
 /// The device that `image` is attached to, if any.
 ///
-/// Those whose file /sys calls by the same name are looked at first: opening others disturbs those who detach them now. But a file
-/// can be attached by another name, so the others count too.
+/// Those whose file /sys calls by the same name are looked at first: opening others disturbs those who detach
+/// them now. But a file can be attached by another name, so the others count too.
 pub(crate) fn find(image: &Path) -> Result<Option<LoopDevice>, CoreError> {
     let identity = ImageIdentity::of(image)?;
     let same_name = |device: &LoopDevice| {

@@ -1,7 +1,7 @@
 //! Which mount options a caller may ask for.
 //!
-//! Options come from outside (storage classes, people). What is not known to be harmless is refused: an option such as
-//! `journal_path=` or `logdev=` would make the kernel open devices of the caller's choice.
+//! Options come from outside (storage classes, people). What is not known to be harmless is refused: an option
+//! such as `journal_path=` or `logdev=` would make the kernel open devices of the caller's choice.
 
 use rustix::mount::MountFlags;
 

@@ -177,8 +177,8 @@ pub struct Volume {
     pub mounts: Vec<Mount>,
     /// The loop device while it is attached.
     pub device: Option<PathBuf>,
-    /// In how many extents its image lies (a snapshot takes about 11 microseconds each). Only [`Volumes::volume`]
-    /// tells it, since counting takes time.
+    /// In how many extents its image lies (a snapshot takes about 11 microseconds each). Only
+    /// [`Volumes::volume`] tells it, since counting takes time.
     ///
     /// [`Volumes::volume`]: crate::Volumes::volume
     pub extents: Option<u64>,
@@ -210,7 +210,8 @@ pub struct Snapshot {
     pub bytes: u64,
     /// The moment of the cut.
     pub created_at: Timestamp,
-    /// Whether a mounted filesystem was frozen for the cut (so that it needs no log replay), or nothing was mounted.
+    /// Whether a mounted filesystem was frozen for the cut (so that it needs no log replay), or nothing was
+    /// mounted.
     pub quiesced: bool,
 }
 

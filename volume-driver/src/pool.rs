@@ -8,8 +8,8 @@
 //! fresh/            images that are being made; emptied at every start
 //! ```
 //!
-//! Where the given folder cannot share blocks, a pool file with XFS is made in it and mounted (`pool.img` and `mounted/`). A block
-//! device is taken when it holds a pool of ours, or is proved to be blank.
+//! Where the given folder cannot share blocks, a pool file with XFS is made in it and mounted (`pool.img` and
+//! `mounted/`). A block device is taken when it holds a pool of ours, or is proved to be blank.
 //!
 //! A pool is opened by one driver at a time, and never unmounted by it: its volumes may be in use.
 
@@ -35,7 +35,8 @@ const RESERVE: &str = "reserve";
 #[derive(Debug)]
 pub(crate) struct Pool {
     root: PathBuf,
-    /// The folder that holds the pool file, where there is one: its filesystem can fill up before the pool does.
+    /// The folder that holds the pool file, where there is one: its filesystem can fill up before the pool
+    /// does.
     host: Option<PathBuf>,
     id: String,
     limits: Limits,
@@ -51,8 +52,8 @@ pub(crate) struct Room {
 }
 
 impl Pool {
-    /// Opens the pool that `settings` name, making it when there is none. `known` is the id of the pool that the
-    /// registry belongs to, if it has one.
+    /// Opens the pool that `settings` name, making it when there is none. `known` is the id of the pool that
+    /// the registry belongs to, if it has one.
     pub(crate) fn open(
         settings: &DriverSettings,
         known: Option<&str>,

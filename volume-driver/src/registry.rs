@@ -1,8 +1,9 @@
 //! What the driver has promised: volumes, snapshots, mounts, and what is half done.
 //!
-//! A SQLite database with a write-ahead log and full synchronisation: when a method here returns, what it wrote survives a power cut. A row
-//! in the state `creating`, or in the table `discarded`, is an intent: it is written before the pool is touched, and settled or removed
-//! after. So at each moment of a crash the registry names everything that may lie in the pool; see `reconcile`.
+//! A SQLite database with a write-ahead log and full synchronisation: when a method here returns, what it wrote
+//! survives a power cut. A row in the state `creating`, or in the table `discarded`, is an intent: it is
+//! written before the pool is touched, and settled or removed after. So at each moment of a crash the registry
+//! names everything that may lie in the pool; see `reconcile`.
 
 mod mounts;
 mod rows;

@@ -30,22 +30,23 @@ pub struct DriverSettings {
 pub struct Limits {
     /// New volumes and snapshots are refused when more than this share of the pool is taken, in percent.
     pub high_water_percent: u8,
-    /// The sum of the sizes of all volumes may reach this share of the pool, in percent; above 100 is overcommit.
+    /// The sum of the sizes of all volumes may reach this share of the pool, in percent; above 100 is
+    /// overcommit.
     pub provision_percent: u32,
     /// How long a filesystem may stay frozen for a snapshot before the watchdog thaws it.
     pub freeze: Duration,
 }
 
 impl Default for Limits {
-    /// 90 percent full; four times overcommitted, since most volumes stay far below their size; 30 seconds frozen,
-    /// which is a snapshot of about 2.5 million extents.
+    /// 90 percent full; four times overcommitted, since most volumes stay far below their size; 30 seconds
+    /// frozen, which is a snapshot of about 2.5 million extents.
     fn default() -> Self {
         Self { high_water_percent: 90, provision_percent: 400, freeze: Duration::from_secs(30) }
     }
 }
 
-/// How the process is started that thaws what a dying driver left frozen. It gets a device number, a deadline in
-/// milliseconds and a path behind these arguments, and must end up in `thaw_watchdog`.
+/// How the process is started that thaws what a dying driver left frozen. It gets a device number, a deadline
+/// in milliseconds and a path behind these arguments, and must end up in `thaw_watchdog`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchdogCommand {
     /// The program.
@@ -98,7 +99,8 @@ pub struct CreateVolume {
 pub struct Expanded {
     /// Its size now.
     pub bytes: u64,
-    /// Whether its filesystem still has to grow (at once by [`Volumes::grow_filesystem`], else at the next stage).
+    /// Whether its filesystem still has to grow (at once by [`Volumes::grow_filesystem`], else at the next
+    /// stage).
     ///
     /// [`Volumes::grow_filesystem`]: crate::Volumes::grow_filesystem
     pub filesystem_pending: bool,

@@ -135,8 +135,8 @@ pub(crate) fn refresh_loop_size(device: &File) -> io::Result<()> {
     unsafe { ioctl::ioctl(device, NoArg::<LOOP_SET_CAPACITY>::new()) }.map_err(io::Error::from)
 }
 
-/// Flushes the filesystem that `folder` lies on and stops all writes to it, until somebody thaws it. EBUSY: it is
-/// frozen already.
+/// Flushes the filesystem that `folder` lies on and stops all writes to it, until somebody thaws it. EBUSY: it
+/// is frozen already.
 pub(crate) fn freeze(folder: &File) -> io::Result<()> {
     // SAFETY: FIFREEZE ignores its argument.
     unsafe { ioctl::ioctl(folder, IntegerSetter::<FIFREEZE>::new_usize(0)) }.map_err(io::Error::from)

@@ -159,6 +159,12 @@ impl Bench {
 
     /// Another process opens the pool, does `scenario` and is killed at `point`. Then the driver starts again.
     pub(crate) fn crash(&mut self, scenario: &str, point: &str) {
+        self.crash_only(scenario, point);
+        self.restart();
+    }
+
+    /// As [`Bench::crash`], without the start after it.
+    pub(crate) fn crash_only(&mut self, scenario: &str, point: &str) {
         self.driver = None;
         let program = this_program("testing::the_crashing_driver", "as-driver");
         let output = Command::new(&program.program)
@@ -174,7 +180,6 @@ impl Bench {
             "{scenario} did not come to {point}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        self.restart();
     }
 
     pub(crate) fn driver(&self) -> &Driver {

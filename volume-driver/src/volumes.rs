@@ -1,8 +1,8 @@
 //! The driver as a value: everything that can be asked of it.
 //!
-//! Every method may be called from many tasks at once. What blocks runs on threads for blocking work and goes on when
-//! the caller goes away, so a request that is cancelled leaves nothing half done. Two operations on one volume
-//! never overlap: the second is answered [`CoreError::Busy`].
+//! Every method may be called from many tasks at once. What blocks runs on threads for blocking work and goes
+//! on when the caller goes away, so a request that is cancelled leaves nothing half done. Two operations on one
+//! volume never overlap: the second is answered [`CoreError::Busy`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -261,8 +261,8 @@ impl Volumes {
         self.run(move |driver| driver.changed(None, snapshot, from).map(ExtentReader::new)).await
     }
 
-    /// What differs in `target` from `base`, from byte `from` on. Any two snapshots of this driver can be compared; those
-    /// of one volume share most.
+    /// What differs in `target` from `base`, from byte `from` on. Any two snapshots of this driver can be
+    /// compared; those of one volume share most.
     ///
     /// # Errors
     /// NotFound. Size: `from` is behind the end of `target`.
@@ -338,5 +338,39 @@ impl ExtentReader {
         .await?;
         self.ranges = Some(ranges);
         Ok(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::nouns::VolumeKind;
+    use crate::testing::{Scratch, can_mount, settings, volume_request, world};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_its_caller_gave_up_is_completed() {
+        if !can_mount() {
+            return;
+        }
+        let scratch = Scratch::new();
+        let volumes = Volumes::open(settings(&scratch), world()).await.unwrap().volumes;
+        let creating = volumes.create(volume_request("db", 64, VolumeKind::Ext4));
+        assert!(tokio::time::timeout(Duration::from_millis(1), creating).await.is_err());
+        // Meanwhile it is being worked on; then it is there.
+        let mut found = None;
+        for _ in 0..1000 {
+            match volumes.create(volume_request("db", 64, VolumeKind::Ext4)).await {
+                Err(CoreError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                answer => {
+                    found = Some(answer.unwrap());
+                    break;
+                }
+            }
+        }
+        assert!(matches!(found, Some(Outcome::Identical(_))), "{found:?}");
+        assert_eq!(volumes.volumes().await.unwrap().len(), 1);
     }
 }

@@ -1,8 +1,8 @@
 //! The process that thaws a filesystem when the driver that froze it dies or takes too long.
 //!
-//! A freeze outlives whoever asked for it, so it must never rest on the driver alone. Before the freeze the driver starts this process,
-//! which opens the mounted folder and says `ready`. It then waits on its standard input: a byte means that all went
-//! well; the end without one, or the deadline, means that it has to thaw.
+//! A freeze outlives whoever asked for it, so it must never rest on the driver alone. Before the freeze the
+//! driver starts this process, which opens the mounted folder and says `ready`. It then waits on its standard
+//! input: a byte means that all went well; the end without one, or the deadline, means that it has to thaw.
 //!
 //! It runs in a process group of its own, so that a Ctrl-C meant for the driver does not end it too.
 
@@ -68,7 +68,8 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts it for the filesystem mounted at `folder`, whose device number is `device`, and waits until it is ready.
+    /// Starts it for the filesystem mounted at `folder`, whose device number is `device`, and waits until it is
+    /// ready.
     pub(crate) fn start(
         command: &WatchdogCommand,
         folder: &Path,

@@ -1,16 +1,16 @@
 //! What differs between two snapshots, told from where their blocks lie.
 //!
-//! Two files that share blocks by reflink hold the same bytes wherever they point at the same blocks. As long as the
-//! base is kept, no block of it can be given to other data, so what was rewritten must point elsewhere. The rule,
-//! tried over 2,300 random pairs with no change missed:
+//! Two files that share blocks by reflink hold the same bytes wherever they point at the same blocks. As long
+//! as the base is kept, no block of it can be given to other data, so what was rewritten must point elsewhere.
+//! The rule, tried over 2,300 random pairs with no change missed:
 //!
 //! * a hole, an unwritten extent and the space behind the end are one thing: zeros;
 //! * data at the same physical place is the same data;
 //! * what the filesystem cannot place (delayed, unknown, encoded, inline) has always changed.
 //!
-//! It holds for snapshots only. The map of a file that is being written shows the old place of data whose new place
-//! is not yet chosen, and misses changes. And it holds only while the base's *file* is kept: of a saved map the blocks may have
-//! been freed and used again.
+//! It holds for snapshots only. The map of a file that is being written shows the old place of data whose new
+//! place is not yet chosen, and misses changes. And it holds only while the base's *file* is kept: of a saved
+//! map the blocks may have been freed and used again.
 //!
 //! Both maps are read in batches and walked side by side, so memory does not grow with the number of extents.
 
@@ -223,8 +223,8 @@ pub fn changed(base: &Path, target: &Path, from: u64) -> Result<ChangedRanges, B
     })
 }
 
-/// The ranges of a finished snapshot file that may hold something else than zeros, from byte `from` on. Unlike the
-/// holes of [`FileSource`](crate::FileSource), extents that were reserved and never written do not count.
+/// The ranges of a finished snapshot file that may hold something else than zeros, from byte `from` on. Unlike
+/// the holes of [`FileSource`](crate::FileSource), extents that were reserved and never written do not count.
 ///
 /// # Errors
 /// As [`changed`].

@@ -7,8 +7,8 @@ use strongroom_model::ByteRange;
 
 use crate::BlockIoError;
 
-/// Ranges in ascending order that neither touch nor overlap, found while one walks: memory stays the same for any
-/// number of them. An error ends the walk, and what came before it must not be taken for all.
+/// Ranges in ascending order that neither touch nor overlap, found while one walks: memory stays the same for
+/// any number of them. An error ends the walk, and what came before it must not be taken for all.
 pub type Ranges<'a> = Box<dyn Iterator<Item = Result<ByteRange, BlockIoError>> + Send + 'a>;
 
 /// Bytes that can be read.

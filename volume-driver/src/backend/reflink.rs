@@ -118,7 +118,8 @@ impl VolumeBackend for ReflinkBackend {
 
     fn attached(&self, image: &ImageName) -> Result<Option<Device>, CoreError> {
         let path = self.path(image);
-        // An image that is missing is nowhere attached under its name, and must not keep its volume from being deleted.
+        // An image that is missing is nowhere attached under its name, and must not keep its volume from being
+        // deleted.
         if path.exists() { Ok(loop_device::find(&path)?.map(Self::device)) } else { Ok(None) }
     }
 

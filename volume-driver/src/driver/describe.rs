@@ -40,8 +40,8 @@ impl Driver {
         self.describe(&self.existing(id)?)
     }
 
-    /// A row with what kernel and pool add to it. An image that cannot be looked at is a condition, not an error: the others
-    /// must still be listed.
+    /// A row with what kernel and pool add to it. An image that cannot be looked at is a condition, not an
+    /// error: the others must still be listed.
     pub(super) fn describe(&self, row: &VolumeRow) -> Result<Volume, CoreError> {
         let allocated = self.backend.allocated_bytes(&row.image);
         let unreachable = allocated.as_ref().err().map(|error| strongroom_model::chain(error));

@@ -1,4 +1,5 @@
-//! Restore in place: a volume gets the content of another in one transaction, and its old content becomes a snapshot.
+//! Restore in place: a volume gets the content of another in one transaction, and its old content becomes a
+//! snapshot.
 //!
 //! ```text
 //! begun      the run, the id of the safety snapshot and the hand mounts are written down
@@ -8,8 +9,8 @@
 //! done
 //! ```
 //!
-//! A crash before `switched` is undone at the next start (the old content is mounted again, and the safety snapshot, which would
-//! grow stale, is dropped); a crash after it is finished.
+//! A crash before `switched` is undone at the next start (the old content is mounted again, and the safety
+//! snapshot, which would grow stale, is dropped); a crash after it is finished.
 
 use std::path::PathBuf;
 

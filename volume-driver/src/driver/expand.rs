@@ -1,7 +1,7 @@
 //! Making volumes larger.
 //!
-//! The new size is written down first, with the mark that the filesystem has to follow. From then on every way leads forward: the image grows
-//! now or at the next start, the filesystem now or at the next mount.
+//! The new size is written down first, with the mark that the filesystem has to follow. From then on every way
+//! leads forward: the image grows now or at the next start, the filesystem now or at the next mount.
 
 use std::sync::PoisonError;
 
@@ -48,7 +48,8 @@ impl Driver {
         Ok(Expanded { bytes: row.bytes, filesystem_pending: row.grow })
     }
 
-    /// Lets the filesystem take all of its volume if it has to and is mounted; otherwise that waits for the next mount.
+    /// Lets the filesystem take all of its volume if it has to and is mounted; otherwise that waits for the
+    /// next mount.
     pub(super) fn grow_mounted_filesystem(&self, row: &VolumeRow) -> Result<(), CoreError> {
         let (Some(filesystem), true) = (row.kind.filesystem(), row.grow) else { return Ok(()) };
         let Some(device) = self.backend.attached(&row.image)? else { return Ok(()) };
@@ -60,7 +61,8 @@ impl Driver {
         self.registry.set_volume_size(row.id, row.bytes, false)
     }
 
-    /// Before a mount: lets a filesystem take all of its volume that can only do it unmounted, or that could not online.
+    /// Before a mount: lets a filesystem take all of its volume that can only do it unmounted, or that could
+    /// not online.
     pub(super) fn grow_before_mount(
         &self,
         row: &VolumeRow,

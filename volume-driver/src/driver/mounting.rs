@@ -17,7 +17,8 @@ use crate::mount_table::MountTable;
 use crate::nouns::{Access, Filesystem};
 use crate::registry::{MountRow, VolumeRow};
 
-/// A path from outside as mountinfo would write it: absolute, its folder without symbolic links, its last part as it is.
+/// A path from outside as mountinfo would write it: absolute, its folder without symbolic links, its last part
+/// as it is.
 ///
 /// Only the last part may be missing.
 pub(super) fn resolved(path: &Path) -> Result<PathBuf, CoreError> {

@@ -1,7 +1,8 @@
 //! At every start: registry, pool, loop devices and mounts are made to agree.
 //!
-//! What was half done is undone, or finished where it was promised. What this driver does not know it reports and never removes. One
-//! thing that cannot be mended does not keep the others from being mended: it becomes a sentence of the report.
+//! What was half done is undone, or finished where it was promised. What this driver does not know it reports
+//! and never removes. One thing that cannot be mended does not keep the others from being mended: it becomes a
+//! sentence of the report.
 
 use std::collections::BTreeSet;
 
@@ -98,8 +99,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Mounts of the registry that are there are kept, the others forgotten; a raw volume that is staged is attached again;
-    /// a device that nothing uses is taken away.
+    /// Mounts of the registry that are there are kept, the others forgotten; a raw volume that is staged is
+    /// attached again; a device that nothing uses is taken away.
     fn reconcile_mounts(&self, row: &VolumeRow, report: &mut Report) -> Result<(), CoreError> {
         let known = self.registry.mounts(row.id)?;
         let staged_raw = |known: &MountRow| {

@@ -118,7 +118,8 @@ impl Driver {
                 Frozen::freeze(&mount.path, &volume.subject(), &settings.watchdog, settings.limits.freeze)?;
             return Ok(Some(Quiesced::Frozen(frozen)));
         }
-        // A raw device may have writes in the page cache: those that ended before this moment belong to the cut.
+        // A raw device may have writes in the page cache: those that ended before this moment belong to the
+        // cut.
         File::open(&device.path)
             .and_then(|node| node.sync_all())
             .map_err(CoreError::system("flushing", &device.path))?;

@@ -152,7 +152,8 @@ impl Registry {
     }
 }
 
-/// Paths are bytes; those that are not UTF-8 are kept as hexadecimal text behind `hex:`. Absolute paths begin with `/`.
+/// Paths are bytes; those that are not UTF-8 are kept as hexadecimal text behind `hex:`. Absolute paths begin
+/// with `/`.
 fn path_text(path: &Path) -> String {
     path.to_str().map_or_else(
         || {

@@ -122,8 +122,8 @@ impl Registry {
         })
     }
 
-    /// The one transaction of an exchange: `volume` gets the image of `staged`, which is gone, and the old image is
-    /// discarded. The size never shrinks.
+    /// The one transaction of an exchange: `volume` gets the image of `staged`, which is gone, and the old
+    /// image is discarded. The size never shrinks.
     pub(crate) fn switch_images(
         &self,
         run: &str,

@@ -1,4 +1,5 @@
-//! The rule of the map against the bytes themselves: no change may be missed, on a real filesystem with reflinks.
+//! The rule of the map against the bytes themselves: no change may be missed, on a real filesystem with
+//! reflinks.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;

@@ -243,3 +243,16 @@ fn exchanging() {
         finish(&bench);
     }
 }
+
+#[test]
+fn a_freeze_ends_without_the_driver_that_asked_for_it() {
+    let Some(mut bench) = prepared() else { return };
+    bench.crash_only("snapshot", "snapshot.frozen");
+    // No driver runs now: only the watchdog can have thawed it. `timeout` because a frozen write never returns.
+    let file = bench.scratch.path("m/written");
+    let written =
+        std::process::Command::new("timeout").args(["-s", "KILL", "10", "touch"]).arg(&file).status();
+    assert!(written.unwrap().success());
+    bench.restart();
+    finish(&bench);
+}
