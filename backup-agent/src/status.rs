@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use strongroom_model::{RecoveryPointId, VolumeName};
+use strongroom_model::{RecoveryPointId, VolumeId, VolumeName};
 use strongroom_repository::{Fold, Point, Source};
 
 use crate::driver::Volume;
@@ -110,8 +110,13 @@ pub fn worst(all: &[VolumeStatus]) -> Health {
 
 fn at_driver(volume: &Volume, points: Vec<&Point>, policies: &Policies, now: Timestamp) -> VolumeStatus {
     let policy = policies.covering(volume.name.as_str(), &volume.labels);
-    let mut status = VolumeStatus::new(&volume.name, Whereabouts::Driver, &points, policy, now);
+    // Points of another volume that once had this name do not protect this one.
+    let (own, others): (Vec<&Point>, Vec<&Point>) =
+        points.into_iter().partition(|point| is_of(point, volume.id));
+    let mut status = VolumeStatus::new(&volume.name, Whereabouts::Driver, &own, policy, now);
     status.bytes = volume.bytes;
+    status.points += others.len();
+    status.stored_bytes += others.iter().map(|point| point.info.sent_bytes).sum::<u64>();
     match policy {
         Some(policy) => status.next_run = policy.due(volume.name.as_str(), status.last_taken_at, now),
         None => {
@@ -124,6 +129,11 @@ fn at_driver(volume: &Volume, points: Vec<&Point>, policies: &Policies, now: Tim
         status.health = status.health.max(Health::AtRisk);
     }
     status
+}
+
+/// Whether a point was taken of this very volume of a driver.
+pub(crate) fn is_of(point: &Point, volume: VolumeId) -> bool {
+    matches!(&point.info.source, Source::Driver { volume: of, .. } if *of == volume)
 }
 
 fn from_repository(

@@ -88,6 +88,13 @@ fn a_volume_that_no_policy_covers_is_unprotected_even_with_a_young_point() {
 }
 
 #[test]
+fn points_of_another_volume_of_the_same_name_do_not_protect_this_one() {
+    let new = Volume { id: VolumeId::from_bytes([2; 16]), ..volume("db") };
+    let status = one(&fold(&[("db", "2026-11-21T11:59:00Z", driver("n1"))]), &[new]);
+    assert_eq!((status.health, status.last_taken_at, status.points), (Health::AtRisk, None, 1));
+}
+
+#[test]
 fn a_volume_that_cannot_be_backed_up_is_at_risk() {
     let broken = Volume { trouble: Some("its image is missing".into()), ..volume("db") };
     let status = one(&fold(&[("db", "2026-11-21T11:59:00Z", driver("n1"))]), &[broken]);

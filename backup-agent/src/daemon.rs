@@ -1,0 +1,217 @@
+//! The agent as a service: looks, decides, starts what is due, keeps house.
+//!
+//! ```text
+//! every half a minute, and whenever a backup ends:
+//!   look    volumes of the driver, points of the repository
+//!   decide  who is due and not running and not resting after a failure      (pure: decide.rs)
+//!   start   as many as may run side by side, the longest overdue first
+//! after each backup: retention of its volume.   Now and then, when nothing runs: fence, retention of all, sweep.
+//! ```
+//! It remembers nothing that matters: who is due follows from the points. What fails is tried again after a pause that grows up to
+//! half an hour, and until then `status` shows the age of the newest point; what this process believes is never shown as truth.
+
+mod decide;
+mod health;
+mod housekeeping;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use strongroom_console::Progress;
+use strongroom_model::{Failure, VolumeName, chain};
+use strongroom_repository::Fold;
+use strongroom_settings::AgentConfig;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::{Driver, DriverError, Volume};
+use crate::policy::Policies;
+use crate::run::{Agent, BackupError, BackupReport, Target, back_up};
+
+pub use decide::{Decision, Resting, decide};
+pub use health::{Health, SocketError};
+
+/// How long it sleeps at most: a new volume is noticed, and a clock that was set, within this.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How long running backups may take to stop in good order.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The agent as a service.
+#[derive(Debug)]
+pub struct Daemon {
+    /// What all backups share.
+    pub agent: Arc<Agent>,
+    /// Who is backed up when.
+    pub policies: Arc<Policies>,
+    /// The driver's socket.
+    pub endpoint: Option<String>,
+    /// How many side by side, how often to sweep.
+    pub config: AgentConfig,
+    /// What others are told.
+    pub health: Health,
+}
+
+/// Why nothing can be backed up at all.
+type Trouble = Box<dyn Failure + Send + Sync>;
+
+type Ended = (VolumeName, Result<BackupReport, BackupError>);
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: JoinSet<Ended>,
+    running: BTreeSet<VolumeName>,
+    resting: BTreeMap<VolumeName, Resting>,
+    driver: Option<Driver>,
+    /// What is wrong with the surroundings; told once, when it changes.
+    trouble: Option<String>,
+}
+
+impl Daemon {
+    /// Runs until it is cancelled. Backups that run then are stopped in good order: what they stored is kept.
+    pub async fn run(&self, cancel: &CancellationToken) {
+        let mut state = State::default();
+        let mut house = housekeeping::Housekeeping::new(&self.agent, self.config.sweep_every.get());
+        tracing::info!(
+            policies = self.policies.all().len(),
+            repository = self.agent.repository.location(),
+            "the agent runs"
+        );
+        while !cancel.is_cancelled() {
+            let looked = self.look(&mut state).await;
+            let now = self.agent.world.clock.now();
+            let wake = match looked {
+                Ok((driver, volumes, fold)) => {
+                    self.trouble(&mut state, None).await;
+                    self.start_what_is_due(&mut state, driver, &volumes, &fold, now, cancel)
+                }
+                Err(trouble) => {
+                    self.trouble(&mut state, Some(trouble)).await;
+                    None
+                }
+            };
+            if state.jobs.is_empty() && house.is_due(now) {
+                tokio::select! {
+                    () = house.keep(&self.agent, &self.policies, now) => {}
+                    () = cancel.cancelled() => {}
+                }
+                continue;
+            }
+            let until = wake.and_then(|wake| Duration::try_from(wake.duration_since(now)).ok());
+            let pause = until.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(100), LOOK_EVERY);
+            tokio::select! {
+                Some(ended) = state.jobs.join_next() => {
+                    if let Ok(ended) = ended {
+                        self.ended(&mut state, ended).await;
+                    } else {
+                        // A backup that panicked has said so in the log; nobody knows which it was, so all may be tried again.
+                        state.running.clear();
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+                () = cancel.cancelled() => {}
+            }
+        }
+        tracing::info!(running = state.running.len(), "the agent stops");
+        let rest = async { while state.jobs.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, rest).await.is_err() {
+            tracing::warn!("a backup did not stop in time; the next run goes on from what it stored");
+        }
+    }
+
+    async fn look(&self, state: &mut State) -> Result<(Option<Driver>, Vec<Volume>, Arc<Fold>), Trouble> {
+        let fold = self.agent.repository.fold().await.map_err(|error| Box::new(error) as Trouble)?;
+        let Some(endpoint) = &self.endpoint else { return Ok((None, Vec::new(), fold)) };
+        let asked = async {
+            let driver = match &state.driver {
+                Some(driver) => driver.clone(),
+                None => Driver::connect(endpoint).await?,
+            };
+            let volumes = driver.volumes().await?;
+            Ok::<_, DriverError>((driver, volumes))
+        };
+        match asked.await {
+            Ok((driver, volumes)) => {
+                state.driver = Some(driver.clone());
+                Ok((Some(driver), volumes, fold))
+            }
+            Err(error) => {
+                state.driver = None;
+                Err(Box::new(error))
+            }
+        }
+    }
+
+    /// Answers when to look again.
+    fn start_what_is_due(
+        &self,
+        state: &mut State,
+        driver: Option<Driver>,
+        volumes: &[Volume],
+        fold: &Fold,
+        now: Timestamp,
+        cancel: &CancellationToken,
+    ) -> Option<Timestamp> {
+        let free =
+            usize::try_from(self.config.jobs.get()).unwrap_or(usize::MAX).saturating_sub(state.running.len());
+        let decision = decide(volumes, fold, &self.policies, &state.running, &state.resting, free, now);
+        let Some(driver) = driver else { return decision.wake };
+        for volume in decision.start {
+            state.running.insert(volume.name.clone());
+            let (agent, driver, cancel) = (Arc::clone(&self.agent), driver.clone(), cancel.clone());
+            state.jobs.spawn(async move {
+                let name = volume.name.clone();
+                tracing::info!(volume = %name, "backing up");
+                let done =
+                    back_up(&agent, &Target::Volume(driver, volume), &Progress::silent(), &cancel).await;
+                (name, done)
+            });
+        }
+        decision.wake
+    }
+
+    async fn ended(&self, state: &mut State, (volume, done): Ended) {
+        state.running.remove(&volume);
+        let now = self.agent.world.clock.now();
+        match done {
+            Ok(report) => {
+                state.resting.remove(&volume);
+                tracing::info!(
+                    volume = %volume, point = %report.point, mode = ?report.mode,
+                    scanned_bytes = report.tally.scanned_bytes, changed_bytes = report.tally.changed_bytes,
+                    new_bytes = report.tally.new_bytes, sent_bytes = report.sent_bytes,
+                    requests = report.requests, duration_ms = report.duration_ms, "backed up"
+                );
+                housekeeping::retain(&self.agent, &self.policies, Some(&volume)).await;
+            }
+            Err(error) => {
+                let resting = state.resting.entry(volume.clone()).or_default();
+                resting.failed(now, &error);
+                tracing::error!(
+                    volume = %volume, code = error.code(), error = chain(&error), advice = error.advice(),
+                    failures = resting.failures, again_at = %resting.until, "the backup failed"
+                );
+            }
+        }
+        self.health.tell(state.trouble.is_none() && state.resting.is_empty()).await;
+    }
+
+    async fn trouble(&self, state: &mut State, trouble: Option<Trouble>) {
+        let text = trouble.as_ref().map(|trouble| chain(&**trouble));
+        if text != state.trouble {
+            match &trouble {
+                Some(trouble) => tracing::error!(
+                    code = trouble.code(),
+                    error = text.as_deref(),
+                    advice = trouble.advice(),
+                    "nothing can be backed up"
+                ),
+                None => tracing::info!("driver and repository answer again"),
+            }
+            state.trouble = text;
+            self.health.tell(state.trouble.is_none() && state.resting.is_empty()).await;
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What is done besides backups: retention, shutting out writers that died, freeing space.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use strongroom_model::{Failure, VolumeName, chain};
+use strongroom_repository::sweep::SweepOptions;
+
+use crate::policy::Policies;
+use crate::retention;
+use crate::run::Agent;
+
+/// When the house was last kept. A note in the state folder, so that an agent that is restarted often does not sweep often;
+/// losing it costs one sweep.
+#[derive(Debug)]
+pub(super) struct Housekeeping {
+    note: Option<PathBuf>,
+    every: SignedDuration,
+    last: Option<Timestamp>,
+}
+
+impl Housekeeping {
+    pub(super) fn new(agent: &Agent, every: Duration) -> Self {
+        let note = agent.state_dir.as_ref().map(|dir| dir.join(format!("swept-{}", agent.repository.id())));
+        let last = note.as_ref().and_then(|note| std::fs::read_to_string(note).ok()?.trim().parse().ok());
+        Self { note, every: SignedDuration::try_from(every).unwrap_or(SignedDuration::MAX), last }
+    }
+
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        // A note from the future is that of a clock that was wrong.
+        self.last.is_none_or(|last| last > now || now.duration_since(last) >= self.every)
+    }
+
+    /// Fences, retains, sweeps. What fails is logged and tried again next time.
+    pub(super) async fn keep(&mut self, agent: &Agent, policies: &Policies, now: Timestamp) {
+        self.last = Some(now);
+        if let Some(note) = &self.note {
+            // Lost with the disk it is on, and then written again.
+            let _ = std::fs::write(note, format!("{now}\n"));
+        }
+        match agent.repository.fence_stale().await {
+            Ok(fenced) if fenced.is_empty() => {}
+            Ok(fenced) => {
+                tracing::warn!(sessions = ?fenced, "fenced writers that gave no sign of life for a day")
+            }
+            Err(error) => failed("fencing", &error),
+        }
+        retain(agent, policies, None).await;
+        match agent.repository.sweep(&SweepOptions::default()).await {
+            Ok(swept) => tracing::info!(
+                deleted_objects = swept.deleted_objects, rewritten_packs = swept.rewritten_packs,
+                freed_bytes = swept.freed_bytes, waits_for = ?swept.waits_for, "swept"
+            ),
+            Err(error) => failed("sweeping", &error),
+        }
+    }
+}
+
+/// Forgets what the policies no longer retain, of one volume or of all.
+pub(super) async fn retain(agent: &Agent, policies: &Policies, volume: Option<&VolumeName>) {
+    let rule = |fold: &strongroom_repository::Fold| {
+        let mut expired = retention::expired(fold, policies);
+        expired.retain(|id| {
+            volume.is_none_or(|name| fold.points.get(id).is_some_and(|point| point.volume == *name))
+        });
+        expired
+    };
+    match agent.repository.forget_by(rule, "retention").await {
+        Ok(forgotten) if forgotten.is_empty() => {}
+        Ok(forgotten) => {
+            tracing::info!(points = forgotten.len(), "forgot what the policies no longer retain")
+        }
+        Err(error) => failed("retention", &error),
+    }
+}
+
+fn failed(what: &str, error: &dyn Failure) {
+    tracing::error!(
+        what,
+        code = error.code(),
+        error = chain(error),
+        advice = error.advice(),
+        "housekeeping failed"
+    );
+}
