@@ -119,8 +119,7 @@ impl Failure for ServeError {
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
-    path: PathBuf,
-    inode: u64,
+    name: Name,
 }
 
 impl Socket {
@@ -142,7 +141,7 @@ impl Socket {
         let inode = std::fs::symlink_metadata(&path)
             .map_err(ServeError::system("looking at the socket", &path))?
             .ino();
-        Ok(Self { listener, path, inode })
+        Ok(Self { listener, name: Name { path, inode } })
     }
 
     fn make_folder(path: &Path) -> Result<(), ServeError> {
@@ -189,7 +188,7 @@ impl Socket {
     /// Where the socket lies.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.name.path
     }
 
     /// Serves `volumes` until `stop` is done, and then until the calls that are going on have ended, within bounds.
@@ -202,8 +201,8 @@ impl Socket {
         findings: Vec<String>,
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
-        let Self { listener, path, inode } = self;
-        let _name = Name { path: path.clone(), inode };
+        // The name stays until the end of this function.
+        let Self { listener, name } = self;
         let csi = Csi::new(volumes.clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let serving = Server::builder()
@@ -225,7 +224,7 @@ impl Socket {
             }
         };
         tokio::select! {
-            ended = serving => ended.map_err(|cause| ServeError::Transport { path, cause }),
+            ended = serving => ended.map_err(|cause| ServeError::Transport { path: name.path.clone(), cause }),
             () = patience => {
                 tracing::warn!(seconds = LAST_CALLS.as_secs(), "stopped although calls were still going on");
                 Ok(())
@@ -235,6 +234,7 @@ impl Socket {
 }
 
 /// Takes the socket's file away at the end, unless somebody else's is there by now.
+#[derive(Debug)]
 struct Name {
     path: PathBuf,
     inode: u64,

@@ -37,3 +37,11 @@ async fn a_file_in_the_way_is_left_alone() {
     assert!(matches!(Socket::bind(path.to_str().unwrap()).await, Err(ServeError::NotASocket { .. })));
     assert_eq!(std::fs::read(&path).unwrap(), b"data");
 }
+
+#[tokio::test]
+async fn a_driver_that_cannot_start_leaves_no_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("csi.sock");
+    drop(Socket::bind(path.to_str().unwrap()).await.unwrap());
+    assert!(!path.exists());
+}
