@@ -37,7 +37,7 @@ fn measure(volume: &str, pool: &str, file_bytes: u64) {
     for (what, answer) in
         [("full", &full), ("1 % of random 4 KiB blocks", &incremental), ("unchanged", &unchanged)]
     {
-        let run = &answer.json()["runs"][0];
+        let run = &answer.json()["backups"][0];
         println!(
             "{volume} volume, {what}: {:.2} s, {:.2} s CPU, {} MiB memory, scanned {} MiB, changed {} MiB, new {} MiB, sent {} MiB, {} requests",
             answer.took.as_secs_f64(),
@@ -51,7 +51,7 @@ fn measure(volume: &str, pool: &str, file_bytes: u64) {
         );
     }
     let figure = |answer: &crate::answer::Answer, name: &str| {
-        answer.json()["runs"][0][name].as_u64().expect("a number")
+        answer.json()["backups"][0][name].as_u64().expect("a number")
     };
     // A block of 4 KiB touches one cell of 64 KiB, seldom two; the filesystem's own blocks come on top.
     assert!(

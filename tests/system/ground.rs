@@ -184,7 +184,7 @@ retain = {{ last = 30, min_good = 2 }}
     pub(crate) fn back_up_volume(&self, name: &str) -> serde_json::Value {
         let config = self.config("");
         let answer = self.run(["backup", "run", "--volume", name, "--config", text(&config)]).ok().json();
-        answer["runs"][0].clone()
+        answer["backups"][0].clone()
     }
 
     /// The recovery points of a volume, oldest first.

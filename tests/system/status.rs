@@ -27,7 +27,7 @@ fn status_is_0_healthy_1_at_risk_2_unprotected() {
 
     ground.back_up_volume("db");
     let answer = status(&ground).ok();
-    assert_eq!(answer.json()["volumes"][0]["state"], "healthy", "{answer}");
+    assert_eq!(answer.json()["volumes"][0]["health"], "healthy", "{answer}");
     assert_eq!(answer.json()["volumes"][0]["policy"], "everything", "{answer}");
 
     // The goal is missed.
@@ -36,7 +36,7 @@ fn status_is_0_healthy_1_at_risk_2_unprotected() {
     thread::sleep(Duration::from_millis(1200));
     let answer = status(&ground);
     assert_eq!(answer.code, Some(1), "{answer}");
-    assert_eq!(answer.json()["volumes"][0]["state"], "at-risk", "{answer}");
+    assert_eq!(answer.json()["volumes"][0]["health"], "at-risk", "{answer}");
 
     // A volume that no policy covers outweighs it.
     let narrow = fs::read_to_string(&config).expect("it was written").replace("[\"*\"]", "[\"db\"]");

@@ -168,9 +168,9 @@ impl Inner {
             "stage": state.stage,
             "done_bytes": state.done_bytes,
             "total_bytes": state.total_bytes,
-            "elapsed_s": (elapsed_s * 10.0).round() / 10.0,
+            "elapsed_seconds": (elapsed_s * 10.0).round() / 10.0,
             "bytes_per_second": per_second.round(),
-            "left_s": left_s,
+            "left_seconds": left_s,
         });
         match fields {
             Value::Object(fields) => fields,
