@@ -2,10 +2,15 @@
 //!
 //! These tests stand here because they need both the format and an adapter, and the adapters are above the format.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
+#![allow(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
 
 mod damage;
 mod golden;
+mod lines;
+#[path = "../s3/proxy.rs"]
+mod proxy;
 mod reader;
+#[path = "../s3/server.rs"]
+mod server;
 mod vectors;
 mod world;

@@ -85,9 +85,13 @@ pub(crate) fn store(folder: &Path) -> Arc<dyn ObjectStore> {
 pub(crate) const CHEAP: PassphraseCost = PassphraseCost { memory_kib: 8 << 10, passes: 1, lanes: 1 };
 
 pub(crate) async fn init(folder: &Path, world: &World, unlock: &[Unlock]) -> Repository {
+    init_in(store(folder), world, unlock).await
+}
+
+pub(crate) async fn init_in(store: Arc<dyn ObjectStore>, world: &World, unlock: &[Unlock]) -> Repository {
     let options =
         InitOptions { chunk_bytes: CHUNK_BYTES, cost: CHEAP, ..InitOptions::new(abilities(), options()) };
-    Repository::init(store(folder), world.clone(), options, unlock).await.unwrap()
+    Repository::init(store, world.clone(), options, unlock).await.unwrap()
 }
 
 pub(crate) async fn open(folder: &Path, world: &World, key: &KeyFile) -> Result<Repository, OpenError> {

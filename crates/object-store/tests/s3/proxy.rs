@@ -39,9 +39,28 @@ struct Rule {
     fault: Fault,
 }
 
+/// One request in `one_in` meets one of `faults`, by a seed.
+#[derive(Debug)]
+struct Weather {
+    state: u64,
+    one_in: u64,
+    faults: &'static [Fault],
+}
+
+impl Weather {
+    fn next(&mut self) -> Option<Fault> {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let fault = usize::try_from(self.state >> 40).unwrap() % self.faults.len();
+        (self.state % self.one_in == 0).then(|| self.faults[fault])
+    }
+}
+
 #[derive(Debug, Default)]
 struct Plan {
     rules: Mutex<Vec<Rule>>,
+    weather: Mutex<Option<Weather>>,
     seen: Mutex<Vec<String>>,
 }
 
@@ -81,6 +100,12 @@ impl Proxy {
         self.plan.rules.lock().unwrap().push(Rule { line, times, fault });
     }
 
+    /// From now on one request in `one_in` meets one of `faults`, the same ones for the same seed and order of requests.
+    #[allow(dead_code, reason = "this file is part of two test programs, and one of them plans every fault")]
+    pub(crate) fn weather(&self, seed: u64, one_in: u64, faults: &'static [Fault]) {
+        *self.plan.weather.lock().unwrap() = Some(Weather { state: seed | 1, one_in, faults });
+    }
+
     /// How many requests whose first line holds `line` came by, the failed ones included.
     pub(crate) fn seen(&self, line: &str) -> usize {
         self.plan.seen.lock().unwrap().iter().filter(|seen| seen.contains(line)).count()
@@ -91,9 +116,11 @@ impl Plan {
     fn fault(&self, line: &str) -> Option<Fault> {
         self.seen.lock().unwrap().push(line.to_owned());
         let mut rules = self.rules.lock().unwrap();
-        let rule = rules.iter_mut().find(|rule| rule.times > 0 && line.contains(rule.line))?;
-        rule.times -= 1;
-        Some(rule.fault)
+        if let Some(rule) = rules.iter_mut().find(|rule| rule.times > 0 && line.contains(rule.line)) {
+            rule.times -= 1;
+            return Some(rule.fault);
+        }
+        self.weather.lock().unwrap().as_mut()?.next()
     }
 }
 
