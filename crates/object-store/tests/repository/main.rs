@@ -2,11 +2,12 @@
 //!
 //! These tests stand here because they need both the format and an adapter, and the adapters are above the format.
 
-#![allow(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
 
 mod damage;
 mod golden;
 mod lines;
+#[allow(dead_code, reason = "the tests of the adapter plan faults that are not weather")]
 #[path = "../s3/proxy.rs"]
 mod proxy;
 mod reader;

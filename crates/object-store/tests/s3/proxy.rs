@@ -53,7 +53,7 @@ impl Weather {
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
         let fault = usize::try_from(self.state >> 40).unwrap() % self.faults.len();
-        (self.state % self.one_in == 0).then(|| self.faults[fault])
+        self.state.is_multiple_of(self.one_in).then(|| self.faults[fault])
     }
 }
 
