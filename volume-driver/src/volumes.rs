@@ -126,6 +126,14 @@ impl Volumes {
         self.run(move |driver| driver.volume(volume)).await
     }
 
+    /// One volume, without counting its extents, which takes a second for a million of them.
+    ///
+    /// # Errors
+    /// NotFound.
+    pub async fn brief(&self, volume: VolumeId) -> Result<Volume, CoreError> {
+        self.run(move |driver| driver.brief(volume)).await
+    }
+
     /// The volume of this name.
     ///
     /// # Errors

@@ -24,6 +24,10 @@ impl Driver {
         Ok(volume)
     }
 
+    pub(crate) fn brief(&self, id: VolumeId) -> Result<Volume, CoreError> {
+        self.describe(&self.existing(id)?)
+    }
+
     pub(crate) fn volume_named(&self, name: &VolumeName) -> Result<Option<Volume>, CoreError> {
         let row = self.registry.volume_named(name)?.filter(|row| row.step != VolumeStep::Creating);
         row.map(|row| self.describe(&row)).transpose()

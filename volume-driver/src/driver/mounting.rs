@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -16,6 +18,9 @@ use crate::mount_options;
 use crate::mount_table::MountTable;
 use crate::nouns::{Access, Filesystem};
 use crate::registry::{MountRow, VolumeRow};
+
+/// How long a mount that is busy may take to become free.
+const UNMOUNT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A path from outside as mountinfo would write it: absolute, its folder without symbolic links, its last part
 /// as it is.
@@ -120,10 +125,15 @@ impl Driver {
     ) -> Result<bool, CoreError> {
         let Some(device) = device else { return Ok(false) };
         let mut found = false;
+        let started = Instant::now();
         while MountTable::read()?.at(path).is_some_and(|mount| is_ours(mount, device)) {
             found = true;
             match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
                 Ok(()) => {}
+                // A process that was killed closes its files a moment later, and probes of other programs are short.
+                Err(Errno::BUSY) if started.elapsed() < UNMOUNT_PATIENCE => {
+                    thread::sleep(Duration::from_millis(20))
+                }
                 Err(Errno::BUSY) => {
                     return Err(CoreError::InUse {
                         subject: format!("{} at {}", row.subject(), path.display()),

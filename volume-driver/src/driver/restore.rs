@@ -53,8 +53,9 @@ impl Driver {
             bytes,
             image: ImageName::of_volume(id, &*self.world.entropy),
             step: VolumeStep::Creating,
-            // The restored filesystem fills the restored volume, or says so at its next growth.
-            grow: false,
+            // What is restored fills its volume; what begins with a smaller snapshot and is finished as it is may not.
+            grow: request.kind.filesystem().is_some()
+                && origin.as_ref().is_some_and(|origin| origin.grow || origin.bytes < bytes),
             source,
             labels: request.labels.clone(),
             condition: None,

@@ -135,6 +135,7 @@ impl Registry {
         self.change("exchanging the content of a volume", |transaction| {
             let (volume_id, staged_id) = (volume.id.to_string(), staged.id.to_string());
             let name: &ImageName = &staged.image;
+            transaction.execute("DELETE FROM mounts WHERE volume = ?1", [&staged_id])?;
             transaction.execute("DELETE FROM volumes WHERE id = ?1", [&staged_id])?;
             transaction.execute(
                 "UPDATE volumes SET image = ?2, bytes = ?3, grow = ?4, condition = NULL WHERE id = ?1",
