@@ -250,7 +250,7 @@ impl DriverControl for Control {
             let path = csi_door::path("path", &request.path)?;
             let outcome = self.volumes.mount(id, &path, request.mount_flags).await?;
             answer::agreed(outcome, || format!("the mount of {id} at {}", path.display()))?;
-            let device = self.volumes.volume(id).await?.device;
+            let device = self.volumes.brief(id).await?.device;
             Ok(MountResponse { device: device.map(|path| path.display().to_string()).unwrap_or_default() })
         })
         .await

@@ -85,7 +85,7 @@ impl Csi {
             }
             Some(SourceType::Volume(source)) => {
                 let id = door::known_volume("volume_id", &source.volume_id)?;
-                Ok((ContentSource::Volume(id), self.volumes.volume(id).await?.kind))
+                Ok((ContentSource::Volume(id), self.volumes.brief(id).await?.kind))
             }
         }
     }
@@ -100,7 +100,7 @@ impl Csi {
         }
         door::map("volume_context", &request.volume_context)?;
         let id = door::known_volume("volume_id", &request.volume_id)?;
-        let volume = self.volumes.volume(id).await?;
+        let volume = self.volumes.brief(id).await?;
         Ok(match self.unsupported(&request, &volume)? {
             Some(message) => ValidateVolumeCapabilitiesResponse { confirmed: None, message },
             None => ValidateVolumeCapabilitiesResponse {
@@ -177,7 +177,7 @@ impl Csi {
         }
         let size = door::size(range)?;
         let id = door::known_volume("volume_id", &request.volume_id)?;
-        let volume = self.volumes.volume(id).await?;
+        let volume = self.volumes.brief(id).await?;
         if request.volume_capability.is_some() {
             let capability = door::capability(request.volume_capability.as_ref(), door::Blame::Request)?;
             if let Some(reason) = capability.misfit(volume.kind) {
@@ -404,7 +404,7 @@ impl Controller for Csi {
         let request = request.into_inner();
         answered("ControllerGetVolume", &request.volume_id, async {
             let id = door::known_volume("volume_id", &request.volume_id)?;
-            let volume = self.volumes.volume(id).await?;
+            let volume = self.volumes.brief(id).await?;
             Ok(ControllerGetVolumeResponse {
                 volume: Some(answer::volume(&volume, self.volumes.node())),
                 status: Some(controller_get_volume_response::VolumeStatus {

@@ -38,7 +38,7 @@ impl Csi {
     ) -> Result<(VolumeId, Capability), Status> {
         let capability = door::capability(capability, Blame::Volume)?;
         let id = door::known_volume("volume_id", volume)?;
-        let kind = self.volumes.volume(id).await?.kind;
+        let kind = self.volumes.brief(id).await?.kind;
         match capability.misfit(kind) {
             Some(reason) => Err(RequestError::Incapable { reason }.into()),
             None => Ok((id, capability)),
@@ -105,7 +105,7 @@ impl Csi {
     async fn grow(&self, request: NodeExpandVolumeRequest) -> Result<NodeExpandVolumeResponse, Status> {
         let size = door::size(request.capacity_range.as_ref())?;
         let (id, _, _) = self.usage_at(&request.volume_id, &request.volume_path).await?;
-        let volume = self.volumes.volume(id).await?;
+        let volume = self.volumes.brief(id).await?;
         if request.volume_capability.is_some() {
             let capability = door::capability(request.volume_capability.as_ref(), Blame::Request)?;
             if let Some(reason) = capability.misfit(volume.kind) {

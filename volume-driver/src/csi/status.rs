@@ -131,3 +131,46 @@ impl From<CoreError> for Status {
 pub(crate) fn unhealthy(error: CoreError) -> Status {
     status(Code::FailedPrecondition, &error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn code(error: CoreError) -> Code {
+        Status::from(error).code()
+    }
+
+    fn system(kind: io::ErrorKind) -> CoreError {
+        CoreError::System { action: "writing", path: "/pool".into(), cause: kind.into() }
+    }
+
+    #[test]
+    fn the_codes_that_orchestrators_act_on_are_the_right_ones() {
+        let (subject, reason) = (|| "volume db".to_owned(), || "why".to_owned());
+        assert_eq!(code(CoreError::Busy { subject: subject() }), Code::Aborted);
+        assert_eq!(code(CoreError::NotFound { subject: subject() }), Code::NotFound);
+        assert_eq!(code(CoreError::InUse { subject: subject(), holder: reason() }), Code::FailedPrecondition);
+        assert_eq!(
+            code(CoreError::PoolFull { subject: subject(), reason: reason() }),
+            Code::ResourceExhausted
+        );
+        assert_eq!(
+            code(CoreError::Conflict { subject: subject(), difference: reason() }),
+            Code::AlreadyExists
+        );
+    }
+
+    #[test]
+    fn a_full_disk_below_the_pool_is_a_full_pool_and_any_other_trouble_is_internal() {
+        assert_eq!(code(system(io::ErrorKind::StorageFull)), Code::ResourceExhausted);
+        assert_eq!(code(system(io::ErrorKind::PermissionDenied)), Code::Internal);
+    }
+
+    #[test]
+    fn the_message_holds_text_code_and_advice() {
+        let status = Status::from(RequestError::Missing { field: "name" });
+        assert_eq!(status.message(), "the request has no name [request.missing] fill it in");
+    }
+}
