@@ -114,6 +114,9 @@ impl Restore {
         plan.next_point = next;
         let local = local.map(|(source, is_target)| Local { source, hasher: self.hasher(), is_target });
         self.survey_into(&mut plan, &map, &*supply, local, aimed.earlier.as_ref().map(|found| &found.done)).await?;
+        if let Target::File { path, .. } = &plan.target {
+            plan.notes.extend(file::note_of_room(path, plan.totals.write_bytes + plan.totals.copy_bytes));
+        }
         Ok(Prepared { plan, map, supply, point, wanted, aimed, driver })
     }
 

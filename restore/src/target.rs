@@ -35,7 +35,9 @@ pub(crate) struct Aimed {
     pub(crate) journal: Option<PathBuf>,
     /// What an earlier run of the same restore has noted there.
     pub(crate) earlier: Option<Earlier>,
-    /// Where the content of the volume can be written, when it was begun before.
+    /// What a staged volume of an earlier run was cloned from: it has to be begun again with the same words.
+    pub(crate) cloned_from: Option<String>,
+    /// There is old content that can be brought back.
     pub(crate) undo: bool,
     pub(crate) notes: Vec<String>,
 }
@@ -86,11 +88,11 @@ impl Wanted {
         let Some(path) = path else { return Ok(None) };
         let found = Journal::peek(path).map_err(crate::error::HydrateError::from)?;
         let Some((found, done, stage)) = found else { return Ok(None) };
-        if found.continues(header) {
-            return Ok(Some(Earlier { header: found, done, stage }));
-        }
         if self.start_over {
             return Ok(None);
+        }
+        if found.continues(header) {
+            return Ok(Some(Earlier { header: found, done, stage }));
         }
         // The same point on another base: what was noted counts for nothing, and nobody has to decide anything.
         if found.repository == header.repository && found.point == header.point && found.target == header.target {

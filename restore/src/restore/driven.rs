@@ -9,7 +9,7 @@ use strongroom_model::VolumeName;
 use strongroom_repository::Source;
 
 use super::{Prepared, Restore};
-use crate::driver::{BASE, Driver, Labels, POINT, RESTORES, RUN, fs_of_word};
+use crate::driver::{BASE, Driver, Labels, OWNER, POINT, RESTORES, RUN, fs_of_word};
 use crate::error::HydrateError;
 use crate::hydrate::Hydrated;
 use crate::journal::{Journal, Stage};
@@ -109,8 +109,17 @@ impl Restore {
         driver: &Driver,
         volume: &str,
     ) -> Result<(Option<String>, bool), Failed> {
+        if let Some(before) = &prepared.aimed.cloned_from {
+            return Ok((Some(before.clone()), false));
+        }
         if let Some(snapshot) = prepared.plan.base.snapshot() {
             return Ok((Some(snapshot.to_string()), false));
+        }
+        for stray in driver.snapshots(Some(volume)).await? {
+            // Of a run that was killed between the snapshot and its clone.
+            if stray.owner == OWNER && stray.label.starts_with("base-run-") {
+                driver.delete_snapshot(&stray.id).await?;
+            }
         }
         let run = prepared.plan.run.to_string();
         let labels = Labels::from([(RUN.into(), run.clone())]);

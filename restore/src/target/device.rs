@@ -50,6 +50,7 @@ pub(crate) fn aim(wanted: &Wanted, path: &Path, compare: bool) -> Result<Aimed, 
         local,
         journal,
         earlier,
+        cloned_from: None,
         undo: false,
         notes,
     })

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, RenameFlags};
 use strongroom_block_io::{Caching, FileSource, FileTarget};
-use strongroom_console::Failed;
+use strongroom_console::{Failed, Size};
 
 use super::{Aimed, Wanted};
 use crate::error::HydrateError;
@@ -77,10 +77,6 @@ pub(crate) fn aim(wanted: &Wanted, path: &Path, overwrite: bool) -> Result<Aimed
             _ => earlier = None,
         }
     }
-    let mut notes = Vec::new();
-    if let Some(room) = free_bytes(parent) {
-        notes.push(format!("{} bytes are free in {}", room, parent.display()));
-    }
     let local = match &base {
         Base::Compared { .. } if !complete => {
             let source = FileSource::open(path, Caching::Cached).map_err(HydrateError::from)?;
@@ -98,8 +94,9 @@ pub(crate) fn aim(wanted: &Wanted, path: &Path, overwrite: bool) -> Result<Aimed
         local,
         journal: Some(journal),
         earlier,
+        cloned_from: None,
         undo: false,
-        notes,
+        notes: Vec::new(),
     })
 }
 
@@ -159,7 +156,13 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn free_bytes(folder: &Path) -> Option<u64> {
+/// What a person should know when the file may not fit. A full disk loses nothing: the run goes on when there is room.
+pub(crate) fn note_of_room(path: &Path, needed_bytes: u64) -> Option<String> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
     let stat = rustix::fs::statvfs(folder).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    (free < needed_bytes).then(|| {
+        let (free, needed) = (Size(free), Size(needed_bytes));
+        format!("only {free} are free in {}, and {needed} will be written", folder.display())
+    })
 }

@@ -63,12 +63,12 @@ pub(crate) async fn aim(wanted: &Wanted, driver: &Driver, asked: &InPlace<'_>) -
     let journal = wanted.state_journal(&format!("in-place-{}", volume.id));
     let mut run = wanted.run;
     let mut base = base(driver, asked, wanted.point.id, &volume.id).await?;
-    if let Some((begun, with)) = &staged {
-        run = *begun;
+    if let Some(staged) = &staged {
+        run = staged.run;
         // It stays what it began with, whatever would be better by now. When that other point was forgotten, so that
         // nobody knows any more what differs, it is compared.
         let known = |point: &RecoveryPointId| asked.points.iter().any(|found| found.id == *point);
-        base = match with {
+        base = match &staged.base {
             Some(Base::OtherSnapshot { point, .. }) if !known(point) => Base::VolumeItself,
             Some(with) => with.clone(),
             None => Base::VolumeItself,
@@ -90,7 +90,7 @@ pub(crate) async fn aim(wanted: &Wanted, driver: &Driver, asked: &InPlace<'_>) -
     if let Some(found) = &earlier {
         if exchanging {
             run = found.header.run;
-        } else if staged.as_ref().is_none_or(|(begun, ..)| *begun != found.header.run) {
+        } else if staged.as_ref().is_none_or(|staged| staged.run != found.header.run) {
             earlier = None;
         }
     }
@@ -105,6 +105,7 @@ pub(crate) async fn aim(wanted: &Wanted, driver: &Driver, asked: &InPlace<'_>) -
         local: None,
         journal,
         earlier,
+        cloned_from: staged.map(|staged| staged.made_from),
         undo: true,
         notes,
     })
@@ -131,13 +132,21 @@ fn identity(wanted: &Wanted, asked: &InPlace<'_>, volume: &Volume, notes: &mut V
     Err(Refusal::Identity { owner, target }.into())
 }
 
-/// A staged volume of an earlier run of the same restore: its run, what it began with, its id.
+/// A staged volume of an earlier run.
+#[derive(Debug)]
+struct Staged {
+    run: RunId,
+    base: Option<Base>,
+    made_from: String,
+}
+
+/// The staged volume of an earlier run of the same restore.
 async fn staged_before(
     wanted: &Wanted,
     driver: &Driver,
     volume: &str,
     notes: &mut Vec<String>,
-) -> Result<Option<(RunId, Option<Base>)>, Failed> {
+) -> Result<Option<Staged>, Failed> {
     let point = wanted.point.id.to_string();
     let staged = driver.volumes(&[(RESTORES, volume)]).await?;
     let (mut ours, mut others) = (None, 0);
@@ -145,7 +154,8 @@ async fn staged_before(
         let run = staged.labels.get(RUN).and_then(|run| run.parse().ok());
         match (run, staged.labels.get(POINT)) {
             (Some(run), Some(of)) if *of == point && !wanted.start_over => {
-                ours = Some((run, staged.labels.get(BASE).and_then(|text| base_of_label(text))));
+                let base = staged.labels.get(BASE).and_then(|text| base_of_label(text));
+                ours = Some(Staged { run, base, made_from: staged.made_from.clone() });
             }
             _ => others += 1,
         }

@@ -51,6 +51,7 @@ pub(crate) async fn aim(
         local: None,
         journal,
         earlier,
+        cloned_from: None,
         undo: false,
         notes,
     })
