@@ -108,12 +108,6 @@ impl Failure for UsageError {
     }
 }
 
-/// The command that another one stands for, from its words.
-pub(crate) fn again(words: Vec<String>) -> Result<Command, UsageError> {
-    let line = ["strongroom".to_owned()].into_iter().chain(words);
-    CommandLine::try_parse_from(line).map(|line| line.command).map_err(|answer| UsageError::from(&answer))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
