@@ -12,6 +12,7 @@ mod control;
 mod ground;
 mod path;
 mod refusals;
+mod rough;
 
 use std::process::ExitCode;
 
