@@ -27,6 +27,9 @@ pub enum MapError {
         /// Which pack.
         pack: PackId,
     },
+    /// An earlier step failed, or was given up before it had ended.
+    #[error("an earlier step of writing the map did not end")]
+    BrokenOff,
     /// Chunks were set out of order, twice, or outside of the volume.
     #[error("chunk {chunk} was set where one from {expected} on, below {chunks}, was expected")]
     Order {
@@ -62,6 +65,7 @@ impl Failure for MapError {
             Self::Write(cause) => cause.code(),
             Self::Malformed { .. } => "map.malformed",
             Self::NotStored { .. } => "map.not-stored",
+            Self::BrokenOff => "map.broken-off",
             Self::Order { .. } => "map.order",
             Self::Grid { .. } => "map.grid",
             Self::TooLarge { .. } => "map.too-large",
@@ -75,6 +79,7 @@ impl Failure for MapError {
             Self::Malformed { .. } | Self::NotStored { .. } | Self::Order { .. } | Self::Grid { .. } => {
                 Remedy::Bug
             }
+            Self::BrokenOff => Remedy::Retry,
             Self::TooLarge { .. } => Remedy::FixRequest,
         }
     }
@@ -88,7 +93,7 @@ impl Failure for MapError {
                                        this node: try one."
                     .to_owned()
             }
-            Self::NotStored { .. } | Self::Order { .. } | Self::Grid { .. } => {
+            Self::NotStored { .. } | Self::BrokenOff | Self::Order { .. } | Self::Grid { .. } => {
                 "Run it again; if it says so again, report it.".to_owned()
             }
             Self::TooLarge { .. } => "Make a repository with larger chunks for it.".to_owned(),

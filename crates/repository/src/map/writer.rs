@@ -42,6 +42,8 @@ pub struct MapWriter {
     nodes: BTreeMap<u32, NodeDraft>,
     root_nodes: BTreeMap<u32, EntryRef>,
     references: References,
+    /// A step is under way, or did not end well: what is here is not whole.
+    broken: bool,
     receipts: Receipts,
     packs: PackWriter,
     hasher: ChunkHasher,
@@ -94,6 +96,7 @@ impl MapWriter {
             nodes: BTreeMap::new(),
             root_nodes,
             references,
+            broken: false,
             receipts: receipts.clone(),
             hasher: ChunkHasher::of_maps(&context.keyring),
             packs: PackWriter::new(context, PackKind::Map, settings, receipts),
@@ -104,13 +107,20 @@ impl MapWriter {
     /// Says where a chunk lies; `None`: it is zero. Chunks come in ascending order.
     ///
     /// # Errors
-    /// When the order is broken, the chunk is outside, the base cannot be read or a map pack cannot be written.
+    /// When the order is broken, the chunk is outside, the base cannot be read or a map pack cannot be written. After one of
+    /// the latter two, or when this future was dropped before it had ended, there is nothing left but an error.
     pub async fn set(&mut self, chunk: u64, at: Option<EntryRef>) -> Result<(), MapError> {
         if chunk < self.next || chunk >= self.chunks {
             return Err(MapError::Order { chunk, expected: self.next, chunks: self.chunks });
         }
+        if self.broken {
+            return Err(MapError::BrokenOff);
+        }
         if chunk / FAN_OUT != self.next / FAN_OUT || self.next.is_multiple_of(FAN_OUT) {
+            // An error, or a caller who gives up waiting, leaves it so.
+            self.broken = true;
             self.finish_leaf().await?;
+            self.broken = false;
         }
         self.changes.push((slot(chunk), at));
         self.next = chunk + 1;
@@ -123,6 +133,9 @@ impl MapWriter {
     /// # Errors
     /// As [`Self::set`], and [`MapError::NotStored`].
     pub async fn finish(mut self) -> Result<WrittenMap, MapError> {
+        if self.broken {
+            return Err(MapError::BrokenOff);
+        }
         self.finish_leaf().await?;
         self.cut_off_the_end().await?;
         self.write_waiting().await?;

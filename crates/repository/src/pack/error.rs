@@ -39,7 +39,7 @@ pub enum WriteError {
         /// How many it may have.
         limit: u64,
     },
-    /// An upload task ended without an answer: the program is shutting down, or it panicked.
+    /// An upload ended without an answer: the program is shutting down, or whoever waited for it gave up.
     #[error("an upload was broken off")]
     BrokenOff,
 }

@@ -78,7 +78,8 @@ impl PackWriter {
     ///
     /// # Errors
     /// When the store failed, now or earlier, or the entry is too large. After a failure of the store the writer
-    /// answers the same error for ever; packs that have receipts keep them.
+    /// answers the same error for ever; packs that have receipts keep them. The same when this future is dropped before it
+    /// has ended.
     ///
     /// # Panics
     /// When the entry belongs into the other kind of pack.
@@ -102,8 +103,9 @@ impl PackWriter {
         if self.kind == PackKind::Data {
             self.pending.entry(id).or_insert(at);
         }
+        self.begin_waiting();
         let settled = self.settle().await;
-        self.remember(settled)?;
+        self.end_waiting(settled)?;
         Ok(at)
     }
 
@@ -119,13 +121,14 @@ impl PackWriter {
     /// When the store failed, now or earlier.
     pub async fn flush(&mut self) -> Result<(), WriteError> {
         self.check()?;
+        self.begin_waiting();
         let mut result = self.close().await;
         while result.is_ok()
             && let Some(done) = self.closing.join_next().await
         {
             result = self.closed(done);
         }
-        self.remember(result)
+        self.end_waiting(result)
     }
 
     /// [`Self::flush`], and the end.
@@ -181,10 +184,14 @@ impl PackWriter {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    fn remember(&mut self, result: Result<(), WriteError>) -> Result<(), WriteError> {
-        if let Err(error) = &result {
-            self.failed = Some(error.clone());
-        }
+    /// While we wait, whoever called may give up and drop our future, with a part in mid-air. So the writer is out of use
+    /// until the wait has ended.
+    fn begin_waiting(&mut self) {
+        self.failed = Some(WriteError::BrokenOff);
+    }
+
+    fn end_waiting(&mut self, result: Result<(), WriteError>) -> Result<(), WriteError> {
+        self.failed = result.as_ref().err().cloned();
         result
     }
 }

@@ -100,6 +100,32 @@ async fn the_next_place_is_known_before_the_entry_and_pending_entries_are_found(
 }
 
 #[tokio::test]
+async fn a_store_that_takes_nothing_stops_the_writer_before_it_holds_too_much() {
+    use futures::FutureExt as _;
+    let store = MemoryStore::default();
+    let context = context(&store, 2);
+    let settings = PackSettings { parts_in_flight: 2, ..PackSettings::default() };
+    let mut writer = PackWriter::new(context.clone(), PackKind::Data, settings, Receipts::new());
+    let mut pushed = 0;
+    // Nothing here yields, so no upload makes a step: the store takes nothing.
+    let error = loop {
+        let mut noise = vec![0; 1 << 20];
+        blake3::Hasher::new().update(&[pushed]).finalize_xof().fill(&mut noise);
+        let noise = Bytes::from(noise);
+        match writer
+            .push(id_of(&context, &noise), EntryType::Chunk, Compressed::stored(noise.clone()))
+            .now_or_never()
+        {
+            Some(Ok(_)) => pushed += 1,
+            None => break writer.flush().await.unwrap_err(),
+            Some(Err(error)) => panic!("{error}"),
+        }
+    };
+    assert!((22..25).contains(&pushed), "{pushed} MiB for 2 parts on the way and one that fills");
+    assert!(matches!(error, WriteError::BrokenOff), "who gave up waiting cannot go on: {error}");
+}
+
+#[tokio::test]
 async fn a_failing_store_gives_no_receipt_and_the_writer_says_so_for_ever() {
     for writes in 0..5 {
         let store = MemoryStore::default();
