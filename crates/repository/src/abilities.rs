@@ -111,7 +111,9 @@ impl Abilities {
             ),
         }
         if !self.read_after_write {
-            warnings.push("the store does not show a new object at once: reading may need another try".to_owned());
+            warnings.push(
+                "the store does not show a new object at once: reading may need another try".to_owned(),
+            );
         }
         if !self.list_after_write || !self.delete_is_seen {
             warnings.push("the store's listing is late: garbage is found later than it could be".to_owned());

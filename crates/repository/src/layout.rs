@@ -183,13 +183,16 @@ impl ObjectKind {
 }
 
 fn number(digits: &str) -> Option<u64> {
-    (digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+    (digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit()))
+        .then(|| digits.parse().ok())
+        .flatten()
 }
 
 fn bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    (digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) && hex::decode_to_slice(digits, &mut bytes).is_ok())
-        .then_some(bytes)
+    (digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        && hex::decode_to_slice(digits, &mut bytes).is_ok())
+    .then_some(bytes)
 }
 
 fn pack_object(rest: &str) -> Option<PackObject> {
@@ -222,7 +225,9 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_not_taken_for_ours() {
-        for foreign in ["", "a", "journal/7", "packs/00/../../etc", "packs/07/0707", "keys/zz", "index/AB", "JOURNAL/1"] {
+        for foreign in
+            ["", "a", "journal/7", "packs/00/../../etc", "packs/07/0707", "keys/zz", "index/AB", "JOURNAL/1"]
+        {
             assert_eq!(ObjectName::parse(foreign), None, "{foreign}");
         }
     }
