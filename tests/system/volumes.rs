@@ -48,12 +48,12 @@ fn main_path(mut ground: Ground, fs_kind: &str) {
 
     // In place, to an older point, and undone.
     let run = ground
-        .run(["restore", "run", "--volume", "db", "--point", &points[0], "--in-place", "--remount", "--yes"])
+        .run(["restore", "run", "--volume", "db", "--point", &points[0], "--in-place", "--yes"])
         .ok()
         .json();
     assert_eq!(checksums(&mount), before, "the volume is as it was at the first point");
     let run = run["run"].as_str().expect("the run has an id").to_owned();
-    ground.run(["restore", "undo", &run, "--remount", "--yes"]).ok();
+    ground.run(["restore", "undo", &run, "--yes"]).ok();
     assert_eq!(checksums(&mount), ruined, "the undo brings back exactly what was there");
 
     // The backups go on, with what the volume holds now.
