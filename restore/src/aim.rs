@@ -14,8 +14,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Gaps to 256 KiB (what a round trip of 20 ms costs at 100 Mbit/s), ranges to 4 MiB: at the smallest budget
-    /// of 64 MiB sixteen are in flight.
+    /// Gaps to 256 KiB (what a round trip of 20 ms costs at 100 Mbit/s), ranges to 4 MiB: with the default budget
+    /// sixteen are in flight.
     pub const DEFAULT: Self = Self { gap_bytes: 256 << 10, range_bytes: 4 << 20 };
 }
 

@@ -42,7 +42,7 @@ const UNIT_BYTES: u64 = 4096;
 /// What bounds a hydration.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Sealed bytes that may be in memory at once.
+    /// What fetched data may take in memory at once.
     pub budget_bytes: u64,
     /// Ranges that are opened and written side by side: as many as there are processors.
     pub workers: usize,
@@ -51,7 +51,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// 128 MiB in flight.
+    /// 128 MiB: sixteen ranges of 4 MiB, each counted twice.
     pub const DEFAULT_BUDGET_BYTES: u64 = 128 << 20;
 }
 
@@ -215,8 +215,9 @@ impl Run<'_> {
                 self.land(landed).await?;
             }
         }
-        // A single range larger than the whole budget goes alone.
-        let wanted = units(u64::from(range.bytes)).min(units(self.room.bounds.budget_bytes));
+        // Counted twice: a store's adapter may hold a range twice while it puts it together, and what it frees comes
+        // back late from the allocator. A single range larger than the whole budget goes alone.
+        let wanted = units(2 * u64::from(range.bytes)).min(units(self.room.bounds.budget_bytes));
         loop {
             let budget = Arc::clone(&self.budget);
             tokio::select! {

@@ -507,4 +507,6 @@ fn hold_name(run: RunId) -> String {
 }
 
 #[cfg(test)]
+mod driven_tests;
+#[cfg(test)]
 mod tests;

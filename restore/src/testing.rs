@@ -1,5 +1,7 @@
 //! A small world for the tests of this crate: a repository in memory, volumes that are vectors, and counted requests.
 
+pub(crate) mod fake_driver;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
