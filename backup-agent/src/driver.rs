@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use jiff::Timestamp;
@@ -76,8 +77,8 @@ impl Failure for DriverError {
 /// A driver within reach. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Driver {
-    clients: Clients,
-    node: String,
+    clients: Arc<Clients>,
+    node: Arc<str>,
 }
 
 /// A volume of the driver.
@@ -114,11 +115,11 @@ impl Driver {
     /// # Errors
     /// When nobody answers there.
     pub async fn connect(endpoint: &str) -> Result<Self, DriverError> {
-        let clients = connect(endpoint).await?;
+        let clients = Arc::new(connect(endpoint).await?);
         let doing = "asking the driver who it is";
         let answer =
             clients.driver.clone().get_driver(control::GetDriverRequest {}).await.map_err(failed(doing))?;
-        Ok(Self { clients, node: answer.into_inner().node_id })
+        Ok(Self { clients, node: answer.into_inner().node_id.into() })
     }
 
     /// The node that it runs on.

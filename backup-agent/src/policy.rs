@@ -53,7 +53,7 @@ pub struct PolicyError {
     pub policy: String,
     /// What is wrong with its schedule.
     #[source]
-    pub cause: ScheduleError,
+    pub cause: Box<ScheduleError>,
 }
 
 impl Failure for PolicyError {
@@ -86,7 +86,7 @@ impl Policies {
                 line: written.schedule.line,
                 column: written.schedule.column,
                 policy: written.name.value.clone(),
-                cause,
+                cause: Box::new(cause),
             })
         });
         Ok(Self(policies.collect::<Result<_, _>>()?))

@@ -1,4 +1,5 @@
 //! Volumes go through the rooms and come back; and what happens when a room fails.
+#![expect(clippy::cast_possible_truncation, reason = "the volumes of these tests fit into memory")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

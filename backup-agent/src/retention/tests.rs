@@ -1,4 +1,5 @@
 //! Examples on a calendar, and what holds for all of them.
+#![expect(clippy::cast_possible_truncation, reason = "the volumes of these tests fit into memory")]
 
 use std::num::NonZeroU32;
 

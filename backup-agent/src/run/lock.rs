@@ -25,8 +25,7 @@ impl Lock {
         };
         std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
         // A name is a label, never a path: its hash is.
-        let path = dir
-            .join(&*blake3::hash(volume.as_str().as_bytes()).to_hex().as_str().get(..32).unwrap_or_default());
+        let path = dir.join(&blake3::hash(volume.as_str().as_bytes()).to_hex()[..32]);
         let file =
             OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

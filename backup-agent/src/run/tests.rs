@@ -1,4 +1,5 @@
 //! Backups of images from end to end; what a driver adds is tested with the real driver, in the system tests.
+#![expect(clippy::cast_possible_truncation, reason = "the volumes of these tests fit into memory")]
 
 use std::fs::{File, FileTimes};
 use std::os::unix::fs::FileExt as _;

@@ -103,7 +103,7 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, unit_bytes) = BINARY
             .iter()
-            .find(|(_, unit_bytes)| self.0 % unit_bytes == 0)
+            .find(|(_, unit_bytes)| self.0.is_multiple_of(*unit_bytes))
             .expect("every size is a multiple of one byte");
         write!(f, "{}{unit}", self.0 / unit_bytes)
     }
