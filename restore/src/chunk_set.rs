@@ -123,7 +123,6 @@ impl ChunkSet {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of PAGE is below 32 Ki")]
 const fn place(chunk: u64) -> (usize, u64) {
     let within = chunk % PAGE;
     ((within / 64) as usize, 1 << (within % 64))

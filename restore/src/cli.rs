@@ -216,7 +216,8 @@ impl RestoreArgs {
         let (settings, config) = self.repository.resolve_with_config()?;
         let unlock = settings.unlock()?;
         let options = settings.open_options();
-        let state_dir = self.state_dir.clone().or_else(|| options.state_dir.clone()).map(|folder| folder.join("restore"));
+        let state_dir =
+            self.state_dir.clone().or_else(|| options.state_dir.clone()).map(|folder| folder.join("restore"));
         let store = settings.open_counted(world).await?.store;
         let repository = Repository::open(Arc::clone(&store), world.clone(), &unlock, options).await?;
         let restore = Restore {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use strongroom_console::Failed;
 use strongroom_model::{RunId, SnapshotId, VolumeName};
 use strongroom_proto::control::{
-    BeginRestoreRequest, BeginRestoreResponse, CreateSnapshotRequest, DiscardRestoreRequest, ExchangeContentRequest,
-    ExchangeContentResponse, Filesystem, FinishRestoreRequest, GetVolumeRequest, ListSnapshotsRequest,
-    ListVolumesRequest, Snapshot, Volume, VolumeRef, volume_ref::By,
+    BeginRestoreRequest, BeginRestoreResponse, CreateSnapshotRequest, DiscardRestoreRequest,
+    ExchangeContentRequest, ExchangeContentResponse, Filesystem, FinishRestoreRequest, GetVolumeRequest,
+    ListSnapshotsRequest, ListVolumesRequest, Snapshot, Volume, VolumeRef, volume_ref::By,
 };
 use strongroom_proto::{CallError, Clients, csi};
 
@@ -75,7 +75,12 @@ impl Driver {
         Ok(self.clients.driver.clone().list_snapshots(request).await?.into_inner().snapshots)
     }
 
-    pub(crate) async fn snapshot(&self, volume: &str, label: &str, labels: Labels) -> Result<Snapshot, Failed> {
+    pub(crate) async fn snapshot(
+        &self,
+        volume: &str,
+        label: &str,
+        labels: Labels,
+    ) -> Result<Snapshot, Failed> {
         let request = CreateSnapshotRequest {
             volume: Some(VolumeRef { by: Some(By::Id(volume.into())) }),
             label: label.into(),

@@ -19,7 +19,7 @@ pub enum HydrateError {
         range: ByteRange,
         /// Why.
         #[source]
-        cause: MapError,
+        cause: Box<MapError>,
     },
     /// A pack, or a range of it, cannot be read.
     #[error("reading {pack}, needed for volume bytes {range}")]
@@ -30,7 +30,7 @@ pub enum HydrateError {
         range: ByteRange,
         /// Why.
         #[source]
-        cause: FetchError,
+        cause: Box<FetchError>,
     },
     /// An entry of a pack is not what was stored.
     #[error("entry {entry} of {pack}, needed for volume bytes {range}, is damaged")]
@@ -43,10 +43,12 @@ pub enum HydrateError {
         range: ByteRange,
         /// What was seen.
         #[source]
-        cause: PackError,
+        cause: Box<PackError>,
     },
     /// An entry holds another number of bytes than the grid has room for.
-    #[error("entry {entry} of {pack} holds {actual} bytes, the chunk at volume bytes {range} needs {expected}")]
+    #[error(
+        "entry {entry} of {pack} holds {actual} bytes, the chunk at volume bytes {range} needs {expected}"
+    )]
     Misfit {
         /// The pack.
         pack: PackId,

@@ -120,7 +120,8 @@ impl Hydration<'_> {
         }
         for window in &plan.windows {
             // What is unreadable of the map was noted when the plan was made.
-            let runs = run.room.survey.runs_of_window(&plan.work, window.chunks.clone(), &mut Vec::new()).await?;
+            let runs =
+                run.room.survey.runs_of_window(&plan.work, window.chunks.clone(), &mut Vec::new()).await?;
             let pieces = plan.work.pieces(window.chunks.clone(), &runs);
             drop(runs);
             for zeros in &pieces.zeros {
@@ -235,7 +236,8 @@ impl Run<'_> {
         let Some(local) = self.room.copy_from.clone() else { return Ok(copies) };
         let (work, target) = (Arc::clone(self.work()), Arc::clone(&self.room.target));
         let footer = Arc::clone(footer);
-        let copied = tokio::task::spawn_blocking(move || range::copy(&local, &*target, &footer, &copies, &work));
+        let copied =
+            tokio::task::spawn_blocking(move || range::copy(&local, &*target, &footer, &copies, &work));
         let (chunks, gone) = copied.await.expect("copying does not panic")?;
         let chunks: Vec<Range<u64>> = chunks.into_iter().map(|chunk| chunk..chunk + 1).collect();
         let bytes = chunks.iter().map(|chunks| self.work().count_bytes(chunks)).sum();
@@ -271,7 +273,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn land(&mut self, landed: Result<Result<Landed, BlockIoError>, JoinError>) -> Result<(), HydrateError> {
+    async fn land(
+        &mut self,
+        landed: Result<Result<Landed, BlockIoError>, JoinError>,
+    ) -> Result<(), HydrateError> {
         let landed = landed.expect("a range does not panic and is not cancelled")?;
         self.done.fetched_bytes += landed.fetched_bytes;
         self.done.requests += landed.requests;
@@ -287,8 +292,10 @@ impl Run<'_> {
         let Some(&first) = bad.chunks.first() else { return Ok(()) };
         let range = byte_range(self.work(), &(first..first + 1));
         let (entry, error) = match bad.cause {
-            Cause::Fetch(cause) => (None, HydrateError::Pack { pack, range, cause }),
-            Cause::Entry(entry, cause) => (Some(entry), HydrateError::Entry { pack, entry, range, cause }),
+            Cause::Fetch(cause) => (None, HydrateError::Pack { pack, range, cause: Box::new(cause) }),
+            Cause::Entry(entry, cause) => {
+                (Some(entry), HydrateError::Entry { pack, entry, range, cause: Box::new(cause) })
+            }
             Cause::Length(entry, actual) => {
                 let expected = self.work().content_bytes(first);
                 (Some(entry), HydrateError::Misfit { pack, entry, range, actual, expected })
@@ -304,9 +311,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn lose_pack(&mut self, pack: PackId, pieces: &[Piece], cause: FetchError) -> Result<(), HydrateError> {
+    async fn lose_pack(
+        &mut self,
+        pack: PackId,
+        pieces: &[Piece],
+        cause: FetchError,
+    ) -> Result<(), HydrateError> {
         if !self.room.plan.keep_going || cause.remedy() != Remedy::FixData {
-            return Err(HydrateError::Pack { pack, range: first_range(self.work(), pieces), cause });
+            return Err(HydrateError::Pack {
+                pack,
+                range: first_range(self.work(), pieces),
+                cause: Box::new(cause),
+            });
         }
         let why = chain(&cause);
         for piece in pieces {
@@ -315,7 +331,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn lose(&mut self, chunks: Range<u64>, pack: PackId, entry: Option<u32>, why: &str) -> Result<(), HydrateError> {
+    async fn lose(
+        &mut self,
+        chunks: Range<u64>,
+        pack: PackId,
+        entry: Option<u32>,
+        why: &str,
+    ) -> Result<(), HydrateError> {
         let range = byte_range(self.work(), &chunks);
         match self.done.lost.last_mut() {
             Some(last) if last.end == range.start() && last.pack == Some(pack) && last.entry == entry => {

@@ -348,11 +348,11 @@ fn scan(file: &mut File) -> io::Result<Option<Scan>> {
     Ok(Some(scan))
 }
 
+/// Kind, payload and check.
+type Frame = (u8, Vec<u8>, [u8; CHECK]);
+
 /// The next frame, or `None` where the good ones end.
-fn frame(
-    reader: &mut impl io::Read,
-    before: [u8; CHECK],
-) -> io::Result<Option<(u8, Vec<u8>, [u8; CHECK])>> {
+fn frame(reader: &mut impl io::Read, before: [u8; CHECK]) -> io::Result<Option<Frame>> {
     let mut head = [0; 5];
     if !filled(reader, &mut head)? {
         return Ok(None);

@@ -194,7 +194,9 @@ impl Base {
             Self::OwnSnapshot { snapshot } => {
                 format!("a clone of {snapshot}, from which the point was taken")
             }
-            Self::OtherSnapshot { snapshot, point } => format!("a clone of {snapshot}, from which {point} was taken"),
+            Self::OtherSnapshot { snapshot, point } => {
+                format!("a clone of {snapshot}, from which {point} was taken")
+            }
             Self::VolumeItself => "a clone of the volume, compared by hash when the run begins".into(),
         }
     }

@@ -87,9 +87,11 @@ impl Report {
                 ),
             ),
         ];
-        for (name, bytes) in
-            [("there already", self.present_bytes), ("copied", done.copied_bytes), ("made zero", done.zeroed_bytes)]
-        {
+        for (name, bytes) in [
+            ("there already", self.present_bytes),
+            ("copied", done.copied_bytes),
+            ("made zero", done.zeroed_bytes),
+        ] {
             if bytes > 0 {
                 facts.push((name, size(bytes)));
             }
@@ -98,7 +100,10 @@ impl Report {
             facts.push(("verified", format!("{} read back and right", size(verified.right_bytes))));
         }
         if let Some(swapped) = &self.swapped {
-            facts.push(("before", format!("kept as snapshot {} ({})", swapped.safety_snapshot, swapped.safety_label)));
+            facts.push((
+                "before",
+                format!("kept as snapshot {} ({})", swapped.safety_snapshot, swapped.safety_label),
+            ));
             facts.push(("undo", swapped.undo.clone()));
             facts.extend(swapped.remounted.iter().map(|path| ("mounted again", path.clone())));
             facts.extend(swapped.not_remounted.iter().map(|path| ("NOT MOUNTED", path.clone())));

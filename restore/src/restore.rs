@@ -91,8 +91,9 @@ impl Restore {
         let point = fold.points[&chosen.id].clone();
         let map = self.repository.map(&point).await.map_err(|cause| HydrateError::Map {
             point: point.id,
-            range: strongroom_model::ByteRange::at(0, point.info.volume_bytes.max(1)).expect("it holds a byte"),
-            cause,
+            range: strongroom_model::ByteRange::at(0, point.info.volume_bytes.max(1))
+                .expect("it holds a byte"),
+            cause: Box::new(cause),
         })?;
         let wanted = self.wanted(request, &point, &map);
         let driver = match request.target {
@@ -113,7 +114,8 @@ impl Restore {
         let mut plan = self.lay_out(request, &point, &aimed);
         plan.next_point = next;
         let local = local.map(|(source, is_target)| Local { source, hasher: self.hasher(), is_target });
-        self.survey_into(&mut plan, &map, &*supply, local, aimed.earlier.as_ref().map(|found| &found.done)).await?;
+        self.survey_into(&mut plan, &map, &*supply, local, aimed.earlier.as_ref().map(|found| &found.done))
+            .await?;
         if let Target::File { path, .. } = &plan.target {
             plan.notes.extend(file::note_of_room(path, plan.totals.write_bytes + plan.totals.copy_bytes));
         }
@@ -178,7 +180,7 @@ impl Restore {
             move |cause| HydrateError::Map {
                 point,
                 range: strongroom_model::ByteRange::at(0, target_bytes.max(1)).expect("it holds a byte"),
-                cause,
+                cause: Box::new(cause),
             }
         };
         let base = self.repository.map(other).await.map_err(failed(other.id))?;
@@ -298,7 +300,10 @@ impl Restore {
     pub async fn execute(&self, prepared: &mut Prepared) -> Result<Report, Failed> {
         let held = self.hold(&prepared.plan).await;
         let done = self.carry_out(prepared).await;
-        if held && let Err(error) = self.repository.release(prepared.plan.point.id, &hold_name(prepared.plan.run)).await {
+        if held
+            && let Err(error) =
+                self.repository.release(prepared.plan.point.id, &hold_name(prepared.plan.run)).await
+        {
             self.console.warn(format!("the hold on {} stays: {}", prepared.plan.point.id, chain(&error)));
         }
         let report = match done {
@@ -318,10 +323,17 @@ impl Restore {
         }
     }
 
-    async fn to_file(&self, prepared: &Prepared, path: &std::path::Path, overwrite: bool) -> Result<Report, Failed> {
+    async fn to_file(
+        &self,
+        prepared: &Prepared,
+        path: &std::path::Path,
+        overwrite: bool,
+    ) -> Result<Report, Failed> {
         let plan = &prepared.plan;
         let header = prepared.wanted.header(plan.run, &plan.target, &plan.base, None);
-        if prepared.aimed.earlier.as_ref().is_some_and(|found| found.stage >= Stage::Verified) && file::is_complete(path) {
+        if prepared.aimed.earlier.as_ref().is_some_and(|found| found.stage >= Stage::Verified)
+            && file::is_complete(path)
+        {
             // An earlier run did everything but remove its journal.
             if let Some(journal) = self.open_journal(prepared, header)? {
                 journal.remove().map_err(HydrateError::from)?;
@@ -410,14 +422,16 @@ impl Restore {
         journal: Option<&mut Journal>,
     ) -> Result<Verified, HydrateError> {
         let Prepared { plan, map, supply, .. } = prepared;
-        let work = Work { blank: false, scope: Scope::All, right: Default::default(), ..Work::clone(&plan.work) };
+        let work =
+            Work { blank: false, scope: Scope::All, right: Default::default(), ..Work::clone(&plan.work) };
         let totals = &plan.totals;
         let data = totals.target_bytes - totals.hole_bytes.min(totals.target_bytes);
         let progress = self.console.progress("verifying", Some(data));
         let local = Local { source, hasher: self.hasher(), is_target: true };
         let survey = self.survey(plan, map, &**supply);
         let advance = |bytes| progress.advance(bytes);
-        let verified = verify::verify(&survey, &work, &local, &hydrated.lost, self.bounds.workers, &advance).await;
+        let verified =
+            verify::verify(&survey, &work, &local, &hydrated.lost, self.bounds.workers, &advance).await;
         progress.finish();
         let verified = verified?;
         match verified.wrong.first() {
@@ -448,7 +462,10 @@ impl Restore {
         let made = made.map_err(|cause| crate::journal::JournalError::Io { path: path.clone(), cause });
         match made.and_then(|()| Journal::create(path, header)) {
             Err(error @ crate::journal::JournalError::Io { .. }) => {
-                self.console.warn(format!("no journal is kept, so an interrupted run begins anew: {}", chain(&error)));
+                self.console.warn(format!(
+                    "no journal is kept, so an interrupted run begins anew: {}",
+                    chain(&error)
+                ));
                 Ok(None)
             }
             journal => Ok(Some(journal?)),
@@ -462,7 +479,11 @@ impl Restore {
         match self.repository.hold(plan.point.id, &hold_name(plan.run)).await {
             Ok(()) => true,
             Err(error) => {
-                self.console.warn(format!("{} is not held while it is restored: {}", plan.point.id, chain(&error)));
+                self.console.warn(format!(
+                    "{} is not held while it is restored: {}",
+                    plan.point.id,
+                    chain(&error)
+                ));
                 false
             }
         }
@@ -478,7 +499,8 @@ impl Restore {
             bytes: report.hydrated.written_bytes,
         };
         if let Err(error) = self.repository.note_restored(restored).await {
-            self.console.warn(format!("the repository's journal does not note this restore: {}", chain(&error)));
+            self.console
+                .warn(format!("the repository's journal does not note this restore: {}", chain(&error)));
         }
     }
 
@@ -496,7 +518,8 @@ impl Restore {
         let mut others: Vec<&Point> = fold.points.values().filter(own).collect();
         others.sort_by_key(|found| std::cmp::Reverse((found.info.taken_at, found.number)));
         for other in others.iter().take(4) {
-            self.console.talk(format!("another point of this volume: {} of {}", other.id, other.info.taken_at));
+            self.console
+                .talk(format!("another point of this volume: {} of {}", other.id, other.info.taken_at));
         }
         failed
     }

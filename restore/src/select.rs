@@ -43,7 +43,9 @@ pub enum SelectError {
         known: Vec<String>,
     },
     /// Every point of the volume is younger than the moment asked for.
-    #[error("no recovery point of volume {volume} was taken at or before {at}; the first after it is {after} of {after_at}")]
+    #[error(
+        "no recovery point of volume {volume} was taken at or before {at}; the first after it is {after} of {after_at}"
+    )]
     NothingBefore {
         /// The volume.
         volume: VolumeName,
@@ -281,7 +283,11 @@ mod tests {
     fn an_id_may_be_cut_to_what_is_unique() {
         let points = some();
         for text in ["a1", "rp-a1", &points[1].id.to_string(), "a11"] {
-            assert_eq!(select(&points, Some(&volume("a")), &Choice::Id(text.into())), Ok(&points[1]), "{text}");
+            assert_eq!(
+                select(&points, Some(&volume("a")), &Choice::Id(text.into())),
+                Ok(&points[1]),
+                "{text}"
+            );
         }
         let several = select(&points, None, &Choice::Id("a".into())).unwrap_err();
         assert!(matches!(several, SelectError::Ambiguous { count: 3, .. }), "{several}");

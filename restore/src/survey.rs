@@ -117,9 +117,15 @@ impl Survey<'_> {
     }
 
     /// The runs of a step. Where the map is damaged and we are to go on, the damage is narrowed down to single leaves.
-    async fn runs(&self, work: &Work, step: Range<u64>, lost: &mut Vec<Lost>) -> Result<Vec<Run>, HydrateError> {
+    async fn runs(
+        &self,
+        work: &Work,
+        step: Range<u64>,
+        lost: &mut Vec<Lost>,
+    ) -> Result<Vec<Run>, HydrateError> {
         let end = self.map.head().chunks();
-        let (mut runs, mut todo) = (Vec::new(), vec![step.start.min(end)..step.end.min(end)]);
+        let mut runs = Vec::new();
+        let mut todo: Vec<Range<u64>> = std::iter::once(step.start.min(end)..step.end.min(end)).collect();
         while let Some(range) = todo.pop() {
             if range.is_empty() {
                 continue;
@@ -146,7 +152,7 @@ impl Survey<'_> {
     }
 
     fn map_error(&self, work: &Work, range: &Range<u64>, cause: MapError) -> HydrateError {
-        HydrateError::Map { point: self.point, range: byte_range(work, range), cause }
+        HydrateError::Map { point: self.point, range: byte_range(work, range), cause: Box::new(cause) }
     }
 
     async fn window(
@@ -167,7 +173,9 @@ impl Survey<'_> {
         for look in looked {
             look.right.iter().for_each(|&chunk| work.right.insert(chunk));
             look.copy.iter().for_each(|&chunk| work.copy.insert(chunk));
-            let bytes = |chunks: &[u64]| chunks.iter().map(|&chunk| work.count_bytes(&(chunk..chunk + 1))).sum::<u64>();
+            let bytes = |chunks: &[u64]| {
+                chunks.iter().map(|&chunk| work.count_bytes(&(chunk..chunk + 1))).sum::<u64>()
+            };
             totals.present_bytes += bytes(&look.right);
             totals.copy_bytes += bytes(&look.copy);
             totals.write_bytes += look.write_bytes;
@@ -197,7 +205,11 @@ impl Survey<'_> {
                 return Ok(looked);
             }
             Err(cause) => {
-                return Err(HydrateError::Pack { pack, range: first_range(work, &pieces), cause });
+                return Err(HydrateError::Pack {
+                    pack,
+                    range: first_range(work, &pieces),
+                    cause: Box::new(cause),
+                });
             }
         };
         let mut wanted = Vec::new();
@@ -217,7 +229,7 @@ impl Survey<'_> {
         let ranges = aim(&footer, &wanted, self.limits).map_err(|entry| HydrateError::Pack {
             pack,
             range: first_range(work, &pieces),
-            cause: FetchError::Pack(hole(&footer, entry)),
+            cause: Box::new(FetchError::Pack(hole(&footer, entry))),
         })?;
         let chunks = wanted.iter().map(|piece| u64::from(piece.count)).sum();
         let copies = looked.copy.len() as u64;
@@ -230,7 +242,8 @@ impl Survey<'_> {
     /// The footer of a pack that has every entry the pieces need; the journal is read again before anything is called
     /// missing.
     pub(crate) async fn footer(&self, pack: PackId, pieces: &[Piece]) -> Result<Arc<Footer>, FetchError> {
-        let complete = |footer: &Footer| entries(pieces).into_iter().find(|&entry| footer.row(entry).is_none());
+        let complete =
+            |footer: &Footer| entries(pieces).into_iter().find(|&entry| footer.row(entry).is_none());
         let footer = self.supply.footer(pack).await?;
         if complete(&footer).is_none() {
             return Ok(footer);
@@ -256,7 +269,13 @@ impl Looked {
     fn lose(&mut self, work: &Work, pack: PackId, pieces: &[Piece], why: &str) {
         self.lost.extend(pieces.iter().map(|piece| {
             let bytes = byte_range(work, &piece.chunks());
-            Lost { start: bytes.start(), end: bytes.end(), pack: Some(pack), entry: None, why: why.to_owned() }
+            Lost {
+                start: bytes.start(),
+                end: bytes.end(),
+                pack: Some(pack),
+                entry: None,
+                why: why.to_owned(),
+            }
         }));
     }
 }

@@ -95,7 +95,10 @@ impl Wanted {
             return Ok(Some(Earlier { header: found, done, stage }));
         }
         // The same point on another base: what was noted counts for nothing, and nobody has to decide anything.
-        if found.repository == header.repository && found.point == header.point && found.target == header.target {
+        if found.repository == header.repository
+            && found.point == header.point
+            && found.target == header.target
+        {
             return Ok(None);
         }
         Err(Refusal::Unfinished { target: header.target.clone(), point: found.point }.into())

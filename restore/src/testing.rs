@@ -22,7 +22,9 @@ use strongroom_repository::layout::PackKind;
 use strongroom_repository::map::{MapBase, MapSpec};
 use strongroom_repository::pack::EntryType;
 use strongroom_repository::store::ObjectStore;
-use strongroom_repository::{Draft, DraftMap, InitOptions, OpenOptions, Patience, PointInfo, Repository, Source};
+use strongroom_repository::{
+    Draft, DraftMap, InitOptions, OpenOptions, Patience, PointInfo, Repository, Source,
+};
 
 use crate::hydrate::Bounds;
 use crate::report::Report;
@@ -94,17 +96,22 @@ impl Bench {
             claims: Claims::default(),
             clock_ahead_ms: None,
         };
-        let mut options = InitOptions::new(abilities, OpenOptions { agent: "bench".into(), patience: Patience::NO_PAUSE, ..OpenOptions::default() });
+        let mut options = InitOptions::new(
+            abilities,
+            OpenOptions { agent: "bench".into(), patience: Patience::NO_PAUSE, ..OpenOptions::default() },
+        );
         options.chunk_bytes = u32::try_from(CHUNK).unwrap();
         let unlock = [Unlock::KeyFile(key.clone())];
-        let repository = Repository::init(Arc::clone(&counted), world.clone(), options, &unlock).await.unwrap();
+        let repository =
+            Repository::init(Arc::clone(&counted), world.clone(), options, &unlock).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         Self { store, faulty, counts, repository, world, folder, key, counted, images: Mutex::default() }
     }
 
     /// Opens the repository as another machine: nothing is cached.
     pub(crate) async fn elsewhere(&self) -> Repository {
-        let options = OpenOptions { agent: "elsewhere".into(), patience: Patience::NO_PAUSE, ..OpenOptions::default() };
+        let options =
+            OpenOptions { agent: "elsewhere".into(), patience: Patience::NO_PAUSE, ..OpenOptions::default() };
         let unlock = Unlock::KeyFile(self.key.clone());
         Repository::open(Arc::clone(&self.counted), self.world.clone(), &unlock, options).await.unwrap()
     }
@@ -119,12 +126,18 @@ impl Bench {
         let volume: VolumeName = volume.parse().unwrap();
         let session = self.repository.open_session("test").await.unwrap();
         let fold = session.fold();
-        let parent = fold.points.values().filter(|point| point.volume == volume).max_by_key(|point| point.number).cloned();
+        let parent = fold
+            .points
+            .values()
+            .filter(|point| point.volume == volume)
+            .max_by_key(|point| point.number)
+            .cloned();
         let base = match &parent {
             Some(parent) => MapBase::Full(Some(self.repository.map(parent).await.unwrap())),
             None => MapBase::Full(None),
         };
-        let before = parent.as_ref().map(|parent| self.images.lock().unwrap()[&parent.id].clone()).unwrap_or_default();
+        let before =
+            parent.as_ref().map(|parent| self.images.lock().unwrap()[&parent.id].clone()).unwrap_or_default();
         let spec = MapSpec { volume_bytes: image.len() as u64, chunk_bytes: u32::try_from(CHUNK).unwrap() };
         let hasher = self.repository.chunk_hasher();
         let mut packs = session.pack_writer(PackKind::Data);

@@ -52,10 +52,16 @@ pub struct Undone {
 
 impl UndoPlan {
     /// Finds the run's safety snapshot and looks at the volume. Changes nothing.
-    pub(crate) async fn make(driver: &Driver, run: &str, remount: bool, world: &World) -> Result<Self, Failed> {
+    pub(crate) async fn make(
+        driver: &Driver,
+        run: &str,
+        remount: bool,
+        world: &World,
+    ) -> Result<Self, Failed> {
         let snapshots = driver.snapshots(None).await?;
         let snapshot = find(&snapshots, run)?;
-        let undoes = run_of(snapshot).ok_or_else(|| Refusal::DriverAnswer { what: snapshot.label.clone() })?;
+        let undoes =
+            run_of(snapshot).ok_or_else(|| Refusal::DriverAnswer { what: snapshot.label.clone() })?;
         let named: VolumeName = snapshot
             .volume_name
             .parse()
@@ -98,7 +104,8 @@ impl UndoPlan {
             (RUN.to_owned(), self.run.to_string()),
             (UNDOES.to_owned(), self.undoes.to_string()),
         ]);
-        let swapped = exchange(driver, &self.volume_id, &begun.volume_id, self.run, labels, self.remount).await?;
+        let swapped =
+            exchange(driver, &self.volume_id, &begun.volume_id, self.run, labels, self.remount).await?;
         Ok(Undone { plan: self, swapped })
     }
 
@@ -124,7 +131,10 @@ impl Undone {
         let mut facts = vec![
             ("undone", self.plan.undoes.to_string()),
             ("volume", format!("{} ({})", self.plan.volume, self.plan.volume_id)),
-            ("before", format!("kept as snapshot {} ({})", self.swapped.safety_snapshot, self.swapped.safety_label)),
+            (
+                "before",
+                format!("kept as snapshot {} ({})", self.swapped.safety_snapshot, self.swapped.safety_label),
+            ),
             ("undo", self.swapped.undo.clone()),
         ];
         facts.extend(self.swapped.remounted.iter().map(|path| ("mounted again", path.clone())));
@@ -141,7 +151,8 @@ fn run_of(snapshot: &Snapshot) -> Option<RunId> {
 fn find<'a>(snapshots: &'a [Snapshot], text: &str) -> Result<&'a Snapshot, Refusal> {
     let digits = text.strip_prefix(RunId::PREFIX).unwrap_or(text);
     // Only safety snapshots: a run's base snapshot carries its label as well.
-    let safety = |snapshot: &&Snapshot| run_of(snapshot).is_some_and(|run| snapshot.label == safety_label(run));
+    let safety =
+        |snapshot: &&Snapshot| run_of(snapshot).is_some_and(|run| snapshot.label == safety_label(run));
     let fits = |snapshot: &&Snapshot| {
         !digits.is_empty() && run_of(snapshot).is_some_and(|run| run.hex().starts_with(digits))
     };
@@ -150,7 +161,14 @@ fn find<'a>(snapshots: &'a [Snapshot], text: &str) -> Result<&'a Snapshot, Refus
         [only] => Ok(only),
         [] => Err(Refusal::NoSuchRun {
             text: text.chars().take(64).collect(),
-            known: snapshots.iter().filter(safety).rev().filter_map(run_of).take(5).map(|run| run.to_string()).collect(),
+            known: snapshots
+                .iter()
+                .filter(safety)
+                .rev()
+                .filter_map(run_of)
+                .take(5)
+                .map(|run| run.to_string())
+                .collect(),
         }),
         _ => Err(Refusal::AmbiguousRun { text: text.chars().take(64).collect(), count: found.len() }),
     }

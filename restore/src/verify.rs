@@ -47,7 +47,8 @@ pub async fn verify(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Verified, HydrateError> {
     let source = Arc::clone(&target.source);
-    let collect = tokio::task::spawn_blocking(move || source.allocated().collect::<Result<Vec<_>, BlockIoError>>());
+    let collect =
+        tokio::task::spawn_blocking(move || source.allocated().collect::<Result<Vec<_>, BlockIoError>>());
     let allocated = Arc::new(collect.await.expect("listing extents does not panic")?);
     let mut verified = Verified::default();
     let mut at = 0;
@@ -68,7 +69,8 @@ pub async fn verify(
         }
         for chunks in pieces.zeros {
             let Some(bytes) = work.bytes_of(&chunks) else { continue };
-            let (source, allocated, lost) = (Arc::clone(&target.source), Arc::clone(&allocated), lost.to_vec());
+            let (source, allocated, lost) =
+                (Arc::clone(&target.source), Arc::clone(&allocated), lost.to_vec());
             let read = tokio::task::spawn_blocking(move || zeros(&*source, &allocated, bytes, &lost));
             let (read, wrong) = read.await.expect("reading does not panic")?;
             progress(read);
@@ -107,7 +109,11 @@ async fn data(
         return Ok(Checked::default());
     }
     let footer = survey.footer(pack, &pieces).await;
-    let footer = footer.map_err(|cause| HydrateError::Pack { pack, range: first_range(work, &pieces), cause })?;
+    let footer = footer.map_err(|cause| HydrateError::Pack {
+        pack,
+        range: first_range(work, &pieces),
+        cause: Box::new(cause),
+    })?;
     let right = compare::equal(target.clone(), work, footer, &pieces).await?;
     let mut checked = Checked::default();
     let mut right = right.into_iter().peekable();

@@ -93,7 +93,9 @@ impl Job {
                 }
             }
             Err(entry) => {
-                landed.bad.push(Bad { chunks: again, cause: Cause::Fetch(FetchError::Pack(hole(&footer, entry))) });
+                landed
+                    .bad
+                    .push(Bad { chunks: again, cause: Cause::Fetch(FetchError::Pack(hole(&footer, entry))) });
             }
         }
         drop(permit);
@@ -122,7 +124,8 @@ impl Job {
         landed.fetched_bytes += sealed.len() as u64;
         let (footer, work) = (Arc::clone(footer), Arc::clone(&self.work));
         let target = Arc::clone(&self.target);
-        let worker = Arc::clone(&self.workers).acquire_owned().await.expect("the workers are never dismissed");
+        let worker =
+            Arc::clone(&self.workers).acquire_owned().await.expect("the workers are never dismissed");
         let filling = tokio::task::spawn_blocking(move || {
             let filled = wanted.fill(&footer, range.offset, &sealed, &work, &*target);
             drop(worker);
@@ -151,8 +154,11 @@ impl Wanted {
             .take_while(|row| row.offset + u64::from(row.stored_bytes) <= range.end())
             .copied()
             .collect();
-        let (low, high) = (within.first().map_or(0, |row| row.number), within.last().map_or(0, |row| row.number));
-        let touches = |piece: &&Piece| piece.entry <= high && u64::from(piece.entry) + u64::from(piece.count) > u64::from(low);
+        let (low, high) =
+            (within.first().map_or(0, |row| row.number), within.last().map_or(0, |row| row.number));
+        let touches = |piece: &&Piece| {
+            piece.entry <= high && u64::from(piece.entry) + u64::from(piece.count) > u64::from(low)
+        };
         let pieces: Vec<Piece> = pieces.iter().filter(touches).copied().collect();
         let rows = within.into_iter().filter(|row| filled_by(&pieces, row.number).next().is_some()).collect();
         Self { rows, pieces }

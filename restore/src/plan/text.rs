@@ -71,7 +71,8 @@ impl RestorePlan {
                 facts.push((name, size(bytes)));
             }
         }
-        facts.push(("verify", if self.verify { "everything is read back and compared" } else { "no" }.into()));
+        facts
+            .push(("verify", if self.verify { "everything is read back and compared" } else { "no" }.into()));
         let about = Duration::from_secs(self.estimated_seconds);
         facts.push(("takes about", TimeSpan(about).to_string()));
         if let Target::InPlace { safety_label, .. } = &self.target {

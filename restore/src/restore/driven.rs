@@ -42,7 +42,8 @@ impl Restore {
         let labels = volume::labels(&prepared.wanted, prepared.plan.run, owner, &prepared.point.info.labels);
         let begun = driver.begin_restore(name.as_str(), fs_of_word(fs), bytes, labels, None).await?;
         prepared.aimed.journal = prepared.wanted.state_journal(&begun.volume_id);
-        let (hydrated, verified, journal) = self.fill(prepared, &begun.volume_id, &begun.path, begun.resumed).await?;
+        let (hydrated, verified, journal) =
+            self.fill(prepared, &begun.volume_id, &begun.path, begun.resumed).await?;
         driver.finish_restore(&begun.volume_id).await?;
         if let Some(journal) = journal {
             journal.remove().map_err(HydrateError::from)?;
@@ -52,7 +53,8 @@ impl Restore {
 
     pub(super) async fn in_place(&self, prepared: &mut Prepared) -> Result<Report, Failed> {
         let driver = prepared.driver.clone().ok_or(Refusal::NoDriver)?;
-        let Target::InPlace { volume_id, bytes, fs, staging, remount, .. } = prepared.plan.target.clone() else {
+        let Target::InPlace { volume_id, bytes, fs, staging, remount, .. } = prepared.plan.target.clone()
+        else {
             return Err(Refusal::DriverAnswer { what: "another target".into() }.into());
         };
         let run = prepared.plan.run;
@@ -63,7 +65,8 @@ impl Restore {
             exchanging = found.header.staged.clone();
         }
         let (hydrated, verified, journal, staged) = if let Some(staged) = exchanging {
-            let header = prepared.wanted.header(run, &prepared.plan.target, &prepared.plan.base, Some(staged.clone()));
+            let header =
+                prepared.wanted.header(run, &prepared.plan.target, &prepared.plan.base, Some(staged.clone()));
             (Hydrated::default(), None, self.open_journal(prepared, header)?, staged)
         } else {
             if prepared.wanted.start_over {
@@ -76,7 +79,8 @@ impl Restore {
                 (RESTORES.into(), volume_id.clone()),
                 (BASE.into(), in_place::label_of_base(&prepared.plan.base)),
             ]);
-            let begun = driver.begin_restore(&staging, fs_of_word(&fs), bytes, labels, from.as_deref()).await?;
+            let begun =
+                driver.begin_restore(&staging, fs_of_word(&fs), bytes, labels, from.as_deref()).await?;
             if own && let Some(snapshot) = &from {
                 // The clone stands on its own.
                 driver.delete_snapshot(snapshot).await?;
@@ -89,10 +93,8 @@ impl Restore {
         if let Some(journal) = &mut journal {
             journal.reach(Stage::Exchanging).map_err(HydrateError::from)?;
         }
-        let labels = Labels::from([
-            (RUN.into(), run.to_string()),
-            (POINT.into(), prepared.plan.point.id.to_string()),
-        ]);
+        let labels =
+            Labels::from([(RUN.into(), run.to_string()), (POINT.into(), prepared.plan.point.id.to_string())]);
         let swapped = exchange(&driver, &volume_id, &staged, run, labels, remount).await?;
         if let Some(journal) = journal {
             journal.remove().map_err(HydrateError::from)?;
@@ -141,8 +143,12 @@ impl Restore {
             // What was noted is about a volume that is no more.
             prepared.aimed.earlier = None;
         }
-        let header =
-            prepared.wanted.header(prepared.plan.run, &prepared.plan.target, &prepared.plan.base, Some(volume.into()));
+        let header = prepared.wanted.header(
+            prepared.plan.run,
+            &prepared.plan.target,
+            &prepared.plan.base,
+            Some(volume.into()),
+        );
         let mut journal = self.open_journal(prepared, header)?;
         let target: Arc<dyn BlockTarget> = Arc::new(device::open(path)?);
         if prepared.plan.base == Base::VolumeItself {
@@ -179,7 +185,11 @@ pub(crate) async fn exchange(
         safety_snapshot: safety.id,
         safety_label: safety.label,
         remounted: answer.remounted,
-        not_remounted: answer.not_remounted.into_iter().map(|not| format!("{}: {}", not.path, not.reason)).collect(),
+        not_remounted: answer
+            .not_remounted
+            .into_iter()
+            .map(|not| format!("{}: {}", not.path, not.reason))
+            .collect(),
         undo: format!("strongroom restore undo {run}"),
     })
 }

@@ -210,7 +210,11 @@ async fn one_volumes_content_goes_into_another_only_when_told_so() {
     let (point, _) = world.back_up().await;
     let other = world.driver.volume("other", &second);
     let into = |force_identity| Request {
-        target: TargetRequest::InPlace { into: Some("other".parse().unwrap()), force_identity, remount: true },
+        target: TargetRequest::InPlace {
+            into: Some("other".parse().unwrap()),
+            force_identity,
+            remount: true,
+        },
         ..in_place(point)
     };
     let refused = world.run(&into(false)).await.unwrap_err();
@@ -229,7 +233,11 @@ async fn a_volume_that_is_too_small_is_refused_and_a_larger_one_ends_in_zeros() 
     world.driver.volume("small", &first[CHUNK..]);
     let large = world.driver.volume("large", &noise(5, first.len() + 3 * CHUNK + 4096));
     let into = |name: &str| Request {
-        target: TargetRequest::InPlace { into: Some(name.parse().unwrap()), force_identity: true, remount: true },
+        target: TargetRequest::InPlace {
+            into: Some(name.parse().unwrap()),
+            force_identity: true,
+            remount: true,
+        },
         ..in_place(point)
     };
     let refused = world.run(&into("small")).await.unwrap_err();

@@ -22,7 +22,12 @@ fn image(parts: &[(usize, u64)], tail: usize) -> Vec<u8> {
 }
 
 fn on_runtime<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 proptest! {
@@ -94,7 +99,8 @@ fn what_is_executed_is_what_was_planned() {
         assert_eq!(report.hydrated.fetched_bytes, plan.totals.fetch_bytes);
         assert_eq!(report.hydrated.written_bytes, plan.totals.write_bytes);
         assert_eq!(bench.ranges_read() - before, plan.totals.requests, "and nothing else is asked for");
-        let ranges: usize = plan.windows.iter().flat_map(|window| &window.fetch).map(|fetch| fetch.ranges.len()).sum();
+        let ranges: usize =
+            plan.windows.iter().flat_map(|window| &window.fetch).map(|fetch| fetch.ranges.len()).sum();
         assert_eq!(ranges as u64, plan.totals.requests);
         let json = serde_json::to_value(&plan).unwrap();
         assert_eq!(json["windows"][0]["fetch"][0]["ranges"][0]["entries"], 240);
@@ -179,7 +185,8 @@ fn a_run_that_was_killed_after_the_rename_is_finished_by_the_next() {
         let (restore, _) = bench.restore().await;
         let prepared = restore.plan(&request).await.unwrap();
         bench.to_file(point, &path).await.unwrap();
-        let header = prepared.wanted.header(prepared.plan.run, &prepared.plan.target, &prepared.plan.base, None);
+        let header =
+            prepared.wanted.header(prepared.plan.run, &prepared.plan.target, &prepared.plan.base, None);
         let mut journal = Journal::create(&bench.path("x.partial.journal"), header).unwrap();
         journal.reach(Stage::Verified).unwrap();
         drop(journal);
@@ -280,7 +287,10 @@ fn a_damaged_chunk_is_named_and_never_written() {
         assert_eq!(failed.failure().code(), "restore.chunk-damaged");
         assert_eq!(failed.exit(), strongroom_console::Exit::Damaged);
         assert!(failed.to_string().contains("entry 19 of pack-"), "{failed}");
-        assert!(failed.to_string().contains(&format!("volume bytes {}..{}", 19 * CHUNK, 20 * CHUNK)), "{failed}");
+        assert!(
+            failed.to_string().contains(&format!("volume bytes {}..{}", 19 * CHUNK, 20 * CHUNK)),
+            "{failed}"
+        );
         assert!(captured.stderr().contains(&other.to_string()), "another point is offered");
         assert!(!path.exists());
 
@@ -302,9 +312,17 @@ fn every_damage_to_every_object_is_refused_or_harmless() {
         let content = image(&[(20, 1), (3, 0), (20, 2)], 9);
         let point = bench.publish("a", &content).await;
         let objects = bench.store.contents();
-        for (name, body) in objects.iter().filter(|(name, _)| name.starts_with("packs/") || name.starts_with("maps/")) {
-            let swapped = objects.iter().find(|(other, _)| other != name && (other.starts_with("maps/") || other.starts_with("packs/"))).unwrap();
-            let mut damages = vec![None, Some(Vec::new()), Some(body[..body.len() / 2].to_vec()), Some(swapped.1.to_vec())];
+        for (name, body) in
+            objects.iter().filter(|(name, _)| name.starts_with("packs/") || name.starts_with("maps/"))
+        {
+            let swapped = objects
+                .iter()
+                .find(|(other, _)| {
+                    other != name && (other.starts_with("maps/") || other.starts_with("packs/"))
+                })
+                .unwrap();
+            let mut damages =
+                vec![None, Some(Vec::new()), Some(body[..body.len() / 2].to_vec()), Some(swapped.1.to_vec())];
             for at in (0..body.len()).step_by((body.len() / 23).max(1)) {
                 let mut flipped = body.to_vec();
                 flipped[at] ^= 4;
@@ -321,10 +339,14 @@ fn every_damage_to_every_object_is_refused_or_harmless() {
                             let mut got = std::fs::read(&path).unwrap();
                             assert!(report.hydrated.lost.is_empty() || keep_going);
                             for lost in &report.hydrated.lost {
-                                let range = usize::try_from(lost.start).unwrap()..usize::try_from(lost.end).unwrap();
+                                let range =
+                                    usize::try_from(lost.start).unwrap()..usize::try_from(lost.end).unwrap();
                                 got[range.clone()].copy_from_slice(&content[range]);
                             }
-                            assert!(got == content, "{name} {number}: a byte that is not listed as lost is wrong");
+                            assert!(
+                                got == content,
+                                "{name} {number}: a byte that is not listed as lost is wrong"
+                            );
                         }
                     }
                     for rest in ["x.partial", "x.partial.journal"] {
@@ -409,13 +431,15 @@ fn what_does_not_read_back_is_reported_and_written_again_by_the_next_run() {
         let (restore, _) = bench.restore().await;
         let prepared = restore.plan(&request).await.unwrap();
         // A run that has written everything, on a disk that did not keep a chunk.
-        let header = prepared.wanted.header(prepared.plan.run, &prepared.plan.target, &prepared.plan.base, None);
+        let header =
+            prepared.wanted.header(prepared.plan.run, &prepared.plan.target, &prepared.plan.base, None);
         let (target, mut journal) = file::open(&path, header, false).unwrap();
         let mut bad = content.clone();
         bad[5 * CHUNK] ^= 1;
         target.write_at(0, &bad).unwrap();
         let chunks = (content.len() / CHUNK) as u64;
-        let durable = crate::journal::Durable::sync(vec![0..chunks], || target.sync()).unwrap();
+        let durable =
+            crate::journal::Durable::sync(std::iter::once(0..chunks).collect(), || target.sync()).unwrap();
         journal.record(durable).unwrap();
         drop((target, journal));
         let failed = bench.run(&request).await.unwrap_err();

@@ -19,13 +19,15 @@ use crate::work::Scope;
 /// Looks at a device.
 pub(crate) fn aim(wanted: &Wanted, path: &Path, compare: bool) -> Result<Aimed, Failed> {
     let needed = wanted.point.volume_bytes;
-    let path = &std::fs::canonicalize(path).map_err(|cause| Refusal::ReadOnly { path: path.into(), cause })?;
+    let path =
+        &std::fs::canonicalize(path).map_err(|cause| Refusal::ReadOnly { path: path.into(), cause })?;
     let bytes = check(path)?;
     if bytes < needed {
         return Err(Refusal::TooSmall { target: path.display().to_string(), bytes, needed }.into());
     }
     let target = Target::Device { path: path.clone(), bytes };
-    let base = if compare { Base::Compared { what: format!("device {}", path.display()) } } else { Base::Unknown };
+    let base =
+        if compare { Base::Compared { what: format!("device {}", path.display()) } } else { Base::Unknown };
     let name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
     let journal = wanted.state_journal(&format!("device-{}", &name[..16]));
     let header = wanted.header(wanted.run, &target, &base, None);
@@ -38,7 +40,10 @@ pub(crate) fn aim(wanted: &Wanted, path: &Path, compare: bool) -> Result<Aimed, 
     };
     let mut notes = vec![format!("everything on {} will be replaced, and there is no undo", path.display())];
     if bytes > needed {
-        notes.push(format!("the {} bytes of the device beyond the point's are left as they are", bytes - needed));
+        notes.push(format!(
+            "the {} bytes of the device beyond the point's are left as they are",
+            bytes - needed
+        ));
     }
     Ok(Aimed {
         run: earlier.as_ref().map_or(wanted.run, |found| found.header.run),

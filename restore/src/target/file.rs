@@ -63,7 +63,8 @@ pub(crate) fn aim(wanted: &Wanted, path: &Path, overwrite: bool) -> Result<Aimed
     let header = wanted.header(wanted.run, &target, &base, None);
     let mut earlier = wanted.earlier(Some(&journal), &header)?;
     // Killed between the rename and the end: the file is complete, and only the journal is left to remove.
-    let complete = exists && !partial.exists() && earlier.as_ref().is_some_and(|found| found.stage >= Stage::Verified);
+    let complete =
+        exists && !partial.exists() && earlier.as_ref().is_some_and(|found| found.stage >= Stage::Verified);
     if exists && !overwrite && !complete {
         return Err(Refusal::FileExists { path: path.clone() }.into());
     }
@@ -101,7 +102,11 @@ pub(crate) fn aim(wanted: &Wanted, path: &Path, overwrite: bool) -> Result<Aimed
 }
 
 /// Opens the partial file and its journal, or makes both.
-pub(crate) fn open(path: &Path, header: Header, resumes: bool) -> Result<(FileTarget, Journal), HydrateError> {
+pub(crate) fn open(
+    path: &Path,
+    header: Header,
+    resumes: bool,
+) -> Result<(FileTarget, Journal), HydrateError> {
     let (partial, at) = (partial_of(path), journal_of(path));
     if resumes && let Found::Journal(journal) = Journal::open(&at)? {
         if partial.exists() {

@@ -4,6 +4,7 @@
 //! 1. the very snapshot that the point was taken from: nothing is fetched;
 //! 2. the snapshot that the newest point with a snapshot was taken from: the two maps say what differs;
 //! 3. the volume itself as it is now: each chunk is compared by its hash.
+//!
 //! The clone takes no space beyond what differs, and the volume is untouched until the exchange.
 
 use std::collections::BTreeMap;
@@ -35,11 +36,16 @@ pub(crate) struct InPlace<'a> {
 /// it follows from the maps.
 pub(crate) async fn aim(wanted: &Wanted, driver: &Driver, asked: &InPlace<'_>) -> Result<Aimed, Failed> {
     let name = asked.volume;
-    let volume = driver.volume_named(name).await?.ok_or_else(|| Refusal::NoSuchVolume { name: name.clone() })?;
+    let volume =
+        driver.volume_named(name).await?.ok_or_else(|| Refusal::NoSuchVolume { name: name.clone() })?;
     match volume.state() {
         VolumeState::Ready => {}
         VolumeState::Hydrating => {
-            return Err(Refusal::VolumeNotReady { name: name.clone(), state: "being filled by a restore".into() }.into());
+            return Err(Refusal::VolumeNotReady {
+                name: name.clone(),
+                state: "being filled by a restore".into(),
+            }
+            .into());
         }
         _ => return Err(Refusal::VolumeNotReady { name: name.clone(), state: volume.message.clone() }.into()),
     }
@@ -47,17 +53,24 @@ pub(crate) async fn aim(wanted: &Wanted, driver: &Driver, asked: &InPlace<'_>) -
     identity(wanted, asked, &volume, &mut notes)?;
     let needed = wanted.point.volume_bytes;
     if volume.bytes < needed {
-        return Err(Refusal::TooSmall { target: format!("volume {name}"), bytes: volume.bytes, needed }.into());
+        return Err(
+            Refusal::TooSmall { target: format!("volume {name}"), bytes: volume.bytes, needed }.into()
+        );
     }
     let fs = fs_word(volume.fs).to_owned();
     if volume.bytes > needed && fs != "block" {
-        notes.push(format!("the volume is larger than the point was; its {fs} will have the size it had then"));
+        notes.push(format!(
+            "the volume is larger than the point was; its {fs} will have the size it had then"
+        ));
     }
     if let Some(was) = wanted.point.fs.as_deref().filter(|was| *was != fs) {
         notes.push(format!("the volume is {fs} and the point holds {was}"));
     }
     for mount in &volume.mounts {
-        notes.push(format!("{name} is mounted at {}; it is unmounted for the exchange and mounted again", mount.path));
+        notes.push(format!(
+            "{name} is mounted at {}; it is unmounted for the exchange and mounted again",
+            mount.path
+        ));
     }
     let staged = staged_before(wanted, driver, &volume.id, &mut notes).await?;
     let journal = wanted.state_journal(&format!("in-place-{}", volume.id));
@@ -112,13 +125,19 @@ pub(crate) async fn aim(wanted: &Wanted, driver: &Driver, asked: &InPlace<'_>) -
 }
 
 /// That the content belongs into this volume.
-fn identity(wanted: &Wanted, asked: &InPlace<'_>, volume: &Volume, notes: &mut Vec<String>) -> Result<(), Failed> {
+fn identity(
+    wanted: &Wanted,
+    asked: &InPlace<'_>,
+    volume: &Volume,
+    notes: &mut Vec<String>,
+) -> Result<(), Failed> {
     let owner = match asked.source {
         Source::Driver { volume, .. } => Some(volume.to_string()),
         Source::Image { .. } => None,
     };
     let same_name = *asked.volume == wanted.point.volume;
-    let same_id = owner.as_ref().is_none_or(|owner| *owner == volume.id || volume.labels.get(IDENTITY) == Some(owner));
+    let same_id =
+        owner.as_ref().is_none_or(|owner| *owner == volume.id || volume.labels.get(IDENTITY) == Some(owner));
     if same_name && same_id {
         return Ok(());
     }
@@ -163,7 +182,9 @@ async fn staged_before(
     if others > 0 && wanted.start_over {
         notes.push(format!("{others} unfinished restores of this volume are given up"));
     } else if others > 0 {
-        notes.push(format!("{others} unfinished restores of this volume are kept; --start-over gives them up"));
+        notes.push(format!(
+            "{others} unfinished restores of this volume are kept; --start-over gives them up"
+        ));
     }
     Ok(ours)
 }
@@ -229,7 +250,9 @@ mod tests {
     #[test]
     fn what_a_staged_volume_began_with_is_read_back_from_its_label() {
         let (snapshot, point) = (SnapshotId::from_bytes([1; 16]), RecoveryPointId::from_bytes([2; 16]));
-        for base in [Base::OwnSnapshot { snapshot }, Base::OtherSnapshot { snapshot, point }, Base::VolumeItself] {
+        for base in
+            [Base::OwnSnapshot { snapshot }, Base::OtherSnapshot { snapshot, point }, Base::VolumeItself]
+        {
             assert_eq!(base_of_label(&label_of_base(&base)), Some(base));
         }
         for wrong in ["", "snap-1", "x/y"] {

@@ -69,7 +69,10 @@ fn begun(wanted: &Wanted, found: &Volume, name: &VolumeName) -> Result<RunId, Fa
         Some(_) if let Some(Ok(point)) = point.map(|point| point.parse()) => {
             Err(Refusal::Unfinished { target: format!("new volume {name}"), point }.into())
         }
-        _ => Err(Refusal::VolumeNotReady { name: name.clone(), state: "being filled by somebody else".into() }.into()),
+        _ => {
+            Err(Refusal::VolumeNotReady { name: name.clone(), state: "being filled by somebody else".into() }
+                .into())
+        }
     }
 }
 

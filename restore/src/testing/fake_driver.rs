@@ -100,7 +100,13 @@ impl FakeDriver {
         self.folder.join(id)
     }
 
-    fn cut(&self, volume: &Volume, label: &str, owner: &str, labels: std::collections::HashMap<String, String>) -> Snapshot {
+    fn cut(
+        &self,
+        volume: &Volume,
+        label: &str,
+        owner: &str,
+        labels: std::collections::HashMap<String, String>,
+    ) -> Snapshot {
         let id = SnapshotId::random(&*self.entropy).to_string();
         std::fs::copy(self.image(&volume.id), self.image(&id)).unwrap();
         Snapshot {
@@ -128,7 +134,8 @@ fn is_meant(volume: &Volume, by: Option<&VolumeRef>) -> bool {
 impl DriverControl for FakeDriver {
     async fn get_volume(&self, request: Request<GetVolumeRequest>) -> Answer<GetVolumeResponse> {
         let by = request.into_inner().volume;
-        let volume = self.state.lock().unwrap().volumes.iter().find(|volume| is_meant(volume, by.as_ref())).cloned();
+        let volume =
+            self.state.lock().unwrap().volumes.iter().find(|volume| is_meant(volume, by.as_ref())).cloned();
         let volume = volume.ok_or_else(|| Status::not_found("no such volume"))?;
         Ok(Response::new(GetVolumeResponse { volume: Some(volume) }))
     }
@@ -143,13 +150,17 @@ impl DriverControl for FakeDriver {
     async fn list_snapshots(&self, request: Request<ListSnapshotsRequest>) -> Answer<ListSnapshotsResponse> {
         let by = request.into_inner().volume;
         let state = self.state.lock().unwrap();
-        let volume = state.volumes.iter().find(|volume| is_meant(volume, by.as_ref())).map(|volume| volume.id.clone());
+        let volume =
+            state.volumes.iter().find(|volume| is_meant(volume, by.as_ref())).map(|volume| volume.id.clone());
         let mut snapshots = state.snapshots.clone();
         snapshots.retain(|snapshot| by.is_none() || Some(&snapshot.volume_id) == volume.as_ref());
         Ok(Response::new(ListSnapshotsResponse { snapshots }))
     }
 
-    async fn create_snapshot(&self, request: Request<CreateSnapshotRequest>) -> Answer<CreateSnapshotResponse> {
+    async fn create_snapshot(
+        &self,
+        request: Request<CreateSnapshotRequest>,
+    ) -> Answer<CreateSnapshotResponse> {
         let request = request.into_inner();
         let state = &mut *self.state.lock().unwrap();
         let volume = state.volumes.iter().find(|volume| is_meant(volume, request.volume.as_ref())).unwrap();
@@ -169,14 +180,23 @@ impl DriverControl for FakeDriver {
             let same = known.state() == VolumeState::Hydrating
                 && known.made_from == request.from_snapshot_id
                 && known.bytes == request.bytes;
-            return if same { answer(&known.id, true) } else { Err(Status::already_exists("it is another one")) };
+            return if same {
+                answer(&known.id, true)
+            } else {
+                Err(Status::already_exists("it is another one"))
+            };
         }
         let id = VolumeId::random(&*self.entropy).to_string();
         if !request.from_snapshot_id.is_empty() {
             std::fs::copy(self.image(&request.from_snapshot_id), self.image(&id))
                 .map_err(|_| Status::not_found("no such snapshot"))?;
         }
-        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(self.image(&id)).unwrap();
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.image(&id))
+            .unwrap();
         file.set_len(request.bytes).unwrap();
         state.volumes.push(Volume {
             id: id.clone(),
@@ -199,16 +219,24 @@ impl DriverControl for FakeDriver {
         Ok(Response::new(FinishRestoreResponse { volume: Some(volume.clone()) }))
     }
 
-    async fn discard_restore(&self, request: Request<DiscardRestoreRequest>) -> Answer<DiscardRestoreResponse> {
+    async fn discard_restore(
+        &self,
+        request: Request<DiscardRestoreRequest>,
+    ) -> Answer<DiscardRestoreResponse> {
         let id = request.into_inner().volume_id;
         self.state.lock().unwrap().volumes.retain(|volume| volume.id != id);
         Ok(Response::new(DiscardRestoreResponse {}))
     }
 
-    async fn exchange_content(&self, request: Request<ExchangeContentRequest>) -> Answer<ExchangeContentResponse> {
+    async fn exchange_content(
+        &self,
+        request: Request<ExchangeContentRequest>,
+    ) -> Answer<ExchangeContentResponse> {
         let request = request.into_inner();
         let state = &mut *self.state.lock().unwrap();
-        let answer = |safety| Ok(Response::new(ExchangeContentResponse { safety: Some(safety), ..Default::default() }));
+        let answer = |safety| {
+            Ok(Response::new(ExchangeContentResponse { safety: Some(safety), ..Default::default() }))
+        };
         if let Some((_, staged, safety)) = state.exchanges.iter().find(|(run, ..)| *run == request.run) {
             let same = *staged == request.staged_volume_id;
             return if same { answer(safety.clone()) } else { Err(Status::already_exists("other volumes")) };

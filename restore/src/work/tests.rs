@@ -1,3 +1,5 @@
+#![expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is compared")]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
