@@ -93,7 +93,9 @@ pub(crate) fn from_bytes<T: Cbor>(bytes: &[u8]) -> Result<T, CborError> {
     let mut d = Decoder::new(bytes);
     let value = T::take(&mut d)?;
     match bytes.len() - d.position() {
-        0 => Ok(value),
+        // CBOR can write a number in several lengths; only the shortest is ours.
+        0 if to_bytes(&value) == bytes => Ok(value),
+        0 => Err(CborError::Value("it is not in its one form".into())),
         more => Err(CborError::Trailing(more)),
     }
 }

@@ -573,3 +573,6 @@ impl Fold {
 fn text(what: &'static str, text: &str) -> Result<(), RuleError> {
     if text.len() <= MAX_TEXT { Ok(()) } else { Err(RuleError::TooLong { what, bytes: text.len() }) }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -69,7 +69,9 @@ impl Repository {
             if let Ok(map) = self.map(point).await {
                 for window in windows(map.head().chunks()) {
                     for run in self.readable_runs(&map, window, &mut Vec::new()).await {
-                        run_entries(&run).for_each(|at| drop(whole.insert(at)));
+                        run_entries(&run).for_each(|at| {
+                            whole.insert(at);
+                        });
                     }
                 }
             }

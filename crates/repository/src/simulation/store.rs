@@ -36,7 +36,11 @@ enum Request {
 
 /// A store with faults. Clones share everything.
 #[derive(Debug, Clone)]
-pub(crate) struct FaultyStore(Arc<Mutex<State>>);
+pub(crate) struct FaultyStore {
+    shared: Arc<Mutex<State>>,
+    /// Without faults and pauses: for whoever looks on.
+    quiet: bool,
+}
 
 #[derive(Debug)]
 struct State {
@@ -62,7 +66,7 @@ pub(crate) enum Fault {
 
 impl FaultyStore {
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let shared = Arc::new(Mutex::new(State {
             objects: BTreeMap::new(),
             locked: Vec::new(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -71,11 +75,17 @@ impl FaultyStore {
             under_way: Vec::new(),
             log: Vec::new(),
             planned: Vec::new(),
-        })))
+        }));
+        Self { shared, quiet: false }
+    }
+
+    /// The same store, as it is for one who meets no faults.
+    pub(crate) fn quiet(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.shared.lock().unwrap()
     }
 
     /// The next request of `verb` on a name that begins with `prefix` meets this fault.
@@ -119,7 +129,7 @@ impl FaultyStore {
     }
 
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
-        self.state().objects.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+        self.state().below(prefix)
     }
 
     pub(crate) fn object(&self, name: &str) -> Option<Bytes> {
@@ -159,6 +169,9 @@ impl FaultyStore {
     }
 
     async fn step(&self, verb: &str, name: &str) -> Fault {
+        if self.quiet {
+            return Fault::None;
+        }
         let pause = {
             let mut state = self.state();
             state.log.push(format!("{verb} {name}"));
@@ -222,6 +235,11 @@ impl Request {
 }
 
 impl State {
+    fn below(&self, prefix: &str) -> Vec<String> {
+        let from = self.objects.range(prefix.to_owned()..).map(|(name, _)| name);
+        from.take_while(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
     fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -305,9 +323,9 @@ impl ObjectStore for FaultyStore {
             return Err(silence(prefix));
         }
         let mut state = self.state();
-        let names: Vec<_> = state.objects.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        let names = state.below(prefix);
         let mut objects = Vec::new();
-        let hidden = state.faults.hidden;
+        let hidden = if self.quiet { 0 } else { state.faults.hidden };
         for name in names {
             if after.is_some_and(|after| name.as_str() <= after) || state.chance(hidden) {
                 continue;
