@@ -3,6 +3,7 @@
 //! Here, and only here, the process is asked about its surroundings: terminal, time zone, log settings, clock and
 //! randomness. Everything below is handed what it needs.
 
+mod allocator;
 mod command_line;
 mod logging;
 mod papers;
@@ -18,6 +19,7 @@ use strongroom_model::World;
 use crate::command_line::{Command, CommandLine};
 
 fn main() -> ExitCode {
+    allocator::share_heaps();
     let matches = match command_line::definition().try_get_matches() {
         Ok(matches) => matches,
         Err(answer) => return answer_of_clap(&answer),
