@@ -91,17 +91,7 @@ fn twenty_kills_at_random_moments_lose_nothing_and_leak_nothing() {
                 let points = ground.points("db");
                 let choice = noise.below(points.len() as u64);
                 let point = &points[usize::try_from(choice).expect("it is below the length")];
-                let line = [
-                    "restore",
-                    "run",
-                    "--volume",
-                    "db",
-                    "--point",
-                    point,
-                    "--in-place",
-                    "--remount",
-                    "--yes",
-                ];
+                let line = ["restore", "run", "--volume", "db", "--point", point, "--in-place", "--yes"];
                 let running = ground.call(line).start();
                 killed += u32::from(kill_at_a_random_moment(running, &mut noise, 700));
                 ground.run(line).ok();
