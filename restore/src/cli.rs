@@ -111,7 +111,7 @@ pub struct RestoreArgs {
     /// How much fetched data may be in memory at once
     #[arg(long, value_name = "SIZE", default_value = "128MiB")]
     pub memory_budget: Size,
-    /// The socket of the volume driver; also in [driver] of the configuration
+    /// The socket of the volume driver; by default that of the configuration
     #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_ENDPOINT")]
     pub endpoint: Option<String>,
     /// Where the journals of restores to devices and volumes are kept (files have theirs beside them)
@@ -153,7 +153,7 @@ pub struct UndoArgs {
     /// Refuse a volume that is mounted by hand, instead of mounting it again afterwards
     #[arg(long)]
     pub no_remount: bool,
-    /// The socket of the volume driver; also in [driver] of the configuration
+    /// The socket of the volume driver; by default that of the configuration
     #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_ENDPOINT")]
     pub endpoint: Option<String>,
     /// The configuration file

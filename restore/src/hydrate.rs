@@ -115,36 +115,11 @@ impl Hydration<'_> {
             done: Hydrated { lost: plan.lost.clone(), ..Hydrated::default() },
             room: self,
         };
-        for lost in &plan.lost {
-            run.blank(lost.start / plan.work.chunk_bytes..lost.end.div_ceil(plan.work.chunk_bytes)).await?;
+        let done = run.windows(plan).await;
+        if done.is_err() {
+            run.keep_what_landed().await;
         }
-        for window in &plan.windows {
-            // What is unreadable of the map was noted when the plan was made.
-            let runs =
-                run.room.survey.runs_of_window(&plan.work, window.chunks.clone(), &mut Vec::new()).await?;
-            let pieces = plan.work.pieces(window.chunks.clone(), &runs);
-            drop(runs);
-            for zeros in &pieces.zeros {
-                run.zero(zeros).await?;
-            }
-            let mut packs = pieces.packs.into_iter();
-            for fetch in &window.fetch {
-                let (_, pieces) = packs.find(|(pack, _)| *pack == fetch.pack).ok_or_else(|| {
-                    let range = byte_range(&plan.work, &window.chunks);
-                    HydrateError::PlanMisfit { point: plan.point.id, range }
-                })?;
-                run.pack(pieces, fetch).await?;
-            }
-        }
-        while let Some(landed) = run.tasks.join_next().await {
-            run.land(landed).await?;
-        }
-        run.sync().await?;
-        if run.done.lost.is_empty()
-            && let Some(journal) = &mut run.room.journal
-        {
-            journal.reach(Stage::Hydrated)?;
-        }
+        done?;
         Ok(run.done)
     }
 }
@@ -164,6 +139,50 @@ struct Run<'a> {
 impl Run<'_> {
     fn work(&self) -> &Arc<Work> {
         &self.room.plan.work
+    }
+
+    async fn windows(&mut self, plan: &RestorePlan) -> Result<(), HydrateError> {
+        for lost in &plan.lost {
+            let chunk_bytes = plan.work.chunk_bytes;
+            self.blank(lost.start / chunk_bytes..lost.end.div_ceil(chunk_bytes)).await?;
+        }
+        for window in &plan.windows {
+            // What is unreadable of the map was noted when the plan was made.
+            let runs =
+                self.room.survey.runs_of_window(&plan.work, window.chunks.clone(), &mut Vec::new()).await?;
+            let pieces = plan.work.pieces(window.chunks.clone(), &runs);
+            drop(runs);
+            for zeros in &pieces.zeros {
+                self.zero(zeros).await?;
+            }
+            let mut packs = pieces.packs.into_iter();
+            for fetch in &window.fetch {
+                let (_, pieces) = packs.find(|(pack, _)| *pack == fetch.pack).ok_or_else(|| {
+                    let range = byte_range(&plan.work, &window.chunks);
+                    HydrateError::PlanMisfit { point: plan.point.id, range }
+                })?;
+                self.pack(pieces, fetch).await?;
+            }
+        }
+        while let Some(landed) = self.tasks.join_next().await {
+            self.land(landed).await?;
+        }
+        self.sync().await?;
+        if self.done.lost.is_empty()
+            && let Some(journal) = &mut self.room.journal
+        {
+            journal.reach(Stage::Hydrated)?;
+        }
+        Ok(())
+    }
+
+    /// After an error: what was written before it need not be fetched again. Whether that works changes nothing about
+    /// the error.
+    async fn keep_what_landed(&mut self) {
+        self.tasks.abort_all();
+        if let Err(error) = self.sync().await {
+            tracing::debug!(cause = chain(&error), "what was written since the last sync is not noted");
+        }
     }
 
     /// Starts all ranges of one pack, waiting for room before each.

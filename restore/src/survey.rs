@@ -1,6 +1,6 @@
 //! Makes the windows of a plan: streams the map once, and looks up in the packs' tables what to ask for.
 //!
-//! Memory: the runs of one window ([`WINDOW_RUNS`]) and the footers of a few packs, whatever the size of the volume.
+//! Memory: the runs of one window (`WINDOW_RUNS`) and the footers of a few packs, whatever the size of the volume.
 //! A window that is mostly holes may span a TiB.
 
 use std::ops::Range;

@@ -1,10 +1,12 @@
-use strongroom_model::{SnapshotId, VolumeId};
+use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId};
 use strongroom_object_store::Verb;
 use strongroom_object_store::faulty::{Fault, Rule};
 use strongroom_proto::control::VolumeState;
 use strongroom_repository::Source;
 
 use super::*;
+use crate::plan::Base;
+use crate::request::{Request, TargetRequest};
 use crate::testing::fake_driver::FakeDriver;
 use crate::testing::{Bench, CHUNK, noise, to_file};
 use crate::undo::UndoPlan;

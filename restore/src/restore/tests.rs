@@ -1,11 +1,11 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use proptest::prelude::*;
-use strongroom_model::Remedy;
 use strongroom_object_store::Verb;
 use strongroom_object_store::faulty::{Failing, Fault, Rule};
 
 use super::*;
+use crate::request::{Request, TargetRequest};
 use crate::testing::{Bench, CHUNK, noise, to_file};
 
 /// A volume with holes: each part is a number of chunks and a seed, 0 for zeros.
@@ -375,6 +375,26 @@ fn bytes_that_suffer_on_the_way_are_fetched_again() {
 }
 
 #[test]
+fn a_run_that_stops_keeps_what_it_has_written() {
+    on_runtime(async {
+        let bench = Bench::new().await;
+        let content = image(&[(1200, 1)], 0);
+        let point = bench.publish("a", &content).await;
+        let request = to_file(point, &bench.path("x"));
+        let (restore, _) = bench.restore().await;
+        // One range at a time, and no sync before the end.
+        let restore =
+            Restore { bounds: Bounds { budget_bytes: 1, workers: 1, sync_bytes: u64::MAX }, ..restore };
+        let mut prepared = restore.plan(&request).await.unwrap();
+        bench.faulty.plan(Rule::nth(4, Verb::GetRange, Fault::Dark).on("packs/"));
+        restore.execute(&mut prepared).await.unwrap_err();
+        bench.faulty.heal();
+        let again = restore.plan(&request).await.unwrap();
+        assert!(again.plan.totals.done_bytes >= 2 * (4 << 20) - (1 << 20), "{:?}", again.plan.totals);
+    });
+}
+
+#[test]
 fn a_point_forgotten_and_swept_meanwhile_is_said_to_be() {
     on_runtime(async {
         let bench = Bench::new().await;
@@ -417,6 +437,35 @@ fn a_finished_restore_is_noted_in_the_journal_and_one_that_may_only_read_succeed
         assert_eq!(bench.repository.fold().await.unwrap().number, before + 1);
         bench.faulty.plan(Rule::every(Verb::Create, Fault::FailBefore(Failing::Refused)));
         bench.to_file(point, &bench.path("y")).await.unwrap();
+    });
+}
+
+#[test]
+fn a_long_restore_holds_its_point_and_lets_go_of_it_whatever_happens() {
+    on_runtime(async {
+        let bench = Bench::new().await;
+        let point = bench.publish("a", &image(&[(300, 1)], 0)).await;
+        for cut in [true, false] {
+            let (restore, _) = bench.restore().await;
+            let mut prepared = restore.plan(&to_file(point, &bench.path("x"))).await.unwrap();
+            assert!(!prepared.plan.hold, "this one is quick");
+            prepared.plan.hold = true;
+            let before = bench.repository.fold().await.unwrap().number;
+            if cut {
+                bench
+                    .faulty
+                    .plan(Rule::first(1, Verb::GetRange, Fault::FailBefore(Failing::Refused)).on("packs/"));
+            }
+            assert_eq!(restore.execute(&mut prepared).await.is_err(), cut);
+            bench.faulty.heal();
+            let fold = bench.repository.fold().await.unwrap();
+            assert!(fold.points[&point].held.is_empty());
+            assert_eq!(
+                fold.number - before,
+                if cut { 2 } else { 3 },
+                "held, released, and restored where it was"
+            );
+        }
     });
 }
 
