@@ -23,12 +23,14 @@ use strongroom_console::Progress;
 use strongroom_model::{Failure, VolumeName, chain};
 use strongroom_repository::Fold;
 use strongroom_settings::AgentConfig;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
 use crate::run::{Agent, BackupError, BackupReport, Target, back_up};
+
+use housekeeping::Housekeeping;
 
 pub use decide::{Decision, Resting, decide};
 pub use health::{Health, SocketError};
@@ -65,15 +67,23 @@ struct State {
     running: BTreeSet<VolumeName>,
     resting: BTreeMap<VolumeName, Resting>,
     driver: Option<Driver>,
+    /// Housekeeping under way.
+    chore: Option<JoinHandle<()>>,
     /// What is wrong with the surroundings; told once, when it changes.
     trouble: Option<String>,
+}
+
+impl State {
+    fn is_keeping_house(&self) -> bool {
+        self.chore.as_ref().is_some_and(|chore| !chore.is_finished())
+    }
 }
 
 impl Daemon {
     /// Runs until it is cancelled. Backups that run then are stopped in good order: what they stored is kept.
     pub async fn run(&self, cancel: &CancellationToken) {
         let mut state = State::default();
-        let mut house = housekeeping::Housekeeping::new(&self.agent, self.config.sweep_every.get());
+        let mut house = Housekeeping::new(&self.agent, self.config.sweep_every.get());
         tracing::info!(
             policies = self.policies.all().len(),
             repository = self.agent.repository.location(),
@@ -85,20 +95,18 @@ impl Daemon {
             let wake = match looked {
                 Ok((driver, volumes, fold)) => {
                     self.trouble(&mut state, None).await;
-                    self.start_what_is_due(&mut state, driver, &volumes, &fold, now, cancel)
+                    if self.is_alone() && state.is_keeping_house() {
+                        None
+                    } else {
+                        self.start_what_is_due(&mut state, driver, &volumes, &fold, now, cancel)
+                    }
                 }
                 Err(trouble) => {
                     self.trouble(&mut state, Some(trouble)).await;
                     None
                 }
             };
-            if state.jobs.is_empty() && house.is_due(now) {
-                tokio::select! {
-                    () = house.keep(&self.agent, &self.policies, now) => {}
-                    () = cancel.cancelled() => {}
-                }
-                continue;
-            }
+            self.keep_house(&mut state, &mut house, now);
             let until = wake.and_then(|wake| Duration::try_from(wake.duration_since(now)).ok());
             let pause = until.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(100), LOOK_EVERY);
             tokio::select! {
@@ -115,10 +123,28 @@ impl Daemon {
             }
         }
         tracing::info!(running = state.running.len(), "the agent stops");
+        if let Some(chore) = &state.chore {
+            chore.abort();
+        }
         let rest = async { while state.jobs.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, rest).await.is_err() {
             tracing::warn!("a backup did not stop in time; the next run goes on from what it stored");
         }
+    }
+
+    /// Where one agent alone may write, nothing is swept while a backup runs, and the other way round. Elsewhere both go on side
+    /// by side: a long sweep must not hold up backups.
+    fn is_alone(&self) -> bool {
+        self.agent.repository.head().single_writer.is_some()
+    }
+
+    fn keep_house(&self, state: &mut State, house: &mut Housekeeping, now: Timestamp) {
+        if !house.is_due(now) || state.is_keeping_house() || (self.is_alone() && !state.jobs.is_empty()) {
+            return;
+        }
+        house.begin(now);
+        let (agent, policies) = (Arc::clone(&self.agent), Arc::clone(&self.policies));
+        state.chore = Some(tokio::spawn(async move { housekeeping::keep(&agent, &policies).await }));
     }
 
     async fn look(&self, state: &mut State) -> Result<(Option<Driver>, Vec<Volume>, Arc<Fold>), Trouble> {

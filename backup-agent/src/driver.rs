@@ -359,3 +359,6 @@ impl Iterator for Feed {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

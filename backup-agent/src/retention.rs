@@ -107,11 +107,12 @@ pub fn forget(points: &[Candidate], rules: &RetainConfig, zone: &TimeZone) -> Ve
 }
 
 /// Which points of all volumes may be forgotten, by the policy that covers each volume. The points of volumes that no policy
-/// covers are left alone: nobody said how long they matter.
+/// covers are left alone: nobody said how long they matter. So are those of volumes whose newest point `agent` did not take:
+/// several agents share a repository, and the configuration of one says nothing about the volumes of another.
 ///
 /// A volume's labels are those of its newest point.
 #[must_use]
-pub fn expired(fold: &Fold, policies: &Policies) -> Vec<RecoveryPointId> {
+pub fn expired(fold: &Fold, policies: &Policies, agent: &str) -> Vec<RecoveryPointId> {
     let mut volumes: BTreeMap<&VolumeName, Vec<&Point>> = BTreeMap::new();
     for point in fold.points.values() {
         volumes.entry(&point.volume).or_default().push(point);
@@ -121,6 +122,9 @@ pub fn expired(fold: &Fold, policies: &Policies) -> Vec<RecoveryPointId> {
         let Some(newest) = points.iter().max_by_key(|point| (point.info.taken_at, point.number)) else {
             continue;
         };
+        if newest.info.agent != agent {
+            continue;
+        }
         let Some(policy) = policies.covering(name.as_str(), &newest.info.labels) else { continue };
         let candidates: Vec<Candidate> = points.iter().map(|point| Candidate::from(*point)).collect();
         gone.extend(forget(&candidates, &policy.retain, policy.schedule.zone()));

@@ -65,13 +65,13 @@ pub struct VolumeStatus {
     /// How old it may become.
     pub rpo_goal_seconds: Option<u64>,
     /// Its size.
-    pub bytes: u64,
+    pub volume_bytes: u64,
     /// What was sent to the store for its current points.
     pub stored_bytes: u64,
     /// How many points it has.
     pub points: usize,
     /// When its next run begins; in the past when it is overdue.
-    pub next_run: Option<Timestamp>,
+    pub next_run_at: Option<Timestamp>,
     /// What is wrong, one sentence each.
     pub problems: Vec<String>,
 }
@@ -114,11 +114,11 @@ fn at_driver(volume: &Volume, points: Vec<&Point>, policies: &Policies, now: Tim
     let (own, others): (Vec<&Point>, Vec<&Point>) =
         points.into_iter().partition(|point| is_of(point, volume.id));
     let mut status = VolumeStatus::new(&volume.name, Whereabouts::Driver, &own, policy, now);
-    status.bytes = volume.bytes;
+    status.volume_bytes = volume.bytes;
     status.points += others.len();
     status.stored_bytes += others.iter().map(|point| point.info.sent_bytes).sum::<u64>();
     match policy {
-        Some(policy) => status.next_run = policy.due(volume.name.as_str(), status.last_taken_at, now),
+        Some(policy) => status.next_run_at = policy.due(volume.name.as_str(), status.last_taken_at, now),
         None => {
             status.health = Health::Unprotected;
             status.problems.push("no policy covers it".into());
@@ -188,10 +188,10 @@ impl VolumeStatus {
             last_taken_at,
             rpo_now_seconds: age.map(|age| age.as_secs()),
             rpo_goal_seconds: policy.map(|policy| policy.rpo.as_secs()),
-            bytes: newest.map_or(0, |point| point.info.volume_bytes),
+            volume_bytes: newest.map_or(0, |point| point.info.volume_bytes),
             stored_bytes: points.iter().map(|point| point.info.sent_bytes).sum(),
             points: points.len(),
-            next_run: None,
+            next_run_at: None,
             problems,
         }
     }

@@ -16,9 +16,7 @@ struct Pruned {
     dry_run: bool,
     forgotten: Vec<Forgotten>,
     /// What a sweep would do now; points that are yet to be forgotten free more.
-    #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<SweepPlan>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     sweep: Option<SweepReport>,
 }
 
@@ -39,8 +37,9 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
     };
     let repository = open_repository(&settings, world).await?.repository;
     let fold = repository.fold().await?;
+    let agent = settings.open_options().agent;
     let rule = |fold: &strongroom_repository::Fold| {
-        policies.as_ref().map_or_else(Vec::new, |all| retention::expired(fold, all))
+        policies.as_ref().map_or_else(Vec::new, |all| retention::expired(fold, all, &agent))
     };
     let ids = if args.dry_run { rule(&fold) } else { repository.forget_by(rule, "retention").await? };
     let forgotten: Vec<Forgotten> = ids

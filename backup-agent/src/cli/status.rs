@@ -26,7 +26,7 @@ pub struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Status {
     health: Health,
-    at: Timestamp,
+    computed_at: Timestamp,
     repository: String,
     /// What is wrong with the whole, one sentence each.
     problems: Vec<String>,
@@ -64,7 +64,7 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         volumes.retain(|volume| volume.health == Health::Unprotected);
         health = if driver.is_none() && config.driver.is_some() { health } else { worst(&volumes) };
     }
-    let status = Status { health, at: now, repository: repository.location(), problems, volumes };
+    let status = Status { health, computed_at: now, repository: repository.location(), problems, volumes };
     console.result(&status, |text| {
         if status.volumes.is_empty() {
             text.line(if args.unprotected {
@@ -121,9 +121,9 @@ fn table(volumes: &[VolumeStatus], now: Timestamp, console: &Console) -> Table {
             policy,
             volume.last_taken_at.map_or_else(|| "never".into(), |at| local(at, console.time_zone())),
             format!("{age} / {goal}{}", if late { " !!" } else { "" }),
-            Size(volume.bytes).to_string(),
+            Size(volume.volume_bytes).to_string(),
             Size(volume.stored_bytes).to_string(),
-            match (volume.next_run, volume.whereabouts) {
+            match (volume.next_run_at, volume.whereabouts) {
                 (Some(at), _) if at <= now => "now".into(),
                 (Some(at), _) => local(at, console.time_zone()),
                 (None, Whereabouts::Image) => "by hand".into(),
@@ -136,7 +136,10 @@ fn table(volumes: &[VolumeStatus], now: Timestamp, console: &Console) -> Table {
 
 /// A length of time, without what is smaller than `step` seconds.
 fn span(seconds: u64, step: u64) -> String {
-    TimeSpan(Duration::from_secs(seconds / step * step)).to_string()
+    match seconds / step * step {
+        0..60 => format!("{seconds} s"),
+        whole => TimeSpan(Duration::from_secs(whole)).to_string(),
+    }
 }
 
 fn summary(volumes: &[VolumeStatus]) -> String {

@@ -32,35 +32,39 @@ impl Housekeeping {
         self.last.is_none_or(|last| last > now || now.duration_since(last) >= self.every)
     }
 
-    /// Fences, retains, sweeps. What fails is logged and tried again next time.
-    pub(super) async fn keep(&mut self, agent: &Agent, policies: &Policies, now: Timestamp) {
+    /// Notes that it is done now.
+    pub(super) fn begin(&mut self, now: Timestamp) {
         self.last = Some(now);
         if let Some(note) = &self.note {
             // Lost with the disk it is on, and then written again.
             let _ = std::fs::write(note, format!("{now}\n"));
         }
-        match agent.repository.fence_stale().await {
-            Ok(fenced) if fenced.is_empty() => {}
-            Ok(fenced) => {
-                tracing::warn!(sessions = ?fenced, "fenced writers that gave no sign of life for a day")
-            }
-            Err(error) => failed("fencing", &error),
+    }
+}
+
+/// Fences, retains, sweeps. What fails is logged and tried again next time; to be stopped at any moment does no harm.
+pub(super) async fn keep(agent: &Agent, policies: &Policies) {
+    match agent.repository.fence_stale().await {
+        Ok(fenced) if fenced.is_empty() => {}
+        Ok(fenced) => {
+            tracing::warn!(sessions = ?fenced, "fenced writers that gave no sign of life for a day")
         }
-        retain(agent, policies, None).await;
-        match agent.repository.sweep(&SweepOptions::default()).await {
-            Ok(swept) => tracing::info!(
-                deleted_objects = swept.deleted_objects, rewritten_packs = swept.rewritten_packs,
-                freed_bytes = swept.freed_bytes, waits_for = ?swept.waits_for, "swept"
-            ),
-            Err(error) => failed("sweeping", &error),
-        }
+        Err(error) => failed("fencing", &error),
+    }
+    retain(agent, policies, None).await;
+    match agent.repository.sweep(&SweepOptions::default()).await {
+        Ok(swept) => tracing::info!(
+            deleted_objects = swept.deleted_objects, rewritten_packs = swept.rewritten_packs,
+            freed_bytes = swept.freed_bytes, waits_for = ?swept.waits_for, "swept"
+        ),
+        Err(error) => failed("sweeping", &error),
     }
 }
 
 /// Forgets what the policies no longer retain, of one volume or of all.
 pub(super) async fn retain(agent: &Agent, policies: &Policies, volume: Option<&VolumeName>) {
     let rule = |fold: &strongroom_repository::Fold| {
-        let mut expired = retention::expired(fold, policies);
+        let mut expired = retention::expired(fold, policies, &agent.name);
         expired.retain(|id| {
             volume.is_none_or(|name| fold.points.get(id).is_some_and(|point| point.volume == *name))
         });

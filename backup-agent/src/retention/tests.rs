@@ -80,6 +80,35 @@ fn no_rule_at_all_keeps_the_floor() {
     assert_eq!(forget(&points, &floor, &TimeZone::UTC), [points[0].id]);
 }
 
+#[test]
+fn only_volumes_whose_newest_point_this_agent_took_and_a_policy_covers_lose_points() {
+    let mut fold = Fold::default();
+    let mut number = 0;
+    for (volume, agent) in [("mine", "me"), ("theirs", "them"), ("uncovered", "me"), ("moved", "them")] {
+        for _ in 0..3 {
+            number += 1;
+            let mut info = crate::testing::info(1);
+            info.taken_at = Timestamp::from_second(number).unwrap();
+            info.agent = if volume == "moved" && number % 3 == 0 { "me" } else { agent }.into();
+            let id = RecoveryPointId::from_bytes([number as u8; 16]);
+            let at = strongroom_repository::pack::EntryRef {
+                pack: strongroom_model::PackId::from_bytes([0; 16]),
+                entry: 0,
+            };
+            let map = strongroom_repository::map::MapRoot { at };
+            let (volume, number) = (volume.parse().unwrap(), number.unsigned_abs());
+            fold.points.insert(id, Point { id, volume, map, parent: None, number, held: [].into(), info });
+        }
+    }
+    let text = "[[policy]]\nname = \"p\"\nvolumes = [\"m*\", \"theirs\"]\nschedule = \"@daily\"\nretain = { last = 1, min_good = 1 }\n";
+    let path = std::path::Path::new("s.toml");
+    let config = strongroom_settings::Config::parse(text, path).unwrap();
+    let policies = Policies::new(&config, path, &TimeZone::UTC, Timestamp::UNIX_EPOCH).unwrap();
+    let gone: Vec<String> =
+        expired(&fold, &policies, "me").iter().map(|id| fold.points[id].volume.to_string()).collect();
+    assert_eq!(gone, ["mine", "mine", "moved", "moved"]);
+}
+
 fn any_points() -> impl Strategy<Value = Vec<Candidate>> {
     prop::collection::vec((1_700_000_000_i64..1_800_000_000, prop::bool::weighted(0.1)), 0..60).prop_map(
         |points| {

@@ -65,10 +65,10 @@ async fn an_image_is_backed_up_and_the_next_time_only_what_differs_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_run_stored_is_not_sent_again() {
     let mut bench = Bench::new().await;
-    // Three packs; the line goes dead in the third, as if the process had died.
-    let content = noise(2, 160 << 20);
+    // Four packs; the line goes dead in the third, as if the process had died.
+    let content = noise(2, 200 << 20);
     let (_, target) = image(&bench, &content);
-    bench.store.plan(Rule::nth(24, Verb::Part, Fault::Dark));
+    bench.store.plan(Rule::nth(23, Verb::Part, Fault::Dark));
     let mut impatient = agent(&bench);
     impatient.stall_after = Duration::from_secs(1);
     let killed = back_up(&impatient, &target, &Progress::silent(), &CancellationToken::new()).await;
@@ -78,7 +78,7 @@ async fn what_a_killed_run_stored_is_not_sent_again() {
 
     bench.reopen().await;
     let report = run(&bench, &target).await.unwrap();
-    assert!(report.sent_bytes < 40 << 20, "{}", report.sent_bytes);
+    assert!(report.sent_bytes < 100 << 20, "{}", report.sent_bytes);
     assert_eq!(report.tally.changed_bytes as usize, content.len());
     assert!(bench.restore_point(&point(&bench, &report).await).await == content);
 }

@@ -65,8 +65,8 @@ fn a_covered_volume_with_a_young_point_is_healthy() {
     );
     assert_eq!((status.health, status.policy.as_deref()), (Health::Healthy, Some("hourly")));
     assert_eq!((status.rpo_now_seconds, status.rpo_goal_seconds), (Some(44 * 60), Some(7200)));
-    assert_eq!((status.bytes, status.stored_bytes, status.points), (1000, 20, 2));
-    assert_eq!(status.next_run, Some(at("2026-11-21T12:15:00Z")));
+    assert_eq!((status.volume_bytes, status.stored_bytes, status.points), (1000, 20, 2));
+    assert_eq!(status.next_run_at, Some(at("2026-11-21T12:15:00Z")));
     assert!(status.problems.is_empty());
 }
 
@@ -78,13 +78,13 @@ fn a_covered_volume_with_an_old_point_or_none_is_at_risk() {
         (Health::AtRisk, vec!["its newest recovery point is older than its goal".to_owned()])
     );
     let never = one(&fold(&[]), &[volume("db")]);
-    assert_eq!((never.health, never.next_run), (Health::AtRisk, Some(at(NOW))));
+    assert_eq!((never.health, never.next_run_at), (Health::AtRisk, Some(at(NOW))));
 }
 
 #[test]
 fn a_volume_that_no_policy_covers_is_unprotected_even_with_a_young_point() {
     let status = one(&fold(&[("cache", "2026-11-21T11:59:00Z", driver("n1"))]), &[volume("cache")]);
-    assert_eq!((status.health, status.policy, status.next_run), (Health::Unprotected, None, None));
+    assert_eq!((status.health, status.policy, status.next_run_at), (Health::Unprotected, None, None));
 }
 
 #[test]
