@@ -83,20 +83,20 @@ fn no_rule_at_all_keeps_the_floor() {
 #[test]
 fn only_volumes_whose_newest_point_this_agent_took_and_a_policy_covers_lose_points() {
     let mut fold = Fold::default();
-    let mut number = 0;
+    let mut number: u8 = 0;
     for (volume, agent) in [("mine", "me"), ("theirs", "them"), ("uncovered", "me"), ("moved", "them")] {
         for _ in 0..3 {
             number += 1;
             let mut info = crate::testing::info(1);
-            info.taken_at = Timestamp::from_second(number).unwrap();
-            info.agent = if volume == "moved" && number % 3 == 0 { "me" } else { agent }.into();
-            let id = RecoveryPointId::from_bytes([number as u8; 16]);
+            info.taken_at = Timestamp::from_second(number.into()).unwrap();
+            info.agent = if volume == "moved" && number == 12 { "me" } else { agent }.into();
+            let id = RecoveryPointId::from_bytes([number; 16]);
             let at = strongroom_repository::pack::EntryRef {
                 pack: strongroom_model::PackId::from_bytes([0; 16]),
                 entry: 0,
             };
             let map = strongroom_repository::map::MapRoot { at };
-            let (volume, number) = (volume.parse().unwrap(), number.unsigned_abs());
+            let (volume, number) = (volume.parse().unwrap(), number.into());
             fold.points.insert(id, Point { id, volume, map, parent: None, number, held: [].into(), info });
         }
     }
