@@ -6,9 +6,9 @@
 //!           the grid    direct      known? else      somebody else has is pointed to, the rest is
 //!                                   compress         pushed into packs; every chunk into the map
 //! ```
-//! **Memory.** One byte budget covers everything in flight ([`budget`]): a slab pays when it is planned and gives back when it
+//! **Memory.** One byte budget covers everything in flight (`budget`): a slab pays when it is planned and gives back when it
 //! was placed. Slabs pay in the order of the volume, so the one that everybody waits for has always paid already: the
-//! rooms cannot block one another, and what waits in [`place`] for its turn is bounded by the same budget.
+//! rooms cannot block one another, and what waits in `place` for its turn is bounded by the same budget.
 //!
 //! **Ends.** The first error of any room stops all of them and is the answer. Nothing that was stored is taken back: the
 //! session knows it, and the next run goes on from there.

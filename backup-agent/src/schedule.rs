@@ -11,7 +11,7 @@
 //! gap, and both of the doubled hours run, or else a point would be missing for an hour.
 //!
 //! The crate `cron` finds the matching days and times. It wants seconds, counts days of the week from 1 = Sunday, and means
-//! *and* where cron means *or*: [`fields`] translates. It knows no time zone here: it counts plain wall-clock time, and what
+//! *and* where cron means *or*: `fields` translates. It knows no time zone here: it counts plain wall-clock time, and what
 //! that is in the world is worked out with jiff.
 
 mod fields;
