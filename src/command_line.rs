@@ -118,14 +118,6 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_from_a_recovery_point_is_a_command_of_restore() {
-        let words = ["strongroom", "volume", "create", "db", "--size", "1GiB", "--from-point", "rp-1"];
-        let Command::Driver(command) = CommandLine::try_parse_from(words).unwrap().command else { panic!() };
-        let stands_for = again(command.elsewhere().unwrap()).unwrap();
-        assert!(matches!(stands_for, Command::Restore(_)), "{stands_for:?}");
-    }
-
-    #[test]
     fn a_volume_that_begins_with_a_point_is_made_by_a_restore() {
         let line =
             ["strongroom", "volume", "create", "new", "--from-point", "rp-1", "--endpoint", "/run/x.sock"];
