@@ -36,8 +36,17 @@ impl Noise {
     }
 }
 
-/// Writes a sparse image file: data in some of its blocks of 64 KiB, holes elsewhere.
+/// Writes a sparse image file: incompressible data in some of its blocks of 64 KiB, holes elsewhere.
 pub(crate) fn write_image(path: &Path, bytes: u64, data_bytes: u64, seed: u64) {
+    write_blocks(path, bytes, data_bytes, seed, 65_536);
+}
+
+/// The same with data of which seven eighths compress away, so that much of it fits on the disk of a test machine.
+pub(crate) fn write_compressible_image(path: &Path, bytes: u64, data_bytes: u64, seed: u64) {
+    write_blocks(path, bytes, data_bytes, seed, 8_192);
+}
+
+fn write_blocks(path: &Path, bytes: u64, data_bytes: u64, seed: u64, noise_bytes: usize) {
     const BLOCK: u64 = 65_536;
     let file = File::create(path).expect("the image can be made");
     file.set_len(bytes).expect("the image can be sized");
@@ -46,7 +55,8 @@ pub(crate) fn write_image(path: &Path, bytes: u64, data_bytes: u64, seed: u64) {
     let wanted = data_bytes / BLOCK;
     for number in 0..wanted {
         let block = number * blocks / wanted.max(1);
-        let content = noise.bytes(65_536);
+        let mut content = noise.bytes(noise_bytes);
+        content.resize(65_536, 1);
         file.write_all_at(&content, block * BLOCK).expect("the image can be written");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::content::{assert_same, write_image};
+use crate::answer::Answer;
+use crate::content::{assert_same, write_compressible_image};
 use crate::ground::Ground;
 
 const MIB: u64 = 1 << 20;
@@ -14,25 +15,30 @@ fn measure(volume_bytes: u64, data_bytes: u64) {
     let ground = Ground::new();
     ground.init();
     let image = ground.path("disk.img");
-    write_image(&image, volume_bytes, data_bytes, 1);
+    write_compressible_image(&image, volume_bytes, data_bytes, 1);
     let back = ground.path("back.img");
-    for what in ["first backup", "second backup", "restore"] {
-        let answer = match what {
-            "restore" => ground.restore_to_file("disk", &["--latest"], &back).ok(),
-            _ => ground.back_up_image("disk", &image).ok(),
-        };
+    let tell = |what: &str, answer: &Answer| {
         println!(
-            "{what} of {} MiB in a volume of {} GiB: {:?}, at most {} MiB of memory",
+            "{what} of {} MiB in a volume of {} GiB: {:.1} s, {:.1} s CPU, at most {} MiB of memory",
             data_bytes / MIB,
             volume_bytes / GIB,
-            answer.took,
+            answer.took.as_secs_f64(),
+            answer.cpu_s,
             answer.peak_bytes / MIB
         );
         assert!(answer.peak_bytes > MIB, "the measurement works");
         assert!(answer.peak_bytes <= PROMISED_BYTES, "{what} took {} MiB", answer.peak_bytes / MIB);
+    };
+    tell("first backup", &ground.back_up_image("disk", &image).ok());
+    tell("second backup", &ground.back_up_image("disk", &image).ok());
+    if data_bytes < GIB {
+        tell("restore", &ground.restore_to_file("disk", &["--latest"], &back).ok());
+        assert_same(&image, &back);
+    } else {
+        // There may be no room for both; the restore reads everything back and compares it with its ids.
+        fs::remove_file(&image).expect("it was written");
+        tell("restore", &ground.restore_to_file("disk", &["--latest"], &back).ok());
     }
-    assert_same(&image, &back);
-    fs::remove_file(back).expect("it was written");
 }
 
 #[test]
