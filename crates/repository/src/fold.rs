@@ -14,7 +14,8 @@ use crate::pack::EntryRef;
 use crate::pack::PackPlace;
 use crate::point::Point;
 use crate::record::{
-    Event, GENESIS, Hold, NewPack, PackRewritten, Placed, Published, Record, RecordHash, SweepDone, SweepPlanned,
+    Event, GENESIS, Hold, NewPack, PackRewritten, Placed, Published, Record, RecordHash, SweepDone,
+    SweepPlanned,
 };
 
 mod stored;

@@ -14,8 +14,8 @@ use crate::map::MapRoot;
 use crate::pack::EntryRef;
 use crate::point::{PointInfo, Source};
 use crate::record::{
-    Closed, Event, Fenced, Forgotten, GENESIS, Hold, KeyAdded, KeyRemoved, NewPack, Opened, PackRewritten, Placed,
-    Published, Record, RestoreTested, Restored, RollbackAccepted, SweepDone, SweepPlanned,
+    Closed, Event, Fenced, Forgotten, GENESIS, Hold, KeyAdded, KeyRemoved, NewPack, Opened, PackRewritten,
+    Placed, Published, Record, RestoreTested, Restored, RollbackAccepted, SweepDone, SweepPlanned,
 };
 
 fn pack(id: u8) -> PackId {
@@ -214,8 +214,14 @@ fn a_plan_is_one_waits_for_exactly_the_open_and_names_nothing_needed() {
     let root = EntryRuns::run(3, 1);
     assert_eq!(try_say(&mut fold, planned(&[], &[(1, root)], &[1])), Err(RuleError::Needed(pack(1))));
     let holes = EntryRuns::run(0, 2);
-    assert_eq!(try_say(&mut fold, planned(&[], &[(9, holes.clone())], &[1])), Err(RuleError::NoSuchHoles(pack(9))));
-    assert_eq!(try_say(&mut fold, planned(&[2], &[(2, holes.clone())], &[1])), Err(RuleError::NoSuchHoles(pack(2))));
+    assert_eq!(
+        try_say(&mut fold, planned(&[], &[(9, holes.clone())], &[1])),
+        Err(RuleError::NoSuchHoles(pack(9)))
+    );
+    assert_eq!(
+        try_say(&mut fold, planned(&[2], &[(2, holes.clone())], &[1])),
+        Err(RuleError::NoSuchHoles(pack(2)))
+    );
     let empty = EntryRuns::default();
     assert_eq!(try_say(&mut fold, planned(&[], &[(2, empty)], &[1])), Err(RuleError::NoSuchHoles(pack(2))));
     let plan = say(&mut fold, planned(&[9], &[(2, holes)], &[1]));

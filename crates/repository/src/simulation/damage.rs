@@ -107,7 +107,9 @@ async fn a_damaged_head_is_refused() {
         let opened = trial.try_open(options("agent", None)).await;
         // White space alone may change: the values are the same then.
         match opened {
-            Err(error) => assert!(["repository.head", "repository.newer"].contains(&error.code()), "{error:?}"),
+            Err(error) => {
+                assert!(["repository.head", "repository.newer"].contains(&error.code()), "{error:?}")
+            }
             Ok(_) => assert!(whole[at].is_ascii_whitespace(), "byte {at} of the head was flipped unnoticed"),
         }
     }

@@ -93,9 +93,14 @@ async fn a_store_that_is_silent_for_good_is_given_up_with_a_clear_word() {
 #[tokio::test]
 async fn two_repositories_are_not_made_in_one_place() {
     let (trial, _) = Trial::begin(54).await;
-    let init = crate::InitOptions { cost: crate::keys::PassphraseCost::TEST, ..crate::InitOptions::new(able(), options("x", None)) };
+    let init = crate::InitOptions {
+        cost: crate::keys::PassphraseCost::TEST,
+        ..crate::InitOptions::new(able(), options("x", None))
+    };
     let store = std::sync::Arc::new(trial.store.clone());
-    let error = Repository::init(store, trial.world.clone(), init, &[trial.unlock.clone()]).await.unwrap_err();
+    let error = Repository::init(store, trial.world.clone(), init, std::slice::from_ref(&trial.unlock))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "init.exists");
 }
 
@@ -110,7 +115,14 @@ async fn a_wrong_key_is_told_and_a_second_key_opens_until_it_is_removed() {
     let slot = repository.add_key(&passphrase, "in the safe", PassphraseCost::TEST).await.unwrap();
     let second = Trial { unlock: passphrase, ..trial.clone() };
     let opened = second.open("second").await;
-    let first = opened.list_keys().await.unwrap().iter().map(crate::keys::KeySlot::id).find(|id| *id != slot.id()).unwrap();
+    let first = opened
+        .list_keys()
+        .await
+        .unwrap()
+        .iter()
+        .map(crate::keys::KeySlot::id)
+        .find(|id| *id != slot.id())
+        .unwrap();
     assert_eq!(opened.list_keys().await.unwrap().len(), 2);
     opened.remove_key(first).await.unwrap();
     assert!(trial.try_open(options("x", None)).await.is_err());

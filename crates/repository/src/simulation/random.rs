@@ -18,7 +18,7 @@ use strongroom_model::{Failure, RecoveryPointId};
 use tokio::task::JoinHandle;
 
 use super::store::Faults;
-use super::world::{Content, Trial, capture, options, restore, volume};
+use super::world::{Content, Trial, capture, capture_changes, options, restore, volume};
 use crate::Repository;
 use crate::errors::PublishError;
 use crate::fold::Fold;
@@ -119,13 +119,20 @@ async fn write(stage: &Stage, repository: &Repository) {
         let fold = session.fold();
         let points: Vec<_> = fold.points_of(&volume(name)).into_iter().map(|point| point.id).collect();
         let parent = stage.pick(&points).filter(|_| stage.chance(80));
-        let mut content = parent.map_or_else(|| vec![1; CHUNKS], |parent| content_of(&fold, parent));
+        let before = parent.map_or_else(|| vec![1; CHUNKS], |parent| content_of(&fold, parent));
+        let mut content = before.clone();
         for _ in 0..stage.random(4) {
             let at = stage.random(CHUNKS);
             content[at] = u8::try_from(stage.random(10)).unwrap();
         }
         let parent = parent.map(|parent| fold.points[&parent].clone());
-        let Ok(mut draft) = capture(&session, name, &content, parent.as_ref()).await else { return };
+        let captured = match &parent {
+            Some(parent) if stage.chance(70) => {
+                capture_changes(&session, name, &before, &content, parent).await
+            }
+            _ => capture(&session, name, &content, parent.as_ref()).await,
+        };
+        let Ok(mut draft) = captured else { return };
         draft.info.labels = BTreeMap::from([("content".to_owned(), hex::encode(&content))]);
         let last = stage.chance(50);
         for _ in 0..4 {
@@ -168,7 +175,8 @@ async fn read(stage: &Stage, repository: &Repository) {
                 text = format!("{text}: {cause}");
                 source = cause.source();
             }
-            let is_fine = ["did not answer", "was forgotten", "is not current"].iter().any(|fine| text.contains(fine));
+            let is_fine =
+                ["did not answer", "was forgotten", "is not current"].iter().any(|fine| text.contains(fine));
             assert!(is_fine, "I6: a reader of {id} fails for good: {text}");
         }
     }
@@ -182,13 +190,22 @@ async fn history(seed: u64) {
     let quiet = trial.quiet().open("looks on").await;
     trial.store.set_faults(FAULTS);
     let stage = Stage { trial: trial.clone(), acknowledged: Arc::default() };
-    let mut roles = vec![Role::Sweeper, Role::Sweeper, Role::Forgetter, Role::Holder, Role::Fencer, Role::Reader, Role::Reader];
+    let mut roles = vec![
+        Role::Sweeper,
+        Role::Sweeper,
+        Role::Forgetter,
+        Role::Holder,
+        Role::Fencer,
+        Role::Reader,
+        Role::Reader,
+    ];
     for number in 0..3 {
         let name = format!("writer{number}");
         let state = (number > 0).then(|| folder.path().join(&name));
         roles.push(Role::Writer(name, state));
     }
-    let mut actors: Vec<JoinHandle<()>> = roles.iter().map(|role| tokio::spawn(act(stage.clone(), role.clone()))).collect();
+    let mut actors: Vec<JoinHandle<()>> =
+        roles.iter().map(|role| tokio::spawn(act(stage.clone(), role.clone()))).collect();
     for step in 0..STEPS {
         for _ in 0..stage.random(60) {
             tokio::task::yield_now().await;
@@ -204,7 +221,10 @@ async fn history(seed: u64) {
         let chosen = stage.random(actors.len());
         if actors[chosen].is_finished() || stage.chance(4) {
             actors[chosen].abort();
-            let old = std::mem::replace(&mut actors[chosen], tokio::spawn(act(stage.clone(), roles[chosen].clone())));
+            let old = std::mem::replace(
+                &mut actors[chosen],
+                tokio::spawn(act(stage.clone(), roles[chosen].clone())),
+            );
             if let Err(error) = old.await
                 && error.is_panic()
             {
@@ -259,7 +279,8 @@ async fn settle(trial: &Trial, stage: &Stage, seed: u64) {
     }
     let fold = last.fold().await.unwrap();
     assert!(fold.plan.is_none(), "seed {seed}");
-    let objects: BTreeSet<String> = trial.store.names("packs/").into_iter().chain(trial.store.names("maps/")).collect();
+    let objects: BTreeSet<String> =
+        trial.store.names("packs/").into_iter().chain(trial.store.names("maps/")).collect();
     let listed: BTreeSet<String> = fold.packs.values().map(|state| state.place.name().to_string()).collect();
     assert_eq!(objects, listed, "I5: seed {seed}");
     let idle = last.plan_sweep(&all).await.unwrap();

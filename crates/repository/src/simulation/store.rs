@@ -252,13 +252,18 @@ impl State {
     }
 
     fn fault(&mut self, verb: &str, name: &str) -> Fault {
-        if let Some(at) = self.planned.iter().position(|(planned, prefix, _)| *planned == verb && name.starts_with(prefix)) {
+        if let Some(at) =
+            self.planned.iter().position(|(planned, prefix, _)| *planned == verb && name.starts_with(prefix))
+        {
             return self.planned.remove(at).2;
         }
         let Faults { lost_answer, late, twice, failed, .. } = self.faults;
-        for (of_thousand, fault) in
-            [(lost_answer, Fault::LostAnswer), (late, Fault::Late), (twice, Fault::Twice), (failed, Fault::Failed)]
-        {
+        for (of_thousand, fault) in [
+            (lost_answer, Fault::LostAnswer),
+            (late, Fault::Late),
+            (twice, Fault::Twice),
+            (failed, Fault::Failed),
+        ] {
             if self.chance(of_thousand) {
                 return fault;
             }
@@ -269,8 +274,12 @@ impl State {
     fn apply(&mut self, request: Request) -> Result<(), StoreError> {
         let now = self.now;
         match request {
-            Request::Create(name, _) if self.objects.contains_key(&name) => return Err(StoreError::Exists { name }),
-            Request::Create(name, body) | Request::Put(name, body) => drop(self.objects.insert(name, (body, now))),
+            Request::Create(name, _) if self.objects.contains_key(&name) => {
+                return Err(StoreError::Exists { name });
+            }
+            Request::Create(name, body) | Request::Put(name, body) => {
+                drop(self.objects.insert(name, (body, now)))
+            }
             Request::Delete(name) => drop(self.objects.remove(&name)),
         }
         Ok(())
@@ -308,7 +317,11 @@ impl ObjectStore for FaultyStore {
         let range = usize::try_from(start).unwrap()..usize::try_from(start + length).unwrap();
         if range.end > bytes.len() {
             let reason = "the range is beyond the end".to_owned();
-            return Err(StoreError::Rejected { location: self.location(), name: name.as_str().into(), reason });
+            return Err(StoreError::Rejected {
+                location: self.location(),
+                name: name.as_str().into(),
+                reason,
+            });
         }
         Ok(bytes.slice(range))
     }

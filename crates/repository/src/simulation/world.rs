@@ -7,14 +7,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use strongroom_model::{Clock, RecoveryPointId, VolumeName, World};
 
-use super::store::{FaultyStore, Faults};
+use super::store::{Faults, FaultyStore};
 use crate::abilities::{Abilities, Claims, CreateOnly};
 use crate::chunk::Compressor;
 use crate::errors::PublishError;
 use crate::keys::{KeyFile, PassphraseCost, Unlock};
 use crate::layout::PackKind;
 use crate::map::{MapBase, MapSpec};
-use crate::pack::EntryType;
+use crate::pack::{EntryRef, EntryType};
 use crate::patience::Patience;
 use crate::point::{Point, PointInfo, Source};
 use crate::session::{Draft, DraftMap, Published, Session};
@@ -65,7 +65,11 @@ impl Trial {
         Self::begin_with(seed, able(), None).await
     }
 
-    pub(crate) async fn begin_with(seed: u64, abilities: Abilities, state: Option<PathBuf>) -> (Self, Repository) {
+    pub(crate) async fn begin_with(
+        seed: u64,
+        abilities: Abilities,
+        state: Option<PathBuf>,
+    ) -> (Self, Repository) {
         let store = FaultyStore::new(seed, Faults::default());
         let entropy = Arc::new(SeededEntropy::new(seed));
         let unlock = Unlock::KeyFile(KeyFile::generate(&*entropy));
@@ -77,7 +81,10 @@ impl Trial {
             ..InitOptions::new(abilities, options("first", state))
         };
         let store = Arc::new(trial.store.clone());
-        let repository = Repository::init(store, trial.world.clone(), init, &[trial.unlock.clone()]).await.unwrap();
+        let repository =
+            Repository::init(store, trial.world.clone(), init, std::slice::from_ref(&trial.unlock))
+                .await
+                .unwrap();
         (trial, repository)
     }
 
@@ -112,38 +119,78 @@ fn known() -> &'static BTreeMap<bytes::Bytes, u8> {
     KNOWN.get_or_init(|| (1..=255).map(|fill| (chunk(fill), fill)).collect())
 }
 
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
 /// Uploads what is new of `content` and writes its map: everything of a backup but the publishing.
 pub(crate) async fn capture(
     session: &Session,
     name: &str,
     content: &Content,
     parent: Option<&Point>,
-) -> Result<Draft, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Draft, Failed> {
+    let all: Vec<usize> = (0..content.len()).collect();
+    let places = store(session, content, &all).await?;
+    let base = match parent {
+        Some(parent) => Some(session.repository().map(parent).await?),
+        None => None,
+    };
+    draft(session, name, content, parent, MapBase::Full(base), places).await
+}
+
+/// As [`capture`], but only what differs from the parent's content is looked at: the rest comes with the parent's map.
+pub(crate) async fn capture_changes(
+    session: &Session,
+    name: &str,
+    before: &Content,
+    content: &Content,
+    parent: &Point,
+) -> Result<Draft, Failed> {
+    let changed: Vec<usize> = (0..content.len()).filter(|at| before[*at] != content[*at]).collect();
+    let places = store(session, content, &changed).await?;
+    let base = MapBase::Delta(session.repository().map(parent).await?);
+    draft(session, name, content, Some(parent), base, places).await
+}
+
+/// Says where each of these chunks lies, and uploads those that lie nowhere.
+async fn store(
+    session: &Session,
+    content: &Content,
+    chunks: &[usize],
+) -> Result<Vec<(u64, Option<EntryRef>)>, Failed> {
     let hasher = session.repository().chunk_hasher();
     let mut writer = session.pack_writer(PackKind::Data);
     let mut compressor = Compressor::default();
     let mut places = Vec::new();
-    for fill in content {
-        if *fill == 0 {
-            places.push(None);
+    for number in chunks {
+        let fill = content[*number];
+        if fill == 0 {
+            places.push((*number as u64, None));
             continue;
         }
-        let bytes = chunk(*fill);
+        let bytes = chunk(fill);
         let id = hasher.id(&bytes);
         let at = match writer.pending(&id).or_else(|| session.lookup(&id)) {
             Some(at) => at,
             None => writer.push(id, EntryType::Chunk, compressor.compress(bytes)).await?,
         };
-        places.push(Some(at));
+        places.push((*number as u64, Some(at)));
     }
     writer.finish().await?;
-    let base = match parent {
-        Some(parent) => Some(session.repository().map(parent).await?),
-        None => None,
-    };
-    let spec = MapSpec { volume_bytes: (content.len() * CHUNK) as u64, chunk_bytes: u32::try_from(CHUNK)? };
-    let mut map = session.map_writer(spec, MapBase::Full(base))?;
-    for (number, at) in (0..).zip(places) {
+    Ok(places)
+}
+
+async fn draft(
+    session: &Session,
+    name: &str,
+    content: &Content,
+    parent: Option<&Point>,
+    base: MapBase,
+    places: Vec<(u64, Option<EntryRef>)>,
+) -> Result<Draft, Failed> {
+    let volume_bytes = (content.len() * CHUNK) as u64;
+    let spec = MapSpec { volume_bytes, chunk_bytes: u32::try_from(CHUNK)? };
+    let mut map = session.map_writer(spec, base)?;
+    for (number, at) in places {
         map.set(number, at).await?;
     }
     let written = map.finish().await?;
@@ -151,7 +198,7 @@ pub(crate) async fn capture(
         volume: volume(name),
         parent: parent.cloned(),
         map: DraftMap::Written(written),
-        info: info(session.repository(), (content.len() * CHUNK) as u64),
+        info: info(session.repository(), volume_bytes),
     })
 }
 
