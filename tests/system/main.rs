@@ -11,6 +11,7 @@ mod ground;
 mod kernel;
 mod s3;
 
+mod agent;
 mod command_line;
 mod cost;
 mod crashes;
