@@ -18,6 +18,7 @@ mod crashes;
 mod damage;
 mod documents;
 mod images;
+mod json_output;
 mod memory;
 mod refusals;
 mod secrets;
