@@ -8,7 +8,7 @@ use crate::content::write_image;
 use crate::ground::{Ground, text};
 
 /// Fields whose insides are told elsewhere: what was published, what the store can do, names that people chose.
-const OPAQUE: [&str; 4] = ["info", "abilities", "labels", "target"];
+const OPAQUE: [&str; 7] = ["info", "abilities", "labels", "target", "delete", "rewrite", "not_rewritten"];
 
 /// The names of all fields of a result, without those that every object has.
 fn names(value: &Value, found: &mut Vec<String>) {
