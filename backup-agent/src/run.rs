@@ -20,7 +20,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_console::Progress;
-use strongroom_model::{RecoveryPointId, VolumeName, World};
+use strongroom_model::{Failure as _, RecoveryPointId, Remedy, VolumeName, World, chain};
 use strongroom_object_store::Counts;
 use strongroom_repository::map::MapReader;
 use strongroom_repository::{
@@ -28,7 +28,7 @@ use strongroom_repository::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::capture::{Budget, Capture, Meter, Scope, Tally, capture};
+use crate::capture::{Budget, Capture, CaptureError, Meter, Scope, Tally, capture};
 use crate::driver::{Driver, Volume};
 
 pub use error::BackupError;
@@ -149,6 +149,7 @@ pub async fn back_up(
         begun,
         requests,
         kept_bytes,
+        alone: false,
     };
     match run.run().await {
         Ok(report) => Ok(report),
@@ -169,6 +170,8 @@ struct Run<'a> {
     begun: Timestamp,
     requests: u64,
     kept_bytes: u64,
+    /// The map of the point before turned out to be damaged: everything is read, and the new map is written whole.
+    alone: bool,
 }
 
 impl Run<'_> {
@@ -183,6 +186,16 @@ impl Run<'_> {
                     tracing::warn!(%pack, volume = %self.target.name(), "the map refers to what was swept meanwhile; reading again");
                     attempt += 1;
                 }
+                // Only reading the parent's map can fail like this, and a backup must not fail for ever because of it.
+                Err(BackupError::Capture(CaptureError::Map(error)))
+                    if error.remedy() == Remedy::FixData && !self.alone && opened.parent.is_some() =>
+                {
+                    tracing::error!(
+                        volume = %self.target.name(), code = error.code(), error = chain(&error),
+                        "the map of the point before is damaged; backing up without it"
+                    );
+                    self.alone = true;
+                }
                 other => break other?,
             }
         };
@@ -192,7 +205,7 @@ impl Run<'_> {
             volume: self.target.name().clone(),
             point: published.point,
             taken_at: info.taken_at,
-            parent: opened.parent.as_ref().map(|parent| parent.id),
+            parent: opened.parent.as_ref().filter(|_| !self.alone).map(|parent| parent.id),
             mode,
             volume_bytes: info.volume_bytes,
             tally: Tally {
@@ -229,18 +242,19 @@ impl Run<'_> {
             duration_ms: self.elapsed_ms(),
             requests: self.agent.counts.all_requests().saturating_sub(self.requests),
         };
-        let parent = opened.parent.clone();
+        let parent = opened.parent.clone().filter(|_| !self.alone);
         let draft = Draft { volume: self.target.name().clone(), parent, map, info: info.clone() };
         let published = self.publish(draft).await?;
         Ok((published, mode, info))
     }
 
     /// The map of the volume as it is now.
-    async fn capture(&self, opened: &Opened) -> Result<(DraftMap, Mode, Tally), BackupError> {
-        let before = match &opened.parent {
+    async fn capture(&mut self, opened: &Opened) -> Result<(DraftMap, Mode, Tally), BackupError> {
+        let before = match opened.parent.as_ref().filter(|_| !self.alone) {
             Some(parent) => self.parent_map(parent).await?,
             None => None,
         };
+        self.alone |= before.is_none();
         let same_size = before.as_ref().is_some_and(|map| map.head().volume_bytes == opened.source.bytes());
         let (scope, mode) = match opened.changes(before).await? {
             Scope::Delta(changes, parent) => {
@@ -275,7 +289,6 @@ impl Run<'_> {
 
     /// The map of the parent. One that is damaged is done without: then everything is stored again, which also heals.
     async fn parent_map(&self, parent: &Point) -> Result<Option<MapReader>, BackupError> {
-        use strongroom_model::{Failure as _, Remedy, chain};
         match self.agent.repository.map(parent).await {
             Ok(map) => Ok(Some(map)),
             Err(error) if error.remedy() == Remedy::FixData => {

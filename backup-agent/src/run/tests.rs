@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use strongroom_console::Progress;
 use strongroom_model::Failure as _;
-use strongroom_object_store::faulty::{Fault, Rule};
+use strongroom_object_store::faulty::{Failing, Fault, Rule};
 use strongroom_object_store::record::Verb;
 use strongroom_repository::store::ObjectStore as _;
 
@@ -143,5 +143,24 @@ async fn a_writer_that_was_fenced_goes_on_in_a_new_session() {
         repository.fence(session, "test").await.unwrap();
     });
     let report = run(&bench, &target).await.unwrap();
+    assert!(bench.restore_point(&point(&bench, &report).await).await == content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_map_of_the_point_before_does_not_stop_backups_and_is_written_anew() {
+    let mut bench = Bench::new().await;
+    let content = noise(6, 20 * CHUNK);
+    let (_, target) = image(&bench, &content);
+    let first = run(&bench, &target).await.unwrap();
+    // What was stored of the map until now is gone from now on.
+    let maps = bench.store.list("maps/", None).await.unwrap().objects;
+    for verb in [Verb::Get, Verb::GetRange] {
+        for map in &maps {
+            bench.store.plan(Rule::every(verb, Fault::FailBefore(Failing::NotFound)).on(&map.name));
+        }
+    }
+    bench.reopen().await;
+    let report = run(&bench, &target).await.unwrap();
+    assert_eq!((report.mode, report.parent, report.tally.new_bytes), (Mode::Full, None, 0), "{first:?}");
     assert!(bench.restore_point(&point(&bench, &report).await).await == content);
 }
