@@ -150,7 +150,8 @@ async fn list(args: PointsArgs, console: &Console, world: &World) -> Result<Exit
     let list = List { points: points.into_iter().map(Shown::from).collect() };
     console.result(&list, |text| {
         let mut table = Table::new(["POINT", "VOLUME", "TAKEN", "SIZE", "CHANGED", "NEW", "SENT", "HELD"])
-            .right([3, 4, 5, 6]);
+            .right([3, 4, 5, 6])
+            .short([0]);
         for point in &list.points {
             let held: Vec<&str> = point.held.iter().map(String::as_str).collect();
             table.row([

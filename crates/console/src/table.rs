@@ -13,19 +13,36 @@ pub struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     right: Vec<usize>,
+    short: Vec<usize>,
 }
+
+/// So many hexadecimal digits tell any two ids of a repository apart that a person will ever see side by side.
+const SHORT_DIGITS: usize = 12;
 
 impl Table {
     /// A table with these column heads.
     #[must_use]
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
-        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new(), right: Vec::new() }
+        Self {
+            header: header.into_iter().map(Into::into).collect(),
+            rows: Vec::new(),
+            right: Vec::new(),
+            short: Vec::new(),
+        }
     }
 
     /// The same table with the columns of these numbers (from 0) aligned to the right, as numbers and sizes should be.
     #[must_use]
     pub fn right(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
         self.right.extend(columns);
+        self
+    }
+
+    /// The same table with ids in the columns of these numbers (from 0), which a terminal shows shortened. Only for ids
+    /// that every command takes shortened, too.
+    #[must_use]
+    pub fn short(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
+        self.short.extend(columns);
         self
     }
 
@@ -54,7 +71,12 @@ impl Table {
             let cell = Cell::new(head);
             if bold { cell.add_attribute(Attribute::Bold) } else { cell }
         }));
-        table.add_rows(self.rows.iter().map(|row| row.iter().map(Cell::new)));
+        let cut = terminal.stdout && terminal.width.is_some();
+        table.add_rows(self.rows.iter().map(|row| {
+            row.iter().enumerate().map(move |(column, cell)| {
+                Cell::new(if cut && self.short.contains(&column) { shortened(cell) } else { cell })
+            })
+        }));
         for (number, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
             if self.right.contains(&number) {
@@ -76,6 +98,18 @@ impl Table {
             text.push('\n');
         }
         text
+    }
+}
+
+/// The prefix of an id and its first digits; other text as it is.
+fn shortened(id: &str) -> &str {
+    match id.split_once('-') {
+        Some((kind, digits))
+            if digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) =>
+        {
+            &id[..kind.len() + 1 + SHORT_DIGITS]
+        }
+        _ => id,
     }
 }
 
@@ -171,6 +205,15 @@ mod tests {
         let text = table.render(&Terminal { stdout: true, width: Some(60), ..Terminal::none() });
         assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
         assert!(text.lines().count() > 3, "{text}");
+    }
+
+    #[test]
+    fn a_terminal_shows_ids_shortened_and_a_pipe_shows_them_whole() {
+        let mut table = Table::new(["POINT"]).short([0]);
+        table.row(["rp-00112233445566778899aabbccddeeff"]).row(["not-an-id"]);
+        let on_terminal = table.render(&Terminal { stdout: true, width: Some(60), ..Terminal::none() });
+        assert_eq!(on_terminal, "POINT\nrp-001122334455\nnot-an-id\n");
+        assert!(table.render(&Terminal::none()).contains("rp-00112233445566778899aabbccddeeff\n"));
     }
 
     #[test]
