@@ -1,8 +1,8 @@
 //! The one way in which journal records and checkpoints become bytes: CBOR maps with integer keys.
 //!
-//! Stricter than CBOR asks: lengths are definite, keys ascend, a key that is not known is an error. So a value has one
-//! encoding, and a reader that is older than the writer stops instead of guessing. An absent `Option` is left out.
-//! docs/format.md lists the keys of every map; the numbers here are that list.
+//! Stricter than CBOR asks: lengths are definite, keys ascend, a key that is not known is an error. So a value
+//! has one encoding, and a reader that is older than the writer stops instead of guessing. An absent `Option`
+//! is left out. docs/format.md lists the keys of every map; the numbers here are that list.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,8 @@
 //! Looking whether everything is there and right.
 //!
-//! Damage is a result, not an error: every object that is missing or wrong is named, with the points, volumes and byte ranges that lose
-//! data by it, and the check goes on. Only a journal that cannot be read stops it. Nothing here writes.
+//! Damage is a result, not an error: every object that is missing or wrong is named, with the points, volumes
+//! and byte ranges that lose data by it, and the check goes on. Only a journal that cannot be read stops it.
+//! Nothing here writes.
 
 mod audit;
 mod losses;
@@ -133,9 +134,9 @@ impl Findings {
 }
 
 impl Repository {
-    /// Checks that everything that current points need is there, and with `read_data` that every needed byte is what was
-    /// stored; then also old journal records, checkpoints, key slots and index runs are read. Damage is in the report, not an
-    /// error. `progress` counts packs, or with `read_data` their bytes.
+    /// Checks that everything that current points need is there, and with `read_data` that every needed byte is
+    /// what was stored; then also old journal records, checkpoints, key slots and index runs are read. Damage
+    /// is in the report, not an error. `progress` counts packs, or with `read_data` their bytes.
     ///
     /// # Errors
     /// Only when the journal cannot be read.

@@ -1,8 +1,9 @@
 //! The fold: what all records together mean. Pure; every rule of the protocol's table is here, once.
 //!
-//! [`Fold::apply`] refuses a record that breaks the table, on reading as on appending: whoever meets one in the journal
-//! stops. What only the maps can tell (which entries a point needs) is asked before an append, by `decide` of the
-//! publisher and of the sweeper; the fold checks what it can see of it: roots, packs, sessions, plan.
+//! [`Fold::apply`] refuses a record that breaks the table, on reading as on appending: whoever meets one in the
+//! journal stops. What only the maps can tell (which entries a point needs) is asked before an append, by
+//! `decide` of the publisher and of the sweeper; the fold checks what it can see of it: roots, packs, sessions,
+//! plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -270,7 +271,8 @@ impl Fold {
                 && plan.holes.get(&at.pack).is_some_and(|holes| holes.contains(at.entry)))
     }
 
-    /// Whether `session` may refer to an entry: it is alive, and not dying unless the plan waits for this very session.
+    /// Whether `session` may refer to an entry: it is alive, and not dying unless the plan waits for this very
+    /// session.
     #[must_use]
     pub fn is_usable(&self, session: u64, at: EntryRef) -> bool {
         self.is_alive(at) && (!self.is_dying(at) || self.waits_for(session))
@@ -283,8 +285,8 @@ impl Fold {
             && self.sessions.contains_key(&session)
     }
 
-    /// The objects that the pending plan deletes once it waits for nobody: what it names, but not the current objects of
-    /// revived packs; and what was replaced under it.
+    /// The objects that the pending plan deletes once it waits for nobody: what it names, but not the current
+    /// objects of revived packs; and what was replaced under it.
     #[must_use]
     pub fn deletable(&self) -> BTreeSet<Placed> {
         let Some(plan) = &self.plan else { return BTreeSet::new() };

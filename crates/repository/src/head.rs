@@ -1,7 +1,7 @@
 //! `strongroom.json`: the plain head object, the first thing that is read.
 //!
-//! It holds what must be known before there is a key, and what never changes. It is JSON so that a person who finds the
-//! bucket in ten years can read what it is.
+//! It holds what must be known before there is a key, and what never changes. It is JSON so that a person who
+//! finds the bucket in ten years can read what it is.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,9 @@ pub struct Head {
     pub first_slots: Vec<String>,
     /// Makes the bytes this writer's own, so that an unknown outcome can be told from a lost race.
     pub owner: String,
-    /// BLAKE3 of these fields with an empty checksum, written without white space: tells an accident, not an attack (what an attacker
-    /// could gain is checked elsewhere: every seal is bound to the repository's id, every map to the chunk size).
+    /// BLAKE3 of these fields with an empty checksum, written without white space: tells an accident, not an
+    /// attack (what an attacker could gain is checked elsewhere: every seal is bound to the repository's id,
+    /// every map to the chunk size).
     pub checksum: String,
 }
 
@@ -100,7 +101,11 @@ impl Head {
             None => return Err(HeadError::NotOurs("it names no format".to_owned())),
         }
         let head: Self =
-            serde_json::from_value(any).map_err(|error| HeadError::NotOurs(error.to_string()))?;
+            serde_json::from_value(any.clone()).map_err(|error| HeadError::NotOurs(error.to_string()))?;
+        // A field under another name would be left out without a word.
+        if serde_json::to_value(&head).ok() != Some(any) {
+            return Err(HeadError::NotOurs("it has fields that are not known".to_owned()));
+        }
         if head.checksum != head.sum() {
             return Err(HeadError::NotOurs("its checksum is wrong: it was damaged or edited".to_owned()));
         }

@@ -1,8 +1,9 @@
 //! Keeping the local dedup index in step with the runs in the store.
 //!
-//! Each session leaves runs of what it stored under `index/`. Another agent fetches those that it lacks when a session begins and
-//! the journal names packs that it has not looked for yet; so an agent that is alone, or has seen all, sends no request for it.
-//! All of this is a cache: what fails is logged, and chunks are stored twice.
+//! Each session leaves runs of what it stored under `index/`. Another agent fetches those that it lacks when a
+//! session begins and the journal names packs that it has not looked for yet; so an agent that is alone, or has
+//! seen all, sends no request for it. All of this is a cache: what fails is logged, and chunks are stored
+//! twice.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};

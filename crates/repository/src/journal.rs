@@ -1,8 +1,8 @@
 //! The journal: reading forward, and the one way to append (section 3 of the protocol).
 //!
-//! What always holds: the known fold is that of a prefix of the journal whose every record was opened, chained and checked
-//! against the rules. A record is sent under one number only, and only by someone who knew all records before it. Any future
-//! here may be dropped at any point: that is a crash, and crashes are harmless.
+//! What always holds: the known fold is that of a prefix of the journal whose every record was opened, chained
+//! and checked against the rules. A record is sent under one number only, and only by someone who knew all
+//! records before it. Any future here may be dropped at any point: that is a crash, and crashes are harmless.
 
 pub(crate) mod opening;
 pub(crate) mod state;
@@ -136,9 +136,16 @@ impl Journal {
     }
 
     fn open_record(&self, number: u64, sealed: &[u8]) -> Result<(Record, RecordHash), JournalError> {
-        let plain = seal::open(&self.keyring, self.repository, BlobKind::JournalRecord, &number.to_le_bytes(), sealed)
-            .map_err(|cause| JournalError::Sealed { number, cause })?;
-        let record = cbor::from_bytes::<Record>(&plain).map_err(|cause| JournalError::Unreadable { number, cause })?;
+        let plain = seal::open(
+            &self.keyring,
+            self.repository,
+            BlobKind::JournalRecord,
+            &number.to_le_bytes(),
+            sealed,
+        )
+        .map_err(|cause| JournalError::Sealed { number, cause })?;
+        let record =
+            cbor::from_bytes::<Record>(&plain).map_err(|cause| JournalError::Unreadable { number, cause })?;
         Ok((record, *blake3::hash(sealed).as_bytes()))
     }
 
@@ -188,7 +195,8 @@ impl Journal {
         }
     }
 
-    /// Appends what `decide` says on each fold that it is tried on, until it is in. `None`: there is nothing to say (any more).
+    /// Appends what `decide` says on each fold that it is tried on, until it is in. `None`: there is nothing to
+    /// say (any more).
     pub(crate) async fn append(
         &self,
         mut decide: impl FnMut(&Fold) -> Option<Event> + Send,
@@ -223,7 +231,8 @@ impl Journal {
 
     /// Sends one record, decided on `fold`, under the number after it.
     pub(crate) async fn attempt(&self, fold: &Fold, event: Event) -> Result<Attempt, JournalError> {
-        fold.permits(&event).map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
+        fold.permits(&event)
+            .map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
         let sealed = self.seal_record(fold, event)?;
         let attempt = match &self.single_writer {
             None => self.create(&sealed).await?,
@@ -253,13 +262,15 @@ impl Journal {
         let binding = record.number.to_le_bytes();
         let plain = cbor::to_bytes(&record);
         let entropy = &*self.world.entropy;
-        let bytes = seal::seal(&self.keyring, self.repository, BlobKind::JournalRecord, &binding, &plain, entropy)
-            .map_err(|cause| JournalError::Sealed { number: record.number, cause })?;
+        let bytes =
+            seal::seal(&self.keyring, self.repository, BlobKind::JournalRecord, &binding, &plain, entropy)
+                .map_err(|cause| JournalError::Sealed { number: record.number, cause })?;
         let hash = *blake3::hash(&bytes).as_bytes();
         Ok(Sealed { record, bytes, hash })
     }
 
-    /// Any answer but "created" says nothing: the number is read, and the same bytes are sent again while it is free.
+    /// Any answer but "created" says nothing: the number is read, and the same bytes are sent again while it is
+    /// free.
     async fn create(&self, sealed: &Sealed) -> Result<Attempt, JournalError> {
         let number = sealed.record.number;
         let name = ObjectName::journal(number);
@@ -270,10 +281,14 @@ impl Journal {
                 return Ok(Attempt::In(entry));
             };
             match self.get(&name).await {
-                Ok(found) if *blake3::hash(&found).as_bytes() == sealed.hash => return Ok(Attempt::In(entry)),
+                Ok(found) if *blake3::hash(&found).as_bytes() == sealed.hash => {
+                    return Ok(Attempt::In(entry));
+                }
                 Ok(_) => return Ok(Attempt::Lost),
                 Err(StoreError::NotFound { .. }) => {}
-                Err(unread) => return Err(JournalError::Unclear { number, attempts: failures + 1, cause: unread }),
+                Err(unread) => {
+                    return Err(JournalError::Unclear { number, attempts: failures + 1, cause: unread });
+                }
             }
             // The name is free as far as anyone can tell. What trying again cannot mend is said at once.
             if !cause.is_transient() && !matches!(cause, StoreError::Exists { .. }) {
@@ -286,8 +301,8 @@ impl Journal {
         }
     }
 
-    /// Section 7: the store cannot create only what is absent, so one agent alone writes. The record is on its disk before it is sent,
-    /// and nothing else is sent until exactly those bytes are seen in the store.
+    /// Section 7: the store cannot create only what is absent, so one agent alone writes. The record is on its
+    /// disk before it is sent, and nothing else is sent until exactly those bytes are seen in the store.
     async fn create_alone(&self, sealed: &Sealed) -> Result<Attempt, JournalError> {
         let number = sealed.record.number;
         let Some(state) = &self.state else {
@@ -339,7 +354,8 @@ impl Journal {
         }
     }
 
-    /// Writes a checkpoint when the newest one is old. It follows from the journal, so a failure costs nothing but time later.
+    /// Writes a checkpoint when the newest one is old. It follows from the journal, so a failure costs nothing
+    /// but time later.
     async fn checkpoint_when_due(&self) {
         let fold = self.known();
         if fold.number < self.checkpoint() + CHECKPOINT_EVERY {
@@ -352,7 +368,11 @@ impl Journal {
             }
             Err(error) => {
                 let cause = strongroom_model::chain(&error);
-                tracing::warn!(number = fold.number, cause, "the journal's checkpoint was not written; opening takes longer until the next one");
+                tracing::warn!(
+                    number = fold.number,
+                    cause,
+                    "the journal's checkpoint was not written; opening takes longer until the next one"
+                );
             }
         }
     }
@@ -362,11 +382,11 @@ impl Journal {
         let plain = cbor::to_bytes(fold);
         let binding = number.to_le_bytes();
         let entropy = &*self.world.entropy;
-        let sealed = seal::seal(&self.keyring, self.repository, BlobKind::Checkpoint, &binding, &plain, entropy)
-            .map_err(|cause| JournalError::Sealed { number, cause })?;
+        let sealed =
+            seal::seal(&self.keyring, self.repository, BlobKind::Checkpoint, &binding, &plain, entropy)
+                .map_err(|cause| JournalError::Sealed { number, cause })?;
         let name = ObjectName::checkpoint(number);
         let object = name.to_string();
         self.store.put(&name, sealed).await.map_err(|cause| JournalError::Object { object, cause })
     }
 }
-

@@ -1,10 +1,11 @@
 //! The repository: THE FORMAT and the journal protocol.
 //!
-//! docs/format.md describes every byte. The store is a trait of ours ([`store::ObjectStore`]); nothing here can tell
-//! S3 from memory.
+//! docs/format.md describes every byte. The store is a trait of ours ([`store::ObjectStore`]); nothing here can
+//! tell S3 from memory.
 //!
-//! What is stored: [`keys`], [`seal`], [`chunk`], [`pack`], [`map`], [`index`], and the journal's [`record`] and [`fold`].
-//! Who acts on it: [`session`] (writers), [`sweep`], [`reader`], [`check`]; all of it behind [`Repository`].
+//! What is stored: [`keys`], [`seal`], [`chunk`], [`pack`], [`map`], [`index`], and the journal's [`record`]
+//! and [`fold`]. Who acts on it: [`session`] (writers), [`sweep`], [`reader`], [`check`]; all of it behind
+//! [`Repository`].
 
 pub mod abilities;
 mod cbor;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Bounded retries with growing pauses. Handed in, so that tests do not wait and a person can be told how long it takes.
+/// Bounded retries with growing pauses. Handed in, so that tests do not wait and a person can be told how long
+/// it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// How many times one request is sent before giving up; at least 1.

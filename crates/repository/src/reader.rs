@@ -1,8 +1,9 @@
 //! Reads packs, wherever they lie now.
 //!
-//! The journal's pack table says which object holds a pack; it may have changed since it was read. So a missing object or a hole is
-//! looked up once more: the point was forgotten (stop, and say by which record), the pack has another object (go on there), or
-//! neither: then it is damage. Footers are cached by object, so a rewritten pack cannot be read through an old table.
+//! The journal's pack table says which object holds a pack; it may have changed since it was read. So a missing
+//! object or a hole is looked up once more: the point was forgotten (stop, and say by which record), the pack
+//! has another object (go on there), or neither: then it is damage. Footers are cached by object, so a
+//! rewritten pack cannot be read through an old table.
 
 use std::sync::Arc;
 
@@ -13,11 +14,12 @@ use crate::layout::PackKind;
 use crate::pack::{Entry, EntryRef, EntrySource, FetchError, Footer, PackPlace};
 use crate::repository::Repository;
 
-/// How often one request follows a pack that moves under it. Each move is a finished sweep, so two in one request are rare.
+/// How often one request follows a pack that moves under it. Each move is a finished sweep, so two in one
+/// request are rare.
 const MOST_MOVES: usize = 4;
 
-/// Reads entries of logical packs: follows the pack table, and on a missing object or a hole reads the journal once more.
-/// Cheap to clone.
+/// Reads entries of logical packs: follows the pack table, and on a missing object or a hole reads the journal
+/// once more. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PackReader {
     repository: Repository,
@@ -112,8 +114,8 @@ impl PackReader {
         }
     }
 
-    /// Entries of one pack in ascending order of number; neighbours come with one request. All of the answer is in memory: ask for a
-    /// few MiB at a time.
+    /// Entries of one pack in ascending order of number; neighbours come with one request. All of the answer is
+    /// in memory: ask for a few MiB at a time.
     ///
     /// # Errors
     /// When one of them cannot be read.

@@ -1,7 +1,8 @@
 //! Journal records: what may be said, and how it is stored.
 //!
-//! A record is a CBOR map, sealed with its number bound to it (docs/format.md, "Journal"). A kind or a field that is
-//! not known is refused: whoever decides on a journal that they understand only in part decides wrongly.
+//! A record is a CBOR map, sealed with its number bound to it (docs/format.md, "Journal"). A kind or a field
+//! that is not known is refused: whoever decides on a journal that they understand only in part decides
+//! wrongly.
 
 use std::collections::{BTreeMap, BTreeSet};
 

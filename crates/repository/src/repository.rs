@@ -29,8 +29,8 @@ use crate::store::ObjectStore;
 /// The dedup domain of all chunks, until tenants come.
 pub(crate) const DOMAIN: u32 = 0;
 
-/// How many bytes of opened footers are kept in memory. A footer of a 64 MiB pack of 64 KiB chunks has about 80 KB, so this is
-/// about 200 packs: what a restore of a volume with a few old layers moves between.
+/// How many bytes of opened footers are kept in memory. A footer of a 64 MiB pack of 64 KiB chunks has about 80
+/// KB, so this is about 200 packs: what a restore of a volume with a few old layers moves between.
 const FOOTER_CACHE_BYTES: usize = 16 << 20;
 
 /// How a repository is made.
@@ -38,7 +38,8 @@ const FOOTER_CACHE_BYTES: usize = 16 << 20;
 pub struct InitOptions {
     /// The size of a chunk: a power of two from 16 KiB to 1 MiB.
     pub chunk_bytes: u32,
-    /// What the probe saw. A store without create-only writes is used in single-writer mode, by `open.agent` alone.
+    /// What the probe saw. A store without create-only writes is used in single-writer mode, by `open.agent`
+    /// alone.
     pub abilities: Abilities,
     /// What argon2id costs, for slots with a passphrase.
     pub cost: PassphraseCost,
@@ -57,14 +58,15 @@ impl InitOptions {
 /// How a repository is opened.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
-    /// Where this machine keeps what it remembers of repositories (one folder each below it): the highest record it saw,
-    /// the dedup index, receipts of open sessions. `None`: nothing is remembered.
+    /// Where this machine keeps what it remembers of repositories (one folder each below it): the highest
+    /// record it saw, the dedup index, receipts of open sessions. `None`: nothing is remembered.
     pub state_dir: Option<PathBuf>,
     /// Who this is. Sessions can be taken up again only by the agent of the same name.
     pub agent: String,
     /// How long the journal is tried.
     pub patience: Patience,
-    /// A person's reason to go on although the journal lost records that this machine saw. It is written down in the journal.
+    /// A person's reason to go on although the journal lost records that this machine saw. It is written down
+    /// in the journal.
     pub accept_rollback: Option<String>,
 }
 
@@ -143,7 +145,8 @@ impl Repository {
         self.journal().known()
     }
 
-    /// The number and hash of the newest record known here: what a person compares on a machine that never saw the repository.
+    /// The number and hash of the newest record known here: what a person compares on a machine that never saw
+    /// the repository.
     #[must_use]
     pub fn high_water(&self) -> (u64, RecordHash) {
         let fold = self.known_fold();

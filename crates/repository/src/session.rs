@@ -1,8 +1,10 @@
-//! A writer's session: from `opened` to `closed`, and the publishing in between (section 4 of the protocol, Writer).
+//! A writer's session: from `opened` to `closed`, and the publishing in between (section 4 of the protocol,
+//! Writer).
 //!
-//! What always holds: nothing is uploaded before `opened` is in the journal; a chunk is referred to only where it is alive and not
-//! dying, or dying under a plan that waits for this very session, or uploaded by the session itself; and a writer never deletes
-//! anything. What was stored is noted on disk, so that a run after a kill goes on with it.
+//! What always holds: nothing is uploaded before `opened` is in the journal; a chunk is referred to only where
+//! it is alive and not dying, or dying under a plan that waits for this very session, or uploaded by the
+//! session itself; and a writer never deletes anything. What was stored is noted on disk, so that a run after a
+//! kill goes on with it.
 
 mod background;
 mod notes;
@@ -32,8 +34,8 @@ use notes::Notes;
 /// So many entries are kept in memory before they go to the index: 2 GiB of 64 KiB chunks, about 4 MB.
 const RECENT_ENTRIES: usize = 32_768;
 
-/// An open session. Share it by reference or in an `Arc`. Dropping it without [`Session::close`] leaves it open, to be taken up
-/// again by the next run of the same agent for the same purpose.
+/// An open session. Share it by reference or in an `Arc`. Dropping it without [`Session::close`] leaves it
+/// open, to be taken up again by the next run of the same agent for the same purpose.
 #[derive(Debug)]
 pub struct Session {
     repository: Repository,
@@ -136,12 +138,14 @@ impl Session {
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {
-        // A note or a run that a panic cut short costs a chunk stored twice, never safety: publish checks all again.
+        // A note or a run that a panic cut short costs a chunk stored twice, never safety: publish checks all
+        // again.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a chunk lies that this session may refer to: alive and not dying, or stored by this session. What it answers is
-    /// remembered and checked again by [`Session::publish`]. Reads files: call it from a thread that may block.
+    /// Where a chunk lies that this session may refer to: alive and not dying, or stored by this session. What
+    /// it answers is remembered and checked again by [`Session::publish`]. Reads files: call it from a thread
+    /// that may block.
     ///
     /// Chunks in packs that have no receipt yet are known to their [`PackWriter`] alone.
     #[must_use]
@@ -163,8 +167,8 @@ impl Session {
         None
     }
 
-    /// Notes on disk what was stored since the last time, so that a run after a kill does not send it again. [`Session::lookup`]
-    /// and [`Session::publish`] do it by the way.
+    /// Notes on disk what was stored since the last time, so that a run after a kill does not send it again.
+    /// [`Session::lookup`] and [`Session::publish`] do it by the way.
     pub fn keep(&self) {
         let fresh = self.receipts.take_fresh();
         if fresh.is_empty() {

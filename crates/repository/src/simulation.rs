@@ -1,7 +1,8 @@
 //! The protocol under trial: a store that misbehaves from a seed, and actors that meet in it.
 //!
-//! `store` is the store, `world` makes repositories, volumes and points in it, `races` holds the races of section 5 of the protocol
-//! one by one, `random` lets everybody loose at once and checks the invariants I1 to I6.
+//! `store` is the store, `world` makes repositories, volumes and points in it, `races` holds the races of
+//! section 5 of the protocol one by one, `random` lets everybody loose at once and checks the invariants I1 to
+//! I6.
 
 mod damage;
 mod journal;

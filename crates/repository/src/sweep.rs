@@ -1,8 +1,8 @@
 //! Freeing what no point needs: plan, wait, rewrite, delete (section 4 of the protocol, Sweeper and rewriter).
 //!
-//! What always holds: an object is deleted only after a plan in the journal named it and nobody that the plan waits for is left; what is
-//! dead then is dead for ever, so deletes need no order and no lock. A sweeper has no identity: whoever comes finishes the pending
-//! plan of anybody. What a sweep skips is found by the next.
+//! What always holds: an object is deleted only after a plan in the journal named it and nobody that the plan
+//! waits for is left; what is dead then is dead for ever, so deletes need no order and no lock. A sweeper has
+//! no identity: whoever comes finishes the pending plan of anybody. What a sweep skips is found by the next.
 
 mod candidates;
 mod execute;
@@ -102,7 +102,8 @@ impl Repository {
         })
     }
 
-    /// Sweeps: finishes the pending plan, whosever it is, then plans, and executes as far as no session is in the way.
+    /// Sweeps: finishes the pending plan, whosever it is, then plans, and executes as far as no session is in
+    /// the way.
     ///
     /// # Errors
     /// When a map cannot be read, or the store or the journal fails. What was planned stays pending.
@@ -138,8 +139,9 @@ impl Repository {
         }
     }
 
-    /// Appends the plan; at each attempt what newer points need is taken out, and it waits for exactly the sessions open then. Answers
-    /// the number of the pending plan, be it this one or another's that was faster; `None`: there is nothing to do.
+    /// Appends the plan; at each attempt what newer points need is taken out, and it waits for exactly the
+    /// sessions open then. Answers the number of the pending plan, be it this one or another's that was faster;
+    /// `None`: there is nothing to do.
     async fn append_plan(&self, candidates: &mut Candidates) -> Result<Option<u64>, SweepError> {
         for lost in 1..=MOST_LOST {
             let fold = self.fold().await?;
@@ -183,7 +185,8 @@ impl Repository {
         Ok(fenced)
     }
 
-    /// The newest thing that a session wrote beside its packs: its sign of life, or its `opened` before the first minute.
+    /// The newest thing that a session wrote beside its packs: its sign of life, or its `opened` before the
+    /// first minute.
     async fn sign_of_life(&self, session: u64) -> Result<Option<ObjectInfo>, SweepError> {
         for name in [ObjectName::session(session), ObjectName::journal(session)] {
             match self.store().head(&name).await {

@@ -17,7 +17,8 @@ use crate::repository::Repository;
 const UNKNOWN: &str = "maps";
 
 impl Repository {
-    /// Adds to each damaged object which bytes of which points are lost by it. Points that were forgotten meanwhile lose nothing.
+    /// Adds to each damaged object which bytes of which points are lost by it. Points that were forgotten
+    /// meanwhile lose nothing.
     pub(super) async fn find_losses(
         &self,
         needs: &Needs,

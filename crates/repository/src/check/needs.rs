@@ -49,7 +49,8 @@ impl Repository {
                     Err(cause) => Err(cause),
                 };
                 if let Err(cause) = walked {
-                    // Which objects are to blame is found when the packs are looked at; a node that opens and is malformed is not.
+                    // Which objects are to blame is found when the packs are looked at; a node that opens and
+                    // is malformed is not.
                     if let crate::map::MapError::Malformed { at, .. } = &cause {
                         findings.add(&self.object_of(at.pack), strongroom_model::chain(&cause));
                     }

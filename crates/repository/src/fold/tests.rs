@@ -432,7 +432,8 @@ proptest! {
         }
     }
 
-    /// Whatever is said in whatever order: a refused record changes nothing, and the fold is read back from its stored form.
+    /// Whatever is said in whatever order: a refused record changes nothing, and the fold is read back from its
+    /// stored form.
     #[test]
     fn any_history_folds_the_same_from_its_checkpoint(steps in prop::collection::vec((0_usize..12, 1_u8..6, 1_u64..20), 0..40), at in any::<prop::sample::Index>()) {
         let mut fold = start();

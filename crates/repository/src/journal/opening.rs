@@ -1,9 +1,10 @@
 //! Opening the journal: a few requests, however old it is.
 //!
-//! The newest checkpoint is found through LIST, which is only a hint, or without it by doubling and bisection over HEAD: record
-//! names are never freed, so "record n exists" is monotone. A checkpoint is believed only when the record it ends with has the hash that
-//! it says. Then the journal is read forward to the first number that is free, one LIST looks for records beyond (a hole), and
-//! the highest record this machine ever saw is compared (race 16).
+//! The newest checkpoint is found through LIST, which is only a hint, or without it by doubling and bisection
+//! over HEAD: record names are never freed, so "record n exists" is monotone. A checkpoint is believed only
+//! when the record it ends with has the hash that it says. Then the journal is read forward to the first number
+//! that is free, one LIST looks for records beyond (a hole), and the highest record this machine ever saw is
+//! compared (race 16).
 
 use std::sync::Arc;
 
@@ -74,7 +75,8 @@ impl Journal {
         }
     }
 
-    /// Single-writer mode: what was about to be sent when this agent was killed is sent again before anything else.
+    /// Single-writer mode: what was about to be sent when this agent was killed is sent again before anything
+    /// else.
     async fn settle_pending(&self) -> Result<(), JournalError> {
         let (Some(writer), Some(state)) = (&self.single_writer, &self.state) else { return Ok(()) };
         if *writer != self.agent {
@@ -106,7 +108,10 @@ impl Journal {
         for number in numbers.into_iter().rev().take(MOST_CHECKPOINTS) {
             match self.load_checkpoint(number).await? {
                 Some(fold) => return Ok(fold),
-                None => tracing::warn!(number, "a checkpoint of the journal cannot be used; an older one is taken"),
+                None => tracing::warn!(
+                    number,
+                    "a checkpoint of the journal cannot be used; an older one is taken"
+                ),
             }
         }
         Ok(Fold::default())
@@ -118,7 +123,9 @@ impl Journal {
         let mut numbers = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let Ok(ListPage { objects, more }) = self.store.list(prefix, after.as_deref()).await else { return numbers };
+            let Ok(ListPage { objects, more }) = self.store.list(prefix, after.as_deref()).await else {
+                return numbers;
+            };
             numbers.extend(objects.iter().filter_map(|object| match ObjectName::parse(&object.name)?.1 {
                 ObjectKind::Checkpoint(number) => Some(number),
                 _ => None,
@@ -164,7 +171,8 @@ impl Journal {
     pub(crate) async fn load_checkpoint(&self, number: u64) -> Result<Option<Fold>, JournalError> {
         let Ok(sealed) = self.get(&ObjectName::checkpoint(number)).await else { return Ok(None) };
         let binding = number.to_le_bytes();
-        let Ok(plain) = seal::open(&self.keyring, self.repository, BlobKind::Checkpoint, &binding, &sealed) else {
+        let Ok(plain) = seal::open(&self.keyring, self.repository, BlobKind::Checkpoint, &binding, &sealed)
+        else {
             return Ok(None);
         };
         let Ok(fold) = cbor::from_bytes::<Fold>(&plain) else { return Ok(None) };

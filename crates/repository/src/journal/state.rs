@@ -1,7 +1,8 @@
-//! What this machine remembers of a repository: the highest record that it saw, and in single-writer mode the record that
-//! it is about to send.
+//! What this machine remembers of a repository: the highest record that it saw, and in single-writer mode the
+//! record that it is about to send.
 //!
-//! Losing it loses no data; it is what lets an agent notice that somebody put an older bucket in the place of the one it knew.
+//! Losing it loses no data; it is what lets an agent notice that somebody put an older bucket in the place of
+//! the one it knew.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

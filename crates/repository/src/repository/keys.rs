@@ -1,7 +1,8 @@
 //! The ways to unlock a repository: adding, listing, removing.
 //!
-//! The journal's fold says which slots there are; an object `keys/…` that no record names is the leftover of an interrupted
-//! command. So the last slot is never removed, whoever races: the second remover's record is refused.
+//! The journal's fold says which slots there are; an object `keys/…` that no record names is the leftover of an
+//! interrupted command. So the last slot is never removed, whoever races: the second remover's record is
+//! refused.
 
 use super::Repository;
 use crate::errors::{JournalError, KeysError};
@@ -58,7 +59,8 @@ impl Repository {
         Ok(slots)
     }
 
-    /// Removes a key slot; never the last. Who has the key and a copy of the slot can still open old copies of the repository.
+    /// Removes a key slot; never the last. Who has the key and a copy of the slot can still open old copies of
+    /// the repository.
     ///
     /// # Errors
     /// When there is no such slot, it is the last, or the journal or the store fails.

@@ -1,7 +1,8 @@
 //! Making a repository, and opening one.
 //!
-//! `init` writes the key slots, then the head object: that one create-only write decides. The records that name the first slots
-//! are the first of the journal; whoever opens a repository whose maker was interrupted before them writes them.
+//! `init` writes the key slots, then the head object: that one create-only write decides. The records that name
+//! the first slots are the first of the journal; whoever opens a repository whose maker was interrupted before
+//! them writes them.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -8,7 +8,8 @@ use crate::fold::Fold;
 use crate::record::{Event, Fenced, Forgotten, Hold};
 
 impl Repository {
-    /// Puts a hold on a point; while it is there nobody can forget the point. Nothing happens when it is there already.
+    /// Puts a hold on a point; while it is there nobody can forget the point. Nothing happens when it is there
+    /// already.
     ///
     /// # Errors
     /// When the point is not current, or the journal fails.
@@ -34,8 +35,9 @@ impl Repository {
         self.journal().say(Event::Forgotten(Forgotten { point, reason: reason.to_owned() })).await.map(drop)
     }
 
-    /// Forgets what `rule` names, one record each. The rule is asked again on every fold that a record is decided on, so that it
-    /// counts what others published or forgot meanwhile. Held points that it names are left alone. Answers what was forgotten.
+    /// Forgets what `rule` names, one record each. The rule is asked again on every fold that a record is
+    /// decided on, so that it counts what others published or forgot meanwhile. Held points that it names are
+    /// left alone. Answers what was forgotten.
     ///
     /// # Errors
     /// When the journal fails; what was forgotten until then stays forgotten.

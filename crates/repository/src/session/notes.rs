@@ -1,15 +1,15 @@
 //! What a session keeps on disk: its receipts.
 //!
-//! One file for each session, `sessions/<20 digits>` in the repository's state folder: a line of JSON that says whose it is, then a row
-//! for each stored pack, appended and synced as the receipts come:
+//! One file for each session, `sessions/<20 digits>` in the repository's state folder: a line of JSON that says
+//! whose it is, then a row for each stored pack, appended and synced as the receipts come:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 0..60 | the receipt ([`StoredPack::to_note`]) |
 //! | 60..68 | the first bytes of its BLAKE3 |
 //!
-//! A torn tail is ignored: what is missing there is sent again. The file is locked while its session lives, so a second process
-//! of the same agent does not take it up.
+//! A torn tail is ignored: what is missing there is sent again. The file is locked while its session lives, so
+//! a second process of the same agent does not take it up.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -1,4 +1,5 @@
-//! Beginning a session, taking one up again after a kill, and going on after a fence (step 6 of the protocol's Writer).
+//! Beginning a session, taking one up again after a kill, and going on after a fence (step 6 of the protocol's
+//! Writer).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -17,12 +18,14 @@ use crate::repository::Repository;
 /// How many footers or records are read side by side.
 const AT_ONCE: usize = 8;
 
-/// Uploads of an ended session are given up when so many records came since: reading them costs more than sending again.
+/// Uploads of an ended session are given up when so many records came since: reading them costs more than
+/// sending again.
 const MOST_RECORDS: u64 = 20_000;
 
 impl Repository {
-    /// Begins a session, or takes up one that this agent had open for the same purpose on this machine when it was killed:
-    /// what that one stored is not sent again. What this machine lacks of the dedup index is fetched.
+    /// Begins a session, or takes up one that this agent had open for the same purpose on this machine when it
+    /// was killed: what that one stored is not sent again. What this machine lacks of the dedup index is
+    /// fetched.
     ///
     /// # Errors
     /// When `opened` cannot be appended.
@@ -47,8 +50,8 @@ impl Repository {
         Ok(Session::start(self, owner, Vec::new(), notes, false).await)
     }
 
-    /// The newest notes of a process of this agent that is gone and had this purpose. Older ones have nothing that the newest lacks but
-    /// what was given up before, so they are removed when their session is over.
+    /// The newest notes of a process of this agent that is gone and had this purpose. Older ones have nothing
+    /// that the newest lacks but what was given up before, so they are removed when their session is over.
     fn left_session(&self, purpose: &str) -> Option<Left> {
         let state = self.journal().state.as_ref()?;
         let agent = &self.journal().agent;
@@ -84,8 +87,9 @@ impl Repository {
         }
     }
 
-    /// A new session that goes on with the uploads of one that has ended: with those that no plan has named in any record between the two
-    /// `opened`. A plan after the new `opened` waits for the new session, and one before the old could not know them.
+    /// A new session that goes on with the uploads of one that has ended: with those that no plan has named in
+    /// any record between the two `opened`. A plan after the new `opened` waits for the new session, and one
+    /// before the old could not know them.
     async fn open_after(
         &self,
         old: u64,
@@ -113,7 +117,8 @@ impl Repository {
         Ok(Session::start(self, owner, kept, notes, check_all).await)
     }
 
-    /// Every object that a plan named in the records between two numbers, all of them read one by one. `None`: too many.
+    /// Every object that a plan named in the records between two numbers, all of them read one by one. `None`:
+    /// too many.
     async fn planned_between(
         &self,
         after: u64,
@@ -191,8 +196,8 @@ impl Session {
         session
     }
 
-    /// Goes on after having been fenced: a new session that keeps those uploads that no plan has named meanwhile. Drafts may be
-    /// published in it; what they refer to is then checked entry by entry.
+    /// Goes on after having been fenced: a new session that keeps those uploads that no plan has named
+    /// meanwhile. Drafts may be published in it; what they refer to is then checked entry by entry.
     ///
     /// # Errors
     /// When the journal fails.
@@ -213,7 +218,8 @@ impl Session {
     }
 }
 
-/// Reads the footers of kept data packs, so that their chunks are found. A pack whose footer cannot be read is not gone on with.
+/// Reads the footers of kept data packs, so that their chunks are found. A pack whose footer cannot be read is
+/// not gone on with.
 async fn read_kept(
     repository: &Repository,
     kept: Vec<StoredPack>,

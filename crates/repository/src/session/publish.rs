@@ -1,12 +1,13 @@
 //! Publishing: the one record that makes a recovery point.
 //!
-//! At each attempt, on the fold that the record is decided on, all that the point needs is compared with the pack table and with the
-//! pending plan:
+//! At each attempt, on the fold that the record is decided on, all that the point needs is compared with the
+//! pack table and with the pending plan:
 //!
 //! * the session's own new packs: alive by being named here; revived when the plan found them as orphans;
 //! * what `lookup` answered from other packs: entry by entry;
-//! * what came with the parent's map: nothing to do while the parent is current, since a plan never names what a current point needs;
-//!   when it is no longer current (or after a fence) the whole map is walked, entry by entry.
+//! * what came with the parent's map: nothing to do while the parent is current, since a plan never names what
+//!   a current point needs; when it is no longer current (or after a fence) the whole map is walked, entry by
+//!   entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,12 +39,12 @@ struct Needs {
 }
 
 impl Session {
-    /// Makes the draft a recovery point. With `last` the same record ends the session. After an unclear outcome the same draft may be
-    /// published again: it does not become a second point.
+    /// Makes the draft a recovery point. With `last` the same record ends the session. After an unclear outcome
+    /// the same draft may be published again: it does not become a second point.
     ///
     /// # Errors
-    /// [`PublishError::Fenced`]: go on with [`Session::reopen`]. [`PublishError::Gone`]: what the map refers to was swept; back up again
-    /// in this session. Otherwise the journal or the store failed.
+    /// [`PublishError::Fenced`]: go on with [`Session::reopen`]. [`PublishError::Gone`]: what the map refers to
+    /// was swept; back up again in this session. Otherwise the journal or the store failed.
     pub async fn publish(&self, draft: Draft, last: bool) -> Result<Published, PublishError> {
         self.keep();
         self.spill(&mut self.lists());

@@ -1,11 +1,14 @@
-//! Everybody at once: writers, sweepers, forgetters, holders, fencers and readers share a store that misbehaves, and are killed at
-//! any moment. One seed is one history (as far as the machine's own threads allow).
+//! Everybody at once: writers, sweepers, forgetters, holders, fencers and readers share a store that
+//! misbehaves, and are killed at any moment. One seed is one history (as far as the machine's own threads
+//! allow).
 //!
-//! Each point carries what its volume held as a label, so that it can be checked even when its writer died before it knew of it.
+//! Each point carries what its volume held as a label, so that it can be checked even when its writer died
+//! before it knew of it.
 //!
 //! * I1 every entry a current point needs is readable: every current point is read back at many moments.
 //! * I2 no acknowledged publish is lost or doubled: at the end, against the journal.
-//! * I3 an ended session never publishes, I4 nothing held is lost: the fold refuses such records, and the journal is folded from 1.
+//! * I3 an ended session never publishes, I4 nothing held is lost: the fold refuses such records, and the
+//!   journal is folded from 1.
 //! * I5 with all actors gone, one fencer and one sweeper leave exactly the needed objects.
 //! * I6 no reader of a current point fails for good.
 
@@ -14,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use jiff::SignedDuration;
-use strongroom_model::{Failure, RecoveryPointId};
+use strongroom_model::RecoveryPointId;
 use tokio::task::JoinHandle;
 
 use super::store::Faults;
@@ -319,27 +322,20 @@ async fn histories(usual: std::ops::Range<u64>) {
 
 #[tokio::test]
 async fn everybody_at_once_keeps_the_invariants_1() {
-    histories(0..50).await;
+    histories(0..40).await;
 }
 
 #[tokio::test]
 async fn everybody_at_once_keeps_the_invariants_2() {
-    histories(1000..1050).await;
+    histories(1000..1040).await;
 }
 
 #[tokio::test]
 async fn everybody_at_once_keeps_the_invariants_3() {
-    histories(2000..2050).await;
+    histories(2000..2040).await;
 }
 
 #[tokio::test]
 async fn everybody_at_once_keeps_the_invariants_4() {
-    histories(3000..3050).await;
-}
-
-#[test]
-fn the_codes_of_all_errors_are_stable_words() {
-    // Scripts rely on them; a code is two words in lower case with a dot between.
-    let error = crate::errors::JournalError::NeedsState;
-    assert_eq!(error.code(), "journal.needs-state");
+    histories(3000..3040).await;
 }

@@ -1,4 +1,5 @@
-//! A store in memory that loses answers, applies requests late or twice, fails, and hides objects from LIST: all from one seed.
+//! A store in memory that loses answers, applies requests late or twice, fails, and hides objects from LIST:
+//! all from one seed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -137,7 +137,8 @@ pub(crate) async fn capture(
     draft(session, name, content, parent, MapBase::Full(base), places).await
 }
 
-/// As [`capture`], but only what differs from the parent's content is looked at: the rest comes with the parent's map.
+/// As [`capture`], but only what differs from the parent's content is looked at: the rest comes with the
+/// parent's map.
 pub(crate) async fn capture_changes(
     session: &Session,
     name: &str,

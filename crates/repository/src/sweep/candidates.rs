@@ -1,7 +1,7 @@
 //! What a sweep may take: found from LIST and from the maps of all current points, without deciding anything.
 //!
-//! Dead packs, orphans of crashed writers, replaced objects, leftovers of other rewriters: all are objects that are not the current
-//! object of a needed pack. LIST may hide some; the next sweep finds them.
+//! Dead packs, orphans of crashed writers, replaced objects, leftovers of other rewriters: all are objects that
+//! are not the current object of a needed pack. LIST may hide some; the next sweep finds them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,7 +45,8 @@ impl Candidates {
         Ok(found)
     }
 
-    /// Adds what points need that were published since. What was forgotten since stays needed here: the next sweep takes it.
+    /// Adds what points need that were published since. What was forgotten since stays needed here: the next
+    /// sweep takes it.
     pub(super) async fn spare_newer(
         &mut self,
         repository: &Repository,

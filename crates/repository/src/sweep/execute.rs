@@ -47,8 +47,8 @@ impl Repository {
         Ok(true)
     }
 
-    /// Gives one pack a new object without its holes. What cannot be read or written is skipped: the holes stay, and the next plan
-    /// names them again.
+    /// Gives one pack a new object without its holes. What cannot be read or written is skipped: the holes
+    /// stay, and the next plan names them again.
     async fn rewrite(
         &self,
         plan: u64,

@@ -1,4 +1,5 @@
-//! Small things beside the packs that nobody needs any more: signs of life of ended sessions, old probes, index runs of gone packs.
+//! Small things beside the packs that nobody needs any more: signs of life of ended sessions, old probes, index
+//! runs of gone packs.
 //!
 //! Nothing rests on any of them, so nothing here is an error and no plan is needed.
 
@@ -27,7 +28,8 @@ impl Repository {
                 }
             }
         }
-        // A sweep that freed nothing made no run useless; and a writer's newest runs name packs that it has not published yet.
+        // A sweep that freed nothing made no run useless; and a writer's newest runs name packs that it has not
+        // published yet.
         if report.deleted_objects > 0 && fold.sessions.is_empty() {
             self.remove_dead_runs(&fold, report).await;
         }
