@@ -1,7 +1,8 @@
-//! Looking at packs: is the object there, is its table sound, does it have every needed entry, and are the bytes right?
+//! Looking at packs: is the object there, is its table sound, does it have every needed entry, and are the
+//! bytes right?
 //!
-//! With `read_data` each object is read once, whole: the key-less hash over all its bytes, then every needed entry opened and its chunk
-//! id computed again.
+//! With `read_data` each object is read once, whole: the key-less hash over all its bytes, then every needed
+//! entry opened and its chunk id computed again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
