@@ -68,16 +68,20 @@ impl Drop for Background {
 
 /// A session of less than a minute sends none.
 async fn live(repository: Repository, session: u64) {
-    let name = ObjectName::session(session);
     loop {
         tokio::time::sleep(SIGN_OF_LIFE).await;
-        if let Err(error) = repository.store().put(&name, Bytes::from_static(b"alive\n")).await {
-            let cause = strongroom_model::chain(&error);
-            tracing::warn!(
-                session,
-                cause,
-                "the session's sign of life was not written; after a day without one it is fenced"
-            );
-        }
+        give_sign_of_life(&repository, session).await;
+    }
+}
+
+pub(super) async fn give_sign_of_life(repository: &Repository, session: u64) {
+    let name = ObjectName::session(session);
+    if let Err(error) = repository.store().put(&name, Bytes::from_static(b"alive\n")).await {
+        let cause = strongroom_model::chain(&error);
+        tracing::warn!(
+            session,
+            cause,
+            "the session's sign of life was not written; after a day without one it is fenced"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::background::Background;
+use super::background::{self, Background};
 use super::notes::{Left, Notes, Owner};
 use super::{Lists, Session};
 use crate::errors::{JournalError, SessionError};
@@ -39,6 +39,8 @@ impl Repository {
                 .is_some_and(|session| session.agent == left.owner.agent);
             if is_ours {
                 let kept = unpublished(left.receipts, |pack| fold.packs.contains_key(pack));
+                // Its last sign of life may be of yesterday: nobody shall fence it in its first minute.
+                background::give_sign_of_life(self, left.owner.session).await;
                 return Ok(Session::start(self, left.owner, kept, Some(left.notes), false).await);
             }
             return self

@@ -432,11 +432,13 @@ async fn a_run_after_a_kill_does_not_send_again_what_is_stored() {
     drop(capture(&session, "db", &content, None).await.unwrap());
     session.keep();
     drop((session, agent));
+    trial.store.pass(SignedDuration::from_hours(30));
 
     let agent = trial.try_open(options("agent", state)).await.unwrap();
     trial.store.take_log();
     let session = agent.open_session("db").await.unwrap();
     assert_eq!(session.id(), id, "the open session is taken up");
+    assert!(agent.fence_stale().await.unwrap().is_empty(), "and is alive again");
     let draft = capture(&session, "db", &content, None).await.unwrap();
     let published = session.publish(draft, true).await.unwrap();
     let log = trial.store.take_log();
