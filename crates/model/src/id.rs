@@ -154,7 +154,13 @@ mod tests {
     fn the_text_form_is_read_back_and_nothing_else_is() {
         let id = VolumeId::from_bytes([0xab; 16]);
         assert_eq!(id.to_string().parse::<VolumeId>(), Ok(id));
-        for wrong in ["", "vol-", "vol-../../etc/passwd", "snap-abababababababababababababababab", "vol-ABABABABABABABABABABABABABABABAB"] {
+        for wrong in [
+            "",
+            "vol-",
+            "vol-../../etc/passwd",
+            "snap-abababababababababababababababab",
+            "vol-ABABABABABABABABABABABABABABABAB",
+        ] {
             assert!(wrong.parse::<VolumeId>().is_err(), "{wrong}");
         }
     }
