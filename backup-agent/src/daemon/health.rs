@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use strongroom_model::{Failure, Remedy};
 use tokio::net::{UnixListener, UnixStream};
@@ -65,6 +66,18 @@ impl Failure for SocketError {
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     reporter: Option<HealthReporter>,
+    /// Only held: the file goes with the last clone, whatever becomes of the task that serves it.
+    _socket: Option<Arc<SocketFile>>,
+}
+
+/// The socket in the filesystem, as long as an agent answers there.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Health {
@@ -86,7 +99,6 @@ impl Health {
         let listener = UnixListener::bind(path).map_err(failed)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let (reporter, service) = health_reporter();
-        let path = path.to_owned();
         tokio::spawn(async move {
             let serving = tonic::transport::Server::builder()
                 .add_service(service)
@@ -94,9 +106,8 @@ impl Health {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the agent's socket is served no longer");
             }
-            let _ = std::fs::remove_file(path);
         });
-        let health = Self { reporter: Some(reporter) };
+        let health = Self { reporter: Some(reporter), _socket: Some(Arc::new(SocketFile(path.to_owned()))) };
         health.tell(true).await;
         Ok(health)
     }
