@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use crate::answer::Answer;
 use crate::call::Running;
 use crate::content::{Noise, change_blocks, checksums, write_files};
 use crate::ground::{Ground, text};
@@ -26,8 +27,22 @@ impl Truth {
     }
 }
 
-fn kill_at_a_random_moment(running: Running, noise: &mut Noise, within_ms: u64) -> bool {
-    thread::sleep(Duration::from_millis(noise.below(within_ms)));
+/// How long a kind of command has taken lately: a random moment in its life is one within that time.
+#[derive(Debug)]
+struct Lately(Duration);
+
+impl Lately {
+    fn moment(&self, noise: &mut Noise) -> Duration {
+        self.0.mul_f64(noise.below(1000) as f64 / 1000.0)
+    }
+
+    fn learn(&mut self, answer: &Answer) {
+        self.0 = answer.took;
+    }
+}
+
+fn kill_at(moment: Duration, running: Running) -> bool {
+    thread::sleep(moment);
     running.kill().code.is_none()
 }
 
@@ -57,7 +72,12 @@ fn twenty_kills_at_random_moments_lose_nothing_and_leak_nothing() {
     let config = ground.config("");
     let config = text(&config);
 
-    ground.back_up_volume("db");
+    let back_up = ["backup", "run", "--volume", "db", "--config", config];
+    let prune = ["repository", "prune"];
+    let mut backup_takes = Lately(Duration::ZERO);
+    let mut restore_takes = Lately(Duration::from_millis(300));
+    let mut prune_takes = Lately(Duration::from_millis(60));
+    backup_takes.learn(&ground.run(back_up).ok());
     truth.learn(&ground, &checksums(&mount));
     let mut killed = 0;
     for round in 0..20_u64 {
@@ -67,9 +87,10 @@ fn twenty_kills_at_random_moments_lose_nothing_and_leak_nothing() {
                 write_files(&mount, 6, 300_000, seed + 100 + round);
                 change_blocks(&mount.join("folder-0/file-0"), 10, round);
                 let now = checksums(&mount);
-                let running = ground.call(["backup", "run", "--volume", "db", "--config", config]).start();
+                let running = ground.call(back_up).start();
+                let moment = backup_takes.moment(&mut noise);
                 if round % 4 == 1 {
-                    thread::sleep(Duration::from_millis(noise.below(300)));
+                    thread::sleep(moment);
                     ground.kill_driver();
                     running.wait();
                     killed += 1;
@@ -80,10 +101,10 @@ fn twenty_kills_at_random_moments_lose_nothing_and_leak_nothing() {
                         "a volume in use stays in use while the driver is gone"
                     );
                 } else {
-                    killed += u32::from(kill_at_a_random_moment(running, &mut noise, 500));
+                    killed += u32::from(kill_at(moment, running));
                 }
                 truth.learn(&ground, &now);
-                ground.back_up_volume("db");
+                backup_takes.learn(&ground.run(back_up).ok());
                 truth.learn(&ground, &now);
             }
             // A restore in place.
@@ -92,9 +113,9 @@ fn twenty_kills_at_random_moments_lose_nothing_and_leak_nothing() {
                 let choice = noise.below(points.len() as u64);
                 let point = &points[usize::try_from(choice).expect("it is below the length")];
                 let line = ["restore", "run", "--volume", "db", "--point", point, "--in-place", "--yes"];
-                let running = ground.call(line).start();
-                killed += u32::from(kill_at_a_random_moment(running, &mut noise, 700));
-                ground.run(line).ok();
+                let moment = restore_takes.moment(&mut noise);
+                killed += u32::from(kill_at(moment, ground.call(line).start()));
+                restore_takes.learn(&ground.run(line).ok());
                 ground.mount_again("db", &mount);
                 assert_eq!(
                     checksums(&mount),
@@ -109,9 +130,9 @@ fn twenty_kills_at_random_moments_lose_nothing_and_leak_nothing() {
                     ground.run(["points", "forget", &points[1]]).ok();
                     truth.0.remove(&points[1]);
                 }
-                let running = ground.call(["repository", "prune"]).start();
-                killed += u32::from(kill_at_a_random_moment(running, &mut noise, 300));
-                ground.run(["repository", "prune"]).ok();
+                let moment = prune_takes.moment(&mut noise);
+                killed += u32::from(kill_at(moment, ground.call(prune).start()));
+                prune_takes.learn(&ground.run(prune).ok());
             }
         }
     }
