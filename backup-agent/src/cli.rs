@@ -1,6 +1,7 @@
 //! The commands of the agent: what a person asks of backups and of the repository.
 
 mod agent;
+mod audit;
 mod backup;
 mod init;
 mod points;

@@ -15,6 +15,8 @@ use crate::retention;
 struct Pruned {
     dry_run: bool,
     forgotten: Vec<Forgotten>,
+    /// Sessions of writers that gave no sign of life for a day: shut out, so that the sweep need not wait for them.
+    fenced: Vec<u64>,
     /// What a sweep would do now; points that are yet to be forgotten free more.
     plan: Option<SweepPlan>,
     sweep: Option<SweepReport>,
@@ -53,9 +55,12 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
         .collect();
     let options = SweepOptions::default();
     let pruned = if args.dry_run {
-        Pruned { dry_run: true, forgotten, plan: Some(repository.plan_sweep(&options).await?), sweep: None }
+        let plan = Some(repository.plan_sweep(&options).await?);
+        Pruned { dry_run: true, forgotten, fenced: Vec::new(), plan, sweep: None }
     } else {
-        Pruned { dry_run: false, forgotten, plan: None, sweep: Some(repository.sweep(&options).await?) }
+        let fenced = repository.fence_stale().await?;
+        let sweep = Some(repository.sweep(&options).await?);
+        Pruned { dry_run: false, forgotten, fenced, plan: None, sweep }
     };
     console.result(&pruned, |text| {
         let mut table =
@@ -79,6 +84,9 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
                 text.line("What the points above need besides is freed, too, once they are forgotten.");
             }
             waits(text, &plan.waits_for);
+        }
+        for session in &pruned.fenced {
+            text.line(format_args!("shut out session {session}: it gave no sign of life for a day"));
         }
         if let Some(sweep) = &pruned.sweep {
             let (objects, freed) = (sweep.deleted_objects, Size(sweep.freed_bytes));

@@ -11,6 +11,7 @@ use strongroom_repository::Repository;
 use strongroom_repository::keys::{KeyFile, Passphrase, PassphraseCost, SlotKind, Unlock};
 use strongroom_settings::{RepositoryArgs, open_repository};
 
+use super::audit::{self, AcceptRollbackArgs};
 use super::prune;
 
 /// `strongroom repository …`
@@ -27,6 +28,10 @@ pub enum RepositoryCommand {
     Key(KeyCommand),
     /// Make the index again from the footers of the packs
     RebuildIndex(RepositoryArgs),
+    /// Read the journal from its first record: every link of the chain, every rule, every checkpoint
+    Audit(RepositoryArgs),
+    /// Go on with a bucket that holds an older state than this machine saw, after finding out why
+    AcceptRollback(AcceptRollbackArgs),
 }
 
 /// `strongroom repository check`
@@ -122,6 +127,8 @@ pub(super) async fn run(
         RepositoryCommand::Stats(args) => stats(args, console, world).await,
         RepositoryCommand::Prune(args) => prune::run(args, console, world).await,
         RepositoryCommand::RebuildIndex(args) => rebuild_index(args, console, world).await,
+        RepositoryCommand::Audit(args) => audit::audit(args, console, world).await,
+        RepositoryCommand::AcceptRollback(args) => audit::accept_rollback(args, console, world).await,
         RepositoryCommand::Key(KeyCommand::Add(args)) => key_add(args, console, world).await,
         RepositoryCommand::Key(KeyCommand::List(args)) => key_list(args, console, world).await,
         RepositoryCommand::Key(KeyCommand::Remove(args)) => key_remove(args, console, world).await,
@@ -133,7 +140,7 @@ async fn open(args: &RepositoryArgs, world: &World) -> Result<Repository, Failed
 }
 
 /// What the repository tells of its progress, on the console.
-fn report(progress: &Arc<Progress>) -> impl Fn(u64, u64) + Send + Sync {
+pub(super) fn report(progress: &Arc<Progress>) -> impl Fn(u64, u64) + Send + Sync {
     let progress = Arc::clone(progress);
     move |done, total| {
         progress.set_total(total);

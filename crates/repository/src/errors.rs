@@ -189,7 +189,7 @@ impl Failure for JournalError {
             Self::Invalid { .. } => "Nothing was changed. A program that does not follow the protocol wrote to this repository: report it.",
             Self::Refused { .. } => "Look at `strongroom points list` again: somebody else may have changed what this was about.",
             Self::RolledBack { .. } | Self::Hole { .. } => {
-                "Nothing was changed. Find out what removed objects from the bucket (a restored copy, a lifecycle rule, a person). Restore them, or accept the loss with a `rollback accepted` record."
+                "Nothing was changed. Find out what removed objects from the bucket (a restored copy, a lifecycle rule, a person). Restore them, or accept the loss with `strongroom repository accept-rollback`."
             }
             Self::Unclear { .. } => "Run the command again: it finds out by itself whether the record is there.",
             Self::Crowded { .. } => "Very many writers are at work; run the command again.",

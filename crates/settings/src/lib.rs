@@ -21,7 +21,7 @@ pub use config::{
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;
 pub use moment::{Moment, MomentError};
-pub use open::{OpenRepositoryError, OpenedRepository, open_repository, open_store};
+pub use open::{OpenRepositoryError, OpenedRepository, open_repository, open_repository_with, open_store};
 pub use repository::{RepositoryArgs, RepositorySettings, ResolveError, hand_state_dir};
 pub use selector::{Selector, SelectorError};
 pub use size::{Size, SizeError};

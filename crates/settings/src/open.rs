@@ -98,9 +98,21 @@ pub async fn open_repository(
     settings: &RepositorySettings,
     world: &World,
 ) -> Result<OpenedRepository, OpenRepositoryError> {
+    open_repository_with(settings, world, settings.open_options()).await
+}
+
+/// [`open_repository`] with other options than [`RepositorySettings::open_options`].
+///
+/// # Errors
+/// As [`open_repository`].
+pub async fn open_repository_with(
+    settings: &RepositorySettings,
+    world: &World,
+    options: OpenOptions,
+) -> Result<OpenedRepository, OpenRepositoryError> {
     let unlock = settings.unlock()?;
     let OpenedStore { store, counts } = settings.open_counted(world).await?;
-    let repository = Repository::open(store, world.clone(), &unlock, settings.open_options()).await?;
+    let repository = Repository::open(store, world.clone(), &unlock, options).await?;
     Ok(OpenedRepository { repository, counts })
 }
 
