@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use strongroom_block_io::{BlockIoError, BlockTarget};
 use strongroom_model::{Failure as _, PackId, Remedy, chain};
@@ -36,6 +37,10 @@ pub const SYNC_BYTES: u64 = 128 << 20;
 const MOST_IN_FLIGHT: usize = 64;
 /// Zeros are made in pieces of this size, so that a journal can follow.
 const ZERO_BYTES: u64 = 1 << 30;
+/// How long ranges in flight may take to land after an error. A store that answers sends 4 MiB well within this; one that
+/// does not must not keep the message from the person who waits for it.
+const LANDING_TIME: Duration = Duration::from_secs(5);
+
 /// The budget is counted in units of this many bytes.
 const UNIT_BYTES: u64 = 4096;
 
@@ -176,10 +181,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// After an error: what was written before it need not be fetched again. Whether that works changes nothing about
-    /// the error.
+    /// After an error: what was asked for before it may still land, and what landed need not be fetched again. Whether that
+    /// works changes nothing about the error.
     async fn keep_what_landed(&mut self) {
-        self.tasks.abort_all();
+        let landing = async {
+            while let Some(landed) = self.tasks.join_next().await {
+                if let Err(error) = self.land(landed).await {
+                    tracing::debug!(
+                        cause = chain(&error),
+                        "a range failed after the one that ended the restore"
+                    );
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(LANDING_TIME, landing).await.is_ok();
+        if !in_time {
+            self.tasks.abort_all();
+        }
         if let Err(error) = self.sync().await {
             tracing::debug!(cause = chain(&error), "what was written since the last sync is not noted");
         }
