@@ -123,14 +123,8 @@ impl PackFetcher {
     /// # Errors
     /// When there is no such entry, or the pack cannot be read.
     pub async fn entry(&self, place: PackPlace, number: u32) -> Result<Entry, PackError> {
-        let footer = self.footer(place).await?;
-        let row = *footer.found(number)?;
-        let sealed = match footer.sealed(&row) {
-            Some(sealed) => sealed,
-            None if place.kind == PackKind::Map => self.by_blocks(place, row.offset, row.end()).await?,
-            None => read(&*self.0.context.store, place, row.offset, row.stored_bytes.into()).await?,
-        };
-        open_entry(&footer, &row, &sealed).map(|plain| Entry { row, plain })
+        let mut entries = self.entries(place, &[number]).await?;
+        Ok(entries.pop().expect("an entry that is not there is an error"))
     }
 
     /// Entries, in the order asked for, which must be ascending; those that lie near each other come with one request. The
@@ -147,6 +141,7 @@ impl PackFetcher {
             let (start, end) = (span[0].offset, span[span.len() - 1].end());
             let bytes = match footer.sealed(&span[0]) {
                 Some(_) => None,
+                None if place.kind == PackKind::Map => Some(self.by_blocks(place, start, end).await?),
                 None => Some(read(&*self.0.context.store, place, start, end - start).await?),
             };
             for row in span {
