@@ -26,6 +26,7 @@ use crate::backend::{ReflinkBackend, VolumeBackend};
 use crate::core_error::CoreError;
 use crate::guards::Guards;
 use crate::image::ImageName;
+use crate::place::MountRoots;
 use crate::pool::{self, Pool};
 use crate::registry::{Registry, SnapshotRow, VolumeRow, VolumeStep};
 use crate::requests::DriverSettings;
@@ -39,6 +40,8 @@ pub(crate) struct Driver {
     pool: Arc<Pool>,
     backend: Box<dyn VolumeBackend>,
     guards: Guards,
+    /// Where an orchestrator may have volumes mounted.
+    roots: MountRoots,
     /// Held from asking whether there is room for a volume until it is promised.
     provisioning: Mutex<()>,
 }
@@ -57,6 +60,7 @@ impl Driver {
             registry.set_pool(pool.id())?;
         }
         let backend = Box::new(ReflinkBackend::new(Arc::clone(&pool)));
+        let roots = MountRoots::new(settings.mount_roots.clone());
         let driver = Self {
             settings,
             world,
@@ -64,6 +68,7 @@ impl Driver {
             pool,
             backend,
             guards: Guards::default(),
+            roots,
             provisioning: Mutex::new(()),
         };
         let report = driver.reconcile()?;

@@ -21,6 +21,7 @@ mod loop_device;
 mod mount_options;
 mod mount_table;
 mod nouns;
+mod place;
 mod pool;
 mod registry;
 mod requests;

@@ -19,6 +19,8 @@ pub struct DriverSettings {
     pub state_dir: PathBuf,
     /// The name of this node, as its operator gave it.
     pub node: String,
+    /// Below which folders an orchestrator may have volumes staged and published.
+    pub mount_roots: Vec<PathBuf>,
     /// How far the pool may be filled.
     pub limits: Limits,
     /// How the thaw watchdog is started.

@@ -118,6 +118,7 @@ fn settings_in(folder: &Path) -> DriverSettings {
         pool_bytes: Some(2048 * MIB),
         state_dir: folder.join("state"),
         node: "test".to_owned(),
+        mount_roots: vec![folder.to_owned()],
         limits: Limits::default(),
         watchdog: this_program("testing::the_thaw_watchdog", "as-watchdog"),
     }

@@ -31,7 +31,22 @@ pub struct DriverArgs {
     /// Where the driver keeps its registry
     #[arg(long, value_name = "DIR", env = "STRONGROOM_STATE_DIR")]
     pub state_dir: PathBuf,
+    /// Below which directories an orchestrator may have volumes mounted; give it once for each (in the variable: with
+    /// `:` between them). What a person mounts by hand is not bound to them
+    #[arg(
+        long = "mount-root",
+        value_name = "DIR",
+        env = "STRONGROOM_MOUNT_ROOTS",
+        value_delimiter = ':',
+        default_values = MOUNT_ROOTS,
+    )]
+    pub mount_roots: Vec<PathBuf>,
 }
+
+/// Where the orchestrators that are known keep their mounts: Kubernetes, Swarm, Nomad (both of its usual places), and
+/// our own folder.
+const MOUNT_ROOTS: [&str; 5] =
+    ["/var/lib/kubelet", "/data", "/var/lib/nomad", "/opt/nomad", "/var/lib/strongroom"];
 
 /// A node's name becomes the value of a topology key, which has the form of a Kubernetes label.
 fn node_id(text: &str) -> Result<String, String> {
@@ -87,6 +102,7 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
             pool_bytes: args.pool_size.map(|size| size.0),
             state_dir: args.state_dir,
             node: args.node_id.clone(),
+            mount_roots: args.mount_roots,
             limits: Limits::default(),
             watchdog: WatchdogCommand::default(),
         },

@@ -111,6 +111,9 @@ pub(crate) fn path(field: &'static str, text: &str) -> Checked<PathBuf> {
     if text.contains('\0') {
         return wrong("it contains a NUL");
     }
+    if text.chars().any(char::is_control) {
+        return wrong("it contains a control character");
+    }
     if !text.starts_with('/') {
         return wrong("it is not absolute");
     }

@@ -6,6 +6,7 @@ use strongroom_model::{VolumeId, VolumeName};
 
 use crate::core_error::CoreError;
 use crate::driver::Driver;
+use crate::driver::mounting::open_ours;
 use crate::filesystem;
 use crate::nouns::{Access, Capacity, Mount, Snapshot, Usage, Volume, VolumeState};
 use crate::registry::{SnapshotRow, VolumeRow, VolumeStep};
@@ -110,13 +111,12 @@ impl Driver {
 
     pub(crate) fn usage(&self, id: VolumeId, path: &Path) -> Result<Usage, CoreError> {
         let row = self.existing(id)?;
-        let path = super::mounting::resolved(path)?;
-        let device = self.backend.attached(&row.image)?;
-        let Some(mount) =
-            self.live_mounts(&row, device.as_ref())?.into_iter().find(|row| row.mount.path == path)
-        else {
-            return Err(CoreError::NotFound { subject: format!("{} at {}", row.subject(), path.display()) });
-        };
+        let nowhere = || CoreError::NotFound { subject: format!("{} at {}", row.subject(), path.display()) };
+        let device = self.backend.attached(&row.image)?.ok_or_else(nowhere)?;
+        // A place that cannot be has no volume.
+        let place = self.place_to_undo(&row, path).ok().flatten().ok_or_else(nowhere)?;
+        let live = self.live_mounts(&row, Some(&device))?;
+        let mount = live.into_iter().find(|row| row.mount.path == place.path()).ok_or_else(nowhere)?;
         let condition = row.condition.clone();
         if mount.mount.access == Access::Block {
             let total_bytes = row.bytes;
@@ -128,7 +128,8 @@ impl Driver {
                 condition,
             });
         }
-        let stat = rustix::fs::statvfs(&path).map_err(CoreError::errno("measuring", &path))?;
+        let open = open_ours(&place, &row, &device)?;
+        let stat = rustix::fs::fstatvfs(&open).map_err(CoreError::errno("measuring", place.path()))?;
         Ok(Usage {
             total_bytes: stat.f_blocks * stat.f_frsize,
             used_bytes: Some(stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize),

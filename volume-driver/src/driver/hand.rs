@@ -7,10 +7,10 @@ use strongroom_model::VolumeId;
 use crate::core_error::CoreError;
 use crate::crash;
 use crate::driver::Driver;
-use crate::driver::mounting::resolved;
-use crate::driver::stage::refuse_covered;
+use crate::driver::mounting::refuse_covered;
 use crate::mount_options;
 use crate::nouns::{Access, Mount, MountUse, Outcome};
+use crate::place::Place;
 use crate::registry::{MountRow, VolumeRow};
 
 impl Driver {
@@ -38,13 +38,11 @@ impl Driver {
             });
         };
         let readonly = mount_options::for_filesystem(options, filesystem, &row.subject())?.is_readonly();
-        let folder = resolved(folder)?;
-        if !folder.is_dir() {
-            return Err(CoreError::NotFound { subject: format!("folder {}", folder.display()) });
-        }
-        self.refuse_own_folders(&folder)?;
+        let none = || CoreError::NotFound { subject: format!("folder {}", folder.display()) };
+        let place = Place::by_hand(folder)?.ok_or_else(none)?;
+        self.refuse_own_folders(place.path())?;
         let wanted = Mount {
-            path: folder.clone(),
+            path: place.path().to_owned(),
             purpose: MountUse::Hand,
             access: Access::Mount,
             readonly,
@@ -52,7 +50,7 @@ impl Driver {
         };
         let device = self.backend.attached(&row.image)?;
         let live = self.live_mounts(row, device.as_ref())?;
-        if let Some(there) = live.iter().find(|live| live.mount.path == folder) {
+        if let Some(there) = live.iter().find(|live| live.mount.path == place.path()) {
             return Ok(if there.mount == wanted {
                 Outcome::Identical(())
             } else {
@@ -60,14 +58,15 @@ impl Driver {
                 Outcome::Conflict { existing: (), difference }
             });
         }
+        let folder = place.folder()?;
         let intent = MountRow { volume: row.id, mount: wanted, done: false };
         self.registry.insert_mount(&intent)?;
         crash::point("mount.intended");
-        let done = refuse_covered(&folder)
-            .and_then(|()| self.attach_and_mount(row, filesystem, &folder, options))
+        let done = refuse_covered(&place)
+            .and_then(|()| self.attach_and_mount(row, filesystem, (&place, &folder), options))
             .and_then(|()| {
                 crash::point("mount.mounted");
-                self.registry.settle_mount(row.id, &folder)
+                self.registry.settle_mount(row.id, place.path())
             });
         if let Err(error) = done {
             self.undo_mount(row, &intent);
@@ -79,7 +78,13 @@ impl Driver {
     pub(crate) fn unmount(&self, id: VolumeId, folder: Option<&Path>) -> Result<Vec<PathBuf>, CoreError> {
         let _guard = self.guards.take(id)?;
         let row = self.existing(id)?;
-        let folder = folder.map(resolved).transpose()?;
+        // A folder that is gone is compared by its text.
+        let folder = match folder {
+            None => None,
+            Some(folder) => Some(
+                Place::by_hand(folder)?.map_or_else(|| folder.to_owned(), |place| place.path().to_owned()),
+            ),
+        };
         let rows = self.hand_mounts(&row)?;
         let chosen: Vec<PathBuf> = rows
             .into_iter()
@@ -104,7 +109,9 @@ impl Driver {
     pub(super) fn unmount_by_hand(&self, row: &VolumeRow, folders: &[PathBuf]) -> Result<(), CoreError> {
         let device = self.backend.attached(&row.image)?;
         for folder in folders {
-            self.unmount_ours(folder, row, device.as_ref())?;
+            if let Some(place) = Place::recorded(folder)? {
+                self.unmount_ours(&place, row, device.as_ref())?;
+            }
             crash::point("unmount.unmounted");
             self.registry.remove_mount(row.id, folder)?;
         }

@@ -68,7 +68,7 @@ pub(super) fn is_live(row: &MountRow, device: &Device, table: &MountTable) -> bo
 
 /// Whether a mount shows this device: its filesystem, or its node.
 pub(super) fn is_ours(mount: &MountEntry, device: &Device) -> bool {
-    mount.device == device.number || MountTable::is_node(mount, &device.path)
+    mount.is_of(device.number) || MountTable::is_node(mount, &device.path)
 }
 
 /// All mounts of a device, known to the registry or not.

@@ -1,12 +1,12 @@
 //! The steps that staging, publishing and mounting by hand have in common.
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
 
 use crate::backend::Device;
 use crate::core_error::CoreError;
@@ -16,33 +16,15 @@ use crate::filesystem;
 use crate::holders;
 use crate::mount_options;
 use crate::mount_table::MountTable;
-use crate::nouns::{Access, Filesystem};
+use crate::nouns::{Access, Filesystem, MountUse};
+use crate::place::{self, Place};
 use crate::registry::{MountRow, VolumeRow};
 
 /// How long a mount that is busy may take to become free.
 const UNMOUNT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A path from outside as mountinfo would write it: absolute, its folder without symbolic links, its last part
-/// as it is.
-///
-/// Only the last part may be missing.
-pub(super) fn resolved(path: &Path) -> Result<PathBuf, CoreError> {
-    let refuse = |reason: &str| CoreError::Refused {
-        subject: format!("the path {}", path.display()),
-        reason: reason.to_owned(),
-    };
-    if !path.is_absolute() {
-        return Err(refuse("it must be absolute"));
-    }
-    if let Ok(resolved) = fs::canonicalize(path) {
-        return if resolved == Path::new("/") { Err(refuse("it is the root folder")) } else { Ok(resolved) };
-    }
-    let (Some(parent), Some(Component::Normal(name))) = (path.parent(), path.components().next_back()) else {
-        return Err(refuse("it must name a folder or file"));
-    };
-    // A parent that is gone: nothing is there, and nothing can be compared with it but the text.
-    Ok(fs::canonicalize(parent).map_or_else(|_| path.to_owned(), |parent| parent.join(name)))
-}
+/// How long mounts that lie upon each other at one place are taken away.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(10);
 
 impl Driver {
     /// Refuses places where a mount would hide what is ours.
@@ -62,12 +44,24 @@ impl Driver {
         Ok(())
     }
 
-    /// Attaches a volume, checks its filesystem if nobody uses it yet, and mounts it at `path`.
+    /// The place of something that is to be undone; `None`: its folder is gone, so nothing is there.
+    ///
+    /// What the registry knows was allowed when it was done, so it can be undone when the allowed roots have changed
+    /// since; anything else has to lie below them.
+    pub(super) fn place_to_undo(&self, row: &VolumeRow, path: &Path) -> Result<Option<Place>, CoreError> {
+        let path: std::path::PathBuf = path.components().collect();
+        if self.registry.mounts(row.id)?.iter().any(|known| known.mount.path == path) {
+            return Place::recorded(&path);
+        }
+        self.roots.find(&path)
+    }
+
+    /// Attaches a volume, checks its filesystem if nobody uses it yet, and mounts it at `folder`, which is `place`.
     pub(super) fn attach_and_mount(
         &self,
         row: &VolumeRow,
         filesystem: Filesystem,
-        path: &Path,
+        (place, folder): (&Place, &OwnedFd),
         options: &[String],
     ) -> Result<(), CoreError> {
         let options = mount_options::for_filesystem(options, filesystem, &row.subject())?;
@@ -80,7 +74,7 @@ impl Driver {
         }
         let mounted = rustix::mount::mount(
             &device.path,
-            path,
+            place::through(folder),
             filesystem.as_str(),
             options.flags,
             std::ffi::CString::new(options.data).expect("allowed options have no NUL").as_c_str(),
@@ -91,10 +85,15 @@ impl Driver {
                 subject: row.subject(),
                 report: format!("mounting it: {errno}; the kernel's log says more"),
             },
-            errno => CoreError::System { action: "mounting at", path: path.to_owned(), cause: errno.into() },
+            errno => CoreError::System {
+                action: "mounting at",
+                path: place.path().to_owned(),
+                cause: errno.into(),
+            },
         });
         self.remember_condition(row, &mounted)?;
         mounted?;
+        arrived(place, row, &device)?;
         if !options.flags.contains(rustix::mount::MountFlags::RDONLY) {
             // The volume is usable all the same; its condition says that it is smaller than it should be.
             let row = self.existing(row.id)?;
@@ -116,48 +115,49 @@ impl Driver {
         }
     }
 
-    /// Unmounts whatever shows this device at `path`; nothing there: fine.
+    /// Unmounts whatever shows this device at `place`; nothing there: fine.
     pub(super) fn unmount_ours(
         &self,
-        path: &Path,
+        place: &Place,
         row: &VolumeRow,
         device: Option<&Device>,
-    ) -> Result<bool, CoreError> {
-        let Some(device) = device else { return Ok(false) };
-        let mut found = false;
+    ) -> Result<(), CoreError> {
+        let Some(device) = device else { return Ok(()) };
         let started = Instant::now();
-        while MountTable::read()?.at(path).is_some_and(|mount| is_ours(mount, device)) {
-            found = true;
-            match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
-                Ok(()) => {}
+        while MountTable::read()?.at(place.path()).is_some_and(|mount| is_ours(mount, device)) {
+            match place.unmount() {
+                // Gone in between, as whoever else unmounts it would have it: the table tells.
+                Ok(()) | Err(Errno::INVAL) => {}
                 // A process that was killed closes its files a moment later, and probes of other programs are short.
                 Err(Errno::BUSY) if started.elapsed() < UNMOUNT_PATIENCE => {
-                    thread::sleep(Duration::from_millis(20))
+                    thread::sleep(Duration::from_millis(20));
                 }
                 Err(Errno::BUSY) => {
                     return Err(CoreError::InUse {
-                        subject: format!("{} at {}", row.subject(), path.display()),
-                        holder: holders::describe(&device.path, device.number, &[path]),
+                        subject: format!("{} at {}", row.subject(), place.path().display()),
+                        holder: holders::describe(&device.path, device.number, &[place.path()]),
                     });
                 }
-                Err(errno) => {
-                    return Err(CoreError::System {
-                        action: "unmounting",
-                        path: path.to_owned(),
-                        cause: errno.into(),
-                    });
-                }
+                Err(errno) => return Err(CoreError::errno("unmounting", place.path())(errno)),
+            }
+            if started.elapsed() > UNMOUNT_LIMIT {
+                return Err(CoreError::InUse {
+                    subject: format!("{} at {}", row.subject(), place.path().display()),
+                    holder: "it is mounted there again and again".to_owned(),
+                });
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// After a step failed: takes its intent back, and the device if nothing else uses it.
     pub(super) fn undo_mount(&self, row: &VolumeRow, mount: &MountRow) {
         let undone = || -> Result<(), CoreError> {
             let device = self.backend.attached(&row.image)?;
-            if mount.mount.access == Access::Mount || mount.mount.purpose != crate::nouns::MountUse::Staged {
-                self.unmount_ours(&mount.mount.path, row, device.as_ref())?;
+            if (mount.mount.access == Access::Mount || mount.mount.purpose != MountUse::Staged)
+                && let Some(place) = Place::recorded(&mount.mount.path)?
+            {
+                self.unmount_ours(&place, row, device.as_ref())?;
             }
             self.registry.remove_mount(row.id, &mount.mount.path)?;
             self.let_go_if_unused(row)
@@ -166,4 +166,42 @@ impl Driver {
             tracing::warn!(volume = %row.id, error = strongroom_model::chain(&error), "a failed mount could not be undone; the next start will");
         }
     }
+}
+
+/// Nothing may be mounted there: it would be hidden.
+pub(super) fn refuse_covered(place: &Place) -> Result<(), CoreError> {
+    match MountTable::read()?.at(place.path()) {
+        None => Ok(()),
+        Some(mount) => Err(CoreError::InUse {
+            subject: format!("the place {}", place.path().display()),
+            holder: format!("a filesystem of type {} is mounted there", mount.filesystem),
+        }),
+    }
+}
+
+/// What was just mounted must be seen where it was asked for: a folder on the way may have been moved meanwhile.
+pub(super) fn arrived(place: &Place, row: &VolumeRow, device: &Device) -> Result<(), CoreError> {
+    if MountTable::read()?.at(place.path()).is_some_and(|mount| is_ours(mount, device)) {
+        return Ok(());
+    }
+    // By the open folder, wherever that lies now.
+    let _ = place.unmount();
+    Err(CoreError::Refused {
+        subject: row.subject(),
+        reason: format!("{} was moved away while it was being mounted there", place.path().display()),
+    })
+}
+
+/// Opens what is mounted at `place`, if it is ours.
+pub(super) fn open_ours(place: &Place, row: &VolumeRow, device: &Device) -> Result<OwnedFd, CoreError> {
+    if let Some(open) = place.open()? {
+        let id = place::mount_id(&open)?;
+        if MountTable::read()?.numbered(id).is_some_and(|mount| is_ours(mount, device)) {
+            return Ok(open);
+        }
+    }
+    Err(CoreError::NotReady {
+        subject: row.subject(),
+        reason: format!("it is not mounted at {}", place.path().display()),
+    })
 }

@@ -1,8 +1,9 @@
 //! Publishing: a workload sees a staged volume at a place of its own, by a bind mount.
 
-use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::MountFlags;
 use strongroom_model::VolumeId;
 
@@ -10,10 +11,11 @@ use crate::backend::Device;
 use crate::core_error::CoreError;
 use crate::crash;
 use crate::driver::Driver;
-use crate::driver::mounting::resolved;
-use crate::driver::stage::{make_mount_point, refuse_covered, refuse_other_access};
+use crate::driver::mounting::{arrived, open_ours, refuse_covered};
+use crate::driver::stage::refuse_other_access;
 use crate::mount_options;
 use crate::nouns::{Access, Mount, MountUse, Outcome};
+use crate::place::{self, Place};
 use crate::registry::{MountRow, VolumeRow};
 use crate::requests::PublishRequest;
 
@@ -28,19 +30,24 @@ impl Driver {
             return Err(CoreError::Refused { subject: row.subject(), reason });
         }
         let options = mount_options::for_bind(&request.options, request.readonly, &row.subject())?;
-        let (staging, target) = (resolved(&request.staging_path)?, resolved(&request.target)?);
-        self.refuse_own_folders(&target)?;
+        let target = self.roots.place(&request.target)?;
+        self.refuse_own_folders(target.path())?;
+        let not_staged = || CoreError::NotReady {
+            subject: row.subject(),
+            reason: format!("it is not staged at {}", request.staging_path.display()),
+        };
+        let staging = self.roots.find(&request.staging_path)?.ok_or_else(not_staged)?;
 
         let device = self.backend.attached(&row.image)?;
         let live = self.live_mounts(&row, device.as_ref())?;
-        let staged =
-            live.iter().find(|live| live.mount.purpose == MountUse::Staged && live.mount.path == staging);
+        let staged = live
+            .iter()
+            .find(|live| live.mount.purpose == MountUse::Staged && live.mount.path == staging.path());
         let (Some(staged), Some(device)) = (staged, device) else {
-            let reason = format!("it is not staged at {}", staging.display());
-            return Err(CoreError::NotReady { subject: row.subject(), reason });
+            return Err(not_staged());
         };
         let wanted = Mount {
-            path: target.clone(),
+            path: target.path().to_owned(),
             purpose: MountUse::Published,
             access: request.access,
             readonly: options.is_readonly() || staged.mount.readonly,
@@ -48,7 +55,7 @@ impl Driver {
         };
         let published: Vec<&MountRow> =
             live.iter().filter(|live| live.mount.purpose == MountUse::Published).collect();
-        if let Some(there) = published.iter().find(|live| live.mount.path == target) {
+        if let Some(there) = published.iter().find(|live| live.mount.path == target.path()) {
             return Ok(if there.mount == wanted {
                 Outcome::Identical(())
             } else {
@@ -76,7 +83,7 @@ impl Driver {
             .and_then(|()| bind(&row, &staging, &target, request.access, options.flags | inherited, &device))
             .and_then(|()| {
                 crash::point("publish.mounted");
-                self.registry.settle_mount(row.id, &target)
+                self.registry.settle_mount(row.id, target.path())
             });
         if let Err(error) = done {
             self.undo_mount(&row, &intent);
@@ -88,63 +95,59 @@ impl Driver {
     pub(crate) fn unpublish(&self, id: VolumeId, target: &Path) -> Result<(), CoreError> {
         let _guard = self.guards.take(id)?;
         let row = self.existing(id)?;
-        let target = resolved(target)?;
-        let known = self.registry.mounts(id)?.into_iter().find(|known| known.mount.path == target);
+        let Some(target) = self.place_to_undo(&row, target)? else {
+            return self.registry.remove_mount(id, target);
+        };
+        let known = self.registry.mounts(id)?.into_iter().find(|known| known.mount.path == target.path());
         if known.as_ref().is_some_and(|known| known.mount.purpose != MountUse::Published) {
             return Ok(());
         }
         let device = self.backend.attached(&row.image)?;
         self.unmount_ours(&target, &row, device.as_ref())?;
         crash::point("unpublish.unmounted");
-        remove_target(&target)?;
-        self.registry.remove_mount(id, &target)
+        target.remove()?;
+        self.registry.remove_mount(id, target.path())
     }
 }
 
+/// Shows what is staged, or the device, at `target`.
 fn bind(
     row: &VolumeRow,
-    staging: &Path,
-    target: &Path,
+    staging: &Place,
+    target: &Place,
     access: Access,
     flags: MountFlags,
     device: &Device,
 ) -> Result<(), CoreError> {
-    let source = match access {
-        Access::Mount => {
-            make_mount_point(target)?;
-            staging
-        }
-        Access::Block => {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(target)
-                .map_err(CoreError::system("making the file", target))?;
-            device.path.as_path()
-        }
+    let (source, onto) = match access {
+        Access::Mount => (open_ours(staging, row, device)?, target.make_folder()?),
+        Access::Block => (open_node(device)?, target.make_file()?),
     };
-    rustix::mount::mount_bind(source, target).map_err(CoreError::errno("publishing at", target))?;
+    rustix::mount::mount_bind(place::through(&source), place::through(&onto))
+        .map_err(CoreError::errno("publishing at", target.path()))?;
+    arrived(target, row, device)?;
     if access == Access::Mount && !flags.is_empty() {
-        // A bind mount takes its options only by being mounted again.
-        rustix::mount::mount_remount(target, flags | MountFlags::BIND, c"")
-            .map_err(CoreError::errno("setting the options of", target))?;
+        // A bind mount takes its options only by being mounted again; what lies on top there now is it.
+        let bound = open_ours(target, row, device)?;
+        rustix::mount::mount_remount(place::through(&bound), flags | MountFlags::BIND, c"")
+            .map_err(CoreError::errno("setting the options of", target.path()))?;
     }
-    tracing::debug!(volume = %row.id, target = %target.display(), "published");
+    tracing::debug!(volume = %row.id, target = %target.path().display(), "published");
     Ok(())
 }
 
-/// Removes an empty folder or an empty file, and nothing else.
-fn remove_target(target: &Path) -> Result<(), CoreError> {
-    let Ok(meta) = fs::symlink_metadata(target) else { return Ok(()) };
-    let removed = if meta.is_dir() {
-        fs::remove_dir(target)
-    } else if meta.is_file() && meta.len() == 0 {
-        fs::remove_file(target)
-    } else {
-        return Err(CoreError::Refused {
-            subject: format!("the path {}", target.display()),
-            reason: "it is neither an empty folder nor an empty file, so it will not be removed".to_owned(),
-        });
-    };
-    removed.map_err(CoreError::system("removing", target))
+/// The node of the volume's device, and nothing that somebody may have put in its place.
+pub(super) fn open_node(device: &Device) -> Result<OwnedFd, CoreError> {
+    let path = &device.path;
+    let node = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(CoreError::errno("opening", path))?;
+    let stat = rustix::fs::fstat(&node).map_err(CoreError::errno("looking at", path))?;
+    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice && number == device.number {
+        return Ok(node);
+    }
+    Err(CoreError::Refused {
+        subject: format!("the node {}", path.display()),
+        reason: "it is not the device that it is named after".to_owned(),
+    })
 }

@@ -1,7 +1,5 @@
 //! Staging: a volume gets its device and its one place on this node.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use strongroom_model::VolumeId;
@@ -10,11 +8,11 @@ use crate::core_error::CoreError;
 use crate::crash;
 use crate::driver::Driver;
 use crate::driver::in_use::is_live;
-use crate::driver::mounting::resolved;
+use crate::driver::mounting::refuse_covered;
 use crate::mount_options;
 use crate::mount_table::MountTable;
 use crate::nouns::{Access, Mount, MountUse, Outcome};
-use crate::registry::{MountRow, VolumeRow};
+use crate::registry::{MountRow, VolumeRow, VolumeStep};
 use crate::requests::StageRequest;
 
 impl Driver {
@@ -34,10 +32,10 @@ impl Driver {
             }
             None => false,
         };
-        let path = resolved(&request.path)?;
-        self.refuse_own_folders(&path)?;
+        let place = self.roots.place(&request.path)?;
+        self.refuse_own_folders(place.path())?;
         let wanted = Mount {
-            path: path.clone(),
+            path: place.path().to_owned(),
             purpose: MountUse::Staged,
             access: request.access,
             readonly,
@@ -63,12 +61,13 @@ impl Driver {
         crash::point("stage.intended");
         let done = match row.kind.filesystem() {
             None => self.backend.attach(&row.image).map(drop),
-            Some(filesystem) => make_mount_point(&path)
-                .and_then(|()| refuse_covered(&path))
-                .and_then(|()| self.attach_and_mount(&row, filesystem, &path, &request.options)),
+            Some(filesystem) => place.make_folder().and_then(|folder| {
+                refuse_covered(&place)?;
+                self.attach_and_mount(&row, filesystem, (&place, &folder), &request.options)
+            }),
         };
         crash::point("stage.mounted");
-        if let Err(error) = done.and_then(|()| self.registry.settle_mount(row.id, &path)) {
+        if let Err(error) = done.and_then(|()| self.registry.settle_mount(row.id, place.path())) {
             self.undo_mount(&row, &intent);
             return Err(error);
         }
@@ -78,9 +77,9 @@ impl Driver {
     pub(crate) fn unstage(&self, id: VolumeId, path: &Path) -> Result<(), CoreError> {
         let _guard = self.guards.take(id)?;
         let row = self.existing(id)?;
-        let path = resolved(path)?;
+        let Some(place) = self.place_to_undo(&row, path)? else { return self.forget_mount(&row, path) };
         let device = self.backend.attached(&row.image)?;
-        let known = self.registry.mounts(id)?.into_iter().find(|known| known.mount.path == path);
+        let known = self.registry.mounts(id)?.into_iter().find(|known| known.mount.path == place.path());
         if known.as_ref().is_some_and(|known| known.mount.purpose != MountUse::Staged) {
             // It is published or mounted by hand there, which is not what is undone here.
             return Ok(());
@@ -96,13 +95,15 @@ impl Driver {
                 return Err(CoreError::InUse { subject: row.subject(), holder });
             }
         }
-        self.unmount_ours(&path, &row, device.as_ref())?;
+        self.unmount_ours(&place, &row, device.as_ref())?;
         crash::point("unstage.unmounted");
-        self.registry.remove_mount(id, &path)?;
-        if row.step == crate::registry::VolumeStep::Ready {
-            self.let_go_if_unused(&row)?;
-        }
-        Ok(())
+        self.forget_mount(&row, place.path())
+    }
+
+    /// The registry forgets a mount, and the device goes when nothing uses it any more.
+    pub(super) fn forget_mount(&self, row: &VolumeRow, path: &Path) -> Result<(), CoreError> {
+        self.registry.remove_mount(row.id, path)?;
+        if row.step == VolumeStep::Ready { self.let_go_if_unused(row) } else { Ok(()) }
     }
 }
 
@@ -117,23 +118,4 @@ pub(super) fn refuse_other_access(row: &VolumeRow, access: Access) -> Result<(),
         Access::Block => "it is a raw device, and a folder is asked for".to_owned(),
     };
     Err(CoreError::Refused { subject: row.subject(), reason })
-}
-
-/// The folder to mount at; only the last part of the path is made.
-pub(super) fn make_mount_point(path: &Path) -> Result<(), CoreError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().mode(0o750).create(path).map_err(CoreError::system("making the folder", path))
-}
-
-/// Nothing may be mounted there: it would be hidden.
-pub(super) fn refuse_covered(path: &Path) -> Result<(), CoreError> {
-    match MountTable::read()?.at(path) {
-        None => Ok(()),
-        Some(mount) => Err(CoreError::InUse {
-            subject: format!("the folder {}", path.display()),
-            holder: format!("a filesystem of type {} is mounted there", mount.filesystem),
-        }),
-    }
 }

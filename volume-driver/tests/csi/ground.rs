@@ -79,6 +79,7 @@ impl Ground {
             pool_bytes: Some(1024 * MIB),
             state_dir: folder.0.path().join("state"),
             node: "node-1".to_owned(),
+            mount_roots: vec![folder.0.path().to_owned()],
             limits: Limits::default(),
             watchdog,
         };

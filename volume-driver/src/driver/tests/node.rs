@@ -199,3 +199,61 @@ fn a_mount_namespace_that_keeps_a_device_is_noticed_and_named() {
     bench.driver().delete(volume.id).unwrap();
     assert_eq!(bench.inventory().loops, 0);
 }
+
+#[test]
+fn nothing_is_mounted_or_made_outside_of_the_roots_whatever_the_path_says() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let outside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(outside.path(), bench.scratch.path("link")).unwrap();
+    let staging = bench.scratch.path("staging");
+    for path in [outside.path().join("a"), bench.scratch.path("link/a"), bench.scratch.path("link")] {
+        let refused = driver.stage(&stage(&volume, path.clone(), Access::Mount)).unwrap_err();
+        assert_eq!(refused.code(), "driver.refused", "{}", path.display());
+    }
+    driver.stage(&stage(&volume, staging.clone(), Access::Mount)).unwrap();
+    for path in [outside.path().join("a"), bench.scratch.path("link/a"), bench.scratch.path("link")] {
+        let request = publish(&volume, staging.clone(), path.clone(), Access::Mount);
+        assert_eq!(driver.publish(&request).unwrap_err().code(), "driver.refused", "{}", path.display());
+        assert!(driver.usage(volume.id, &path).is_err());
+        // A folder of somebody else is not removed either.
+        let _ = driver.unpublish(volume.id, &path);
+    }
+    assert!(fs::read_dir(outside.path()).unwrap().next().is_none());
+    assert!(bench.scratch.path("link").is_symlink());
+
+    // Staged, and then a link stands where it was published.
+    let target = bench.scratch.folder("pods").join("a");
+    driver.publish(&publish(&volume, staging.clone(), target.clone(), Access::Mount)).unwrap();
+    let moved = bench.scratch.path("moved");
+    fs::rename(bench.scratch.path("pods"), &moved).unwrap();
+    std::os::unix::fs::symlink(outside.path(), bench.scratch.path("pods")).unwrap();
+    fs::create_dir(outside.path().join("a")).unwrap();
+    assert!(driver.unpublish(volume.id, &target).is_err());
+    assert!(outside.path().join("a").is_dir(), "what the link leads to was not touched");
+    fs::remove_file(bench.scratch.path("pods")).unwrap();
+    fs::rename(&moved, bench.scratch.path("pods")).unwrap();
+    driver.unpublish(volume.id, &target).unwrap();
+    driver.unstage(volume.id, &staging).unwrap();
+    assert_eq!(bench.inventory().loops, 0);
+}
+
+#[test]
+fn what_was_published_before_the_roots_changed_can_be_taken_away() {
+    let Some(mut bench) = Bench::new() else { return };
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let (staging, target) = (bench.scratch.path("staging"), bench.scratch.path("target"));
+    bench.driver().stage(&stage(&volume, staging.clone(), Access::Mount)).unwrap();
+    bench.driver().publish(&publish(&volume, staging.clone(), target.clone(), Access::Mount)).unwrap();
+    bench.driver = None;
+    let mut settings = crate::testing::settings(&bench.scratch);
+    settings.mount_roots = vec!["/var/lib/kubelet".into()];
+    let (driver, _) = crate::driver::Driver::open(settings, crate::testing::world()).unwrap();
+    driver.unpublish(volume.id, &target).unwrap();
+    driver.unstage(volume.id, &staging).unwrap();
+    let refused = driver.stage(&stage(&volume, staging, Access::Mount)).unwrap_err();
+    assert!(refused.to_string().contains("--mount-root"), "{refused}");
+    assert!(!target.exists() && driver.volume(volume.id).unwrap().mounts.is_empty());
+    bench.driver = Some(driver);
+}
