@@ -9,6 +9,7 @@
 //! chunk with the same 16 bytes, and by chance there is none: among 2^36 chunks (4 PiB) with odds of 2^-57.
 
 mod file;
+mod filter;
 mod local;
 mod merge;
 mod run;

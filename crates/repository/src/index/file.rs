@@ -2,9 +2,10 @@
 //!
 //! | bytes | what |
 //! |---|---|
+//! | 64 each | lines of the filter, see [`super::filter`] |
 //! | 6152 each | blocks: 256 rows of 24 bytes (the last block may have fewer), 8 bytes of check |
-//! | … | list: repository id 16, age u64, rows u64, how many runs u32, how many packs u32; run ids, pack ids; the first 8 bytes of each block |
-//! | 48 | length of the list u64; BLAKE3 of the list 32; magic `SRGMIDX1` |
+//! | … | list: repository id 16, age u64, rows u64, lines u64, how many runs u32, how many packs u32; run ids, pack ids; the first 8 bytes of each block |
+//! | 48 | length of the list u64; BLAKE3 of the list 32; magic `SRGMIDX2` |
 //!
 //! The list is at the end so that a merge of any size can be written in one go. A file is never changed; a torn one has
 //! no valid end. This is no part of the repository's format: another version may drop it and begin anew.
@@ -17,14 +18,15 @@ use std::path::{Path, PathBuf};
 use strongroom_model::{PackId, RepositoryId};
 
 use super::RunKey;
+use super::filter::{self, At, FilterWriter, LINE_BYTES};
 use super::run::{Prefix, ROW_BYTES, Row, matching, pack_ids};
 use crate::pack::EntryRef;
 
-const MAGIC: &[u8; 8] = b"SRGMIDX1";
+const MAGIC: &[u8; 8] = b"SRGMIDX2";
 const BLOCK_ROWS: usize = 256;
 const CHECK_BYTES: usize = 8;
 const BLOCK_BYTES: usize = BLOCK_ROWS * ROW_BYTES + CHECK_BYTES;
-const LIST_HEAD_BYTES: usize = 40;
+const LIST_HEAD_BYTES: usize = 48;
 const TAIL_BYTES: usize = 48;
 /// More than the list of an index of a petabyte.
 const MAX_LIST_BYTES: u64 = 1 << 30;
@@ -36,6 +38,7 @@ pub(super) struct RunFile {
     file: File,
     age: u64,
     rows: u64,
+    lines: u64,
     runs: Vec<RunKey>,
     packs: Vec<PackId>,
     fences: Vec<u64>,
@@ -66,16 +69,20 @@ impl RunFile {
         let (head, rest) = list.split_first_chunk::<LIST_HEAD_BYTES>().ok_or(Damaged)?;
         let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
         let count = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes")) as usize;
-        let (rows, runs, packs) = (long(24), count(32), count(36));
+        let (rows, lines, runs, packs) = (long(24), long(32), count(40), count(44));
         if head[..16] != repository.bytes()[..] {
             return Err(Damaged);
         }
         let blocks = rows.div_ceil(BLOCK_ROWS as u64);
         let expected = rows
             .checked_mul(ROW_BYTES as u64)
-            .and_then(|bytes| bytes.checked_add(blocks.checked_mul(CHECK_BYTES as u64)?));
+            .and_then(|bytes| bytes.checked_add(blocks.checked_mul(CHECK_BYTES as u64)?))
+            .and_then(|bytes| bytes.checked_add(lines.checked_mul(LINE_BYTES as u64)?));
         let ids = (runs + packs) * 16;
-        if expected != Some(list_at) || rest.len() as u64 != ids as u64 + blocks * 8 {
+        if expected != Some(list_at)
+            || (lines == 0 && rows > 0)
+            || rest.len() as u64 != ids as u64 + blocks * 8
+        {
             return Err(Damaged);
         }
         let (ids, fences) = rest.split_at(ids);
@@ -85,6 +92,7 @@ impl RunFile {
             file,
             age: long(16),
             rows,
+            lines,
             runs: runs.chunks_exact(16).map(|key| key.try_into().expect("16 bytes")).collect(),
             packs: pack_ids(packs).collect(),
             fences: fences
@@ -122,6 +130,9 @@ impl RunFile {
 
     /// Every place of a chunk in this file.
     pub(super) fn lookup(&self, prefix: &Prefix) -> Result<Vec<EntryRef>, Damaged> {
+        if self.rows == 0 || !filter::may_have(&self.file, self.lines, prefix).ok_or(Damaged)? {
+            return Ok(Vec::new());
+        }
         let key = fence(prefix);
         let first = self.fences.partition_point(|fence| *fence < key).saturating_sub(1);
         let end = self.fences.partition_point(|fence| *fence <= key);
@@ -140,7 +151,8 @@ impl RunFile {
         let rows = usize::try_from(self.rows.saturating_sub(first_row))
             .map_or(BLOCK_ROWS, |left| left.min(BLOCK_ROWS));
         let mut bytes = vec![0; rows * ROW_BYTES + CHECK_BYTES];
-        self.file.read_exact_at(&mut bytes, (number * BLOCK_BYTES) as u64).map_err(|_| Damaged)?;
+        let at = self.lines * LINE_BYTES as u64 + (number * BLOCK_BYTES) as u64;
+        self.file.read_exact_at(&mut bytes, at).map_err(|_| Damaged)?;
         let (rows, sum) = bytes.split_at(rows * ROW_BYTES);
         if sum != check(number, rows) {
             return Err(Damaged);
@@ -155,6 +167,8 @@ pub(super) struct Heading<'a> {
     pub(super) age: u64,
     pub(super) runs: &'a [RunKey],
     pub(super) packs: &'a [PackId],
+    /// How many rows come at the most; the filter is made for so many.
+    pub(super) most_rows: u64,
 }
 
 /// Writes a file of sorted rows. It appears under `path` when it is whole; the file that is open is returned.
@@ -165,7 +179,9 @@ pub(super) fn write(
 ) -> io::Result<Result<RunFile, Damaged>> {
     let draft = path.with_extension("draft");
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let lines = filter::lines_for(heading.most_rows);
+    let mut filter = FilterWriter::new(&file, lines);
+    let mut out = BufWriter::with_capacity(1 << 20, At { file: &file, offset: lines * LINE_BYTES as u64 });
     let (mut count, mut fences) = (0_u64, Vec::new());
     let mut block = Vec::with_capacity(BLOCK_BYTES);
     loop {
@@ -178,6 +194,7 @@ pub(super) fn write(
             if block.is_empty() {
                 fences.extend_from_slice(&fence(&row.prefix).to_be_bytes());
             }
+            filter.add(&row.prefix)?;
             block.extend_from_slice(&row.encode());
             count += 1;
         }
@@ -191,6 +208,7 @@ pub(super) fn write(
     list.extend_from_slice(heading.repository.bytes());
     list.extend_from_slice(&heading.age.to_le_bytes());
     list.extend_from_slice(&count.to_le_bytes());
+    list.extend_from_slice(&lines.to_le_bytes());
     for length in [heading.runs.len(), heading.packs.len()] {
         let length = u32::try_from(length).map_err(|_| io::Error::other("too many packs for one file"))?;
         list.extend_from_slice(&length.to_le_bytes());
@@ -203,7 +221,8 @@ pub(super) fn write(
     out.write_all(blake3::hash(&list).as_bytes())?;
     out.write_all(MAGIC)?;
     // No fsync: what a power cut tears is noticed and dropped.
-    out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    out.flush()?;
+    filter.finish()?;
     std::fs::rename(&draft, path)?;
     Ok(RunFile::open(path, heading.repository))
 }

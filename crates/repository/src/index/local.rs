@@ -14,7 +14,8 @@ use super::{IndexError, IndexRun, RunKey};
 use crate::chunk::ChunkId;
 use crate::pack::EntryRef;
 
-/// How many files a lookup may have to look into. Each costs one read of 6 KiB, nearly always from the page cache.
+/// How many files a lookup may have to look into. One that has not got the chunk costs a read of 64 bytes, nearly always from
+/// the page cache; the one that has it, of 6 KiB.
 const MOST_FILES: usize = 12;
 
 /// The local index: sorted runs in a folder, bounded memory. Losing it costs time only; what is torn or damaged in it is
@@ -142,7 +143,13 @@ impl DedupIndex {
                 }
                 let age = read(files).last().map_or(0, |file| file.age()) + 1;
                 let path = dir.join(name(&[key]));
-                let heading = Heading { repository: self.repository, age, runs: &[key], packs: &run.packs };
+                let heading = Heading {
+                    repository: self.repository,
+                    age,
+                    runs: &[key],
+                    packs: &run.packs,
+                    most_rows: run.rows.len() as u64,
+                };
                 let failed = |cause| IndexError::File { path: path.clone(), cause };
                 let file =
                     file::write(&path, &heading, &mut run.rows.iter().copied().map(Ok)).map_err(failed)?;

@@ -75,7 +75,8 @@ pub(super) fn merge(
         }
     });
     let path = dir.join(name(&runs));
-    file::write(&path, &Heading { repository, age, runs: &runs, packs: &packs }, &mut rows)
+    let most_rows = sources.iter().map(|source| source.rows()).sum();
+    file::write(&path, &Heading { repository, age, runs: &runs, packs: &packs, most_rows }, &mut rows)
 }
 
 /// The name of the file that holds these runs.
