@@ -275,6 +275,7 @@ fn filesystem(fs: control::Filesystem) -> Option<String> {
     match fs {
         control::Filesystem::Ext4 => Some("ext4".into()),
         control::Filesystem::Xfs => Some("xfs".into()),
+        control::Filesystem::Btrfs => Some("btrfs".into()),
         control::Filesystem::Block | control::Filesystem::Unspecified => None,
     }
 }

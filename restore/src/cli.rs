@@ -126,6 +126,8 @@ pub enum Fs {
     Ext4,
     /// XFS.
     Xfs,
+    /// btrfs.
+    Btrfs,
     /// A raw block device.
     Block,
 }
@@ -135,6 +137,7 @@ impl Fs {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
             Self::Block => "block",
         }
         .to_owned()

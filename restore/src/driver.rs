@@ -158,15 +158,17 @@ pub(crate) fn fs_word(fs: i32) -> &'static str {
     match Filesystem::try_from(fs) {
         Ok(Filesystem::Ext4) => "ext4",
         Ok(Filesystem::Xfs) => "xfs",
+        Ok(Filesystem::Btrfs) => "btrfs",
         _ => "block",
     }
 }
 
-/// What a word stands for; anything that is neither ext4 nor XFS is bytes to us.
+/// What a word stands for; anything that is no filesystem of the driver's is bytes to us.
 pub(crate) fn fs_of_word(word: &str) -> Filesystem {
     match word {
         "ext4" => Filesystem::Ext4,
         "xfs" => Filesystem::Xfs,
+        "btrfs" => Filesystem::Btrfs,
         _ => Filesystem::Block,
     }
 }

@@ -6,6 +6,8 @@
 //! or a raw volume never comes by here. The only device that is ever formatted is one for a pool, and that takes a
 //! [`BlankDevice`]: the proof that its ends were read without an error and hold nothing.
 
+mod btrfs;
+
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
+use strongroom_model::VolumeId;
 
 use crate::core_error::CoreError;
 use crate::nouns::Filesystem;
@@ -32,6 +35,8 @@ pub(crate) const fn minimum_bytes(filesystem: Option<Filesystem>) -> u64 {
         Some(Filesystem::Ext4) => 8 * 1024 * 1024,
         // What mkfs.xfs asks for.
         Some(Filesystem::Xfs) => 300 * 1024 * 1024,
+        // What mkfs.btrfs asks for (109 MiB), and a little.
+        Some(Filesystem::Btrfs) => 128 * 1024 * 1024,
     }
 }
 
@@ -84,8 +89,13 @@ pub(crate) fn sync_folder_of(path: &Path) -> Result<(), CoreError> {
         .map_err(CoreError::system("making durable", folder))
 }
 
-/// Makes a filesystem with blocks and sectors of 4096 bytes in a fresh image.
-pub(crate) fn make(image: &FreshImage, filesystem: Filesystem, subject: &str) -> Result<(), CoreError> {
+/// Makes a filesystem with blocks and sectors of 4096 bytes in a fresh image, of `volume` if it is to be one's.
+pub(crate) fn make(
+    image: &FreshImage,
+    filesystem: Filesystem,
+    volume: Option<VolumeId>,
+    subject: &str,
+) -> Result<(), CoreError> {
     if !image.is_blank() {
         return Err(CoreError::Bug {
             what: format!("{} is not blank, and was to be formatted", image.path.display()),
@@ -98,6 +108,15 @@ pub(crate) fn make(image: &FreshImage, filesystem: Filesystem, subject: &str) ->
             tool::run_well("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", path], subject, MAKE_LIMIT)
         }
         Filesystem::Xfs => make_xfs(path, &[], subject),
+        Filesystem::Btrfs => {
+            let mut arguments = vec!["-q", "-K", "-s", "4096"];
+            let id = volume.map(btrfs::id_text);
+            if let Some(id) = &id {
+                arguments.extend(["-U", id]);
+            }
+            arguments.push(path);
+            tool::run_well("mkfs.btrfs", &arguments, subject, MAKE_LIMIT)
+        }
     }
 }
 
@@ -147,8 +166,14 @@ pub(crate) fn make_pool_on(device: &BlankDevice<'_>) -> Result<(), CoreError> {
     make_xfs(utf8(device.0)?, &["-L", POOL_LABEL], &device.0.display().to_string())
 }
 
-/// Checks the filesystem on `device`, which must not be mounted. What a log replay mends is mended.
-pub(crate) fn check(device: &Path, filesystem: Filesystem, subject: &str) -> Result<(), CoreError> {
+/// Checks the filesystem on `device`, which must not be mounted, and makes it fit to be mounted beside others. What a log
+/// replay mends is mended.
+pub(crate) fn check(
+    device: &Path,
+    filesystem: Filesystem,
+    volume: VolumeId,
+    subject: &str,
+) -> Result<(), CoreError> {
     match filesystem {
         Filesystem::Ext4 => {
             let ended = tool::run("e2fsck", &["-p", utf8(device)?], subject, CHECK_LIMIT)?;
@@ -160,12 +185,25 @@ pub(crate) fn check(device: &Path, filesystem: Filesystem, subject: &str) -> Res
         }
         // XFS replays its log at the mount, and says at the mount when it cannot.
         Filesystem::Xfs => Ok(()),
+        // The same; a check of its own would read all metadata each time.
+        Filesystem::Btrfs => btrfs::take_identity(device, volume),
     }
 }
 
-/// Lets an ext4 that is not mounted take all of its device. XFS grows only while it is mounted.
+/// What is wrong with a filesystem that could not be mounted, as far as its own program says it without changing it.
+pub(crate) fn diagnosis(device: &Path, filesystem: Filesystem, subject: &str) -> Option<String> {
+    let device = device.to_str()?;
+    let ended = match filesystem {
+        Filesystem::Ext4 => return None,
+        Filesystem::Xfs => tool::run("xfs_repair", &["-n", device], subject, CHECK_LIMIT),
+        Filesystem::Btrfs => tool::run("btrfs", &["check", "--readonly", device], subject, CHECK_LIMIT),
+    };
+    ended.ok().filter(|ended| ended.code != Some(0)).map(|ended| ended.said)
+}
+
+/// Lets an ext4 that is not mounted take all of its device. The others grow only while they are mounted.
 pub(crate) fn grow_unmounted(device: &Path, filesystem: Filesystem, subject: &str) -> Result<(), CoreError> {
-    if filesystem == Filesystem::Xfs {
+    if filesystem != Filesystem::Ext4 {
         return Ok(());
     }
     let path = utf8(device)?;
@@ -186,6 +224,9 @@ pub(crate) fn grow_mounted(
 ) -> Result<(), CoreError> {
     match filesystem {
         Filesystem::Xfs => tool::run_well("xfs_growfs", &["-d", utf8(mounted_at)?], subject, CHECK_LIMIT),
+        Filesystem::Btrfs => {
+            tool::run_well("btrfs", &["filesystem", "resize", "max", utf8(mounted_at)?], subject, CHECK_LIMIT)
+        }
         Filesystem::Ext4 => {
             let ended = tool::run("resize2fs", &[utf8(device)?], subject, CHECK_LIMIT)?;
             if ended.code == Some(0) {

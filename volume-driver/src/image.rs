@@ -36,6 +36,11 @@ impl ImageName {
         &self.0
     }
 
+    /// The volume that it is the image of; `None`: it is a snapshot's.
+    pub(crate) fn volume(&self) -> Option<VolumeId> {
+        self.0.strip_prefix("volumes/")?.split('.').next()?.parse().ok()
+    }
+
     /// Where it lies.
     pub(crate) fn path(&self, root: &Path) -> PathBuf {
         root.join(&self.0)

@@ -55,8 +55,7 @@ pub(crate) fn for_bind(options: &[String], readonly: bool, subject: &str) -> Res
         match flag(option) {
             Some(change) => change.apply(&mut flags),
             // Meant for the filesystem; it was given when that was mounted.
-            None if is_allowed_data(option, Filesystem::Ext4) || is_allowed_data(option, Filesystem::Xfs) => {
-            }
+            None if Filesystem::ALL.into_iter().any(|filesystem| is_allowed_data(option, filesystem)) => {}
             None => return Err(refused(option, subject)),
         }
     }
@@ -141,6 +140,31 @@ fn is_allowed_data(option: &str, filesystem: Filesystem) -> bool {
                 "grpquota",
             ],
             &["logbsize", "logbufs", "allocsize", "sunit", "swidth"],
+        ),
+        Filesystem::Btrfs => (
+            &[
+                "acl",
+                "noacl",
+                "autodefrag",
+                "barrier",
+                "compress",
+                "compress=lzo",
+                "compress=no",
+                "compress=zlib",
+                "compress=zstd",
+                "compress-force=lzo",
+                "compress-force=zlib",
+                "compress-force=zstd",
+                "discard=async",
+                "discard=sync",
+                "nodatacow",
+                "nodatasum",
+                "noautodefrag",
+                "nossd",
+                "space_cache=v2",
+                "ssd",
+            ],
+            &["commit", "max_inline", "thread_pool"],
         ),
     };
     if common.contains(&option) || words.contains(&option) {

@@ -16,6 +16,8 @@ pub enum Filesystem {
     Ext4,
     /// XFS; at least 300 MiB, which mkfs.xfs asks for.
     Xfs,
+    /// btrfs; at least 128 MiB.
+    Btrfs,
 }
 
 /// What a volume is for its user.
@@ -26,6 +28,8 @@ pub enum VolumeKind {
     Ext4,
     /// A folder with an XFS filesystem.
     Xfs,
+    /// A folder with a btrfs filesystem.
+    Btrfs,
     /// A raw block device. The driver never formats it.
     Block,
 }
@@ -37,28 +41,34 @@ impl VolumeKind {
         match self {
             Self::Ext4 => Some(Filesystem::Ext4),
             Self::Xfs => Some(Filesystem::Xfs),
+            Self::Btrfs => Some(Filesystem::Btrfs),
             Self::Block => None,
         }
     }
 
-    /// `ext4`, `xfs` or `block`.
+    /// `ext4`, `xfs`, `btrfs` or `block`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
             Self::Block => "block",
         }
     }
 }
 
 impl Filesystem {
-    /// `ext4` or `xfs`, as mount(8) and mkfs call it.
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+
+    /// `ext4`, `xfs` or `btrfs`, as mount(8) and mkfs call it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
         }
     }
 }
@@ -68,6 +78,7 @@ impl From<Filesystem> for VolumeKind {
         match filesystem {
             Filesystem::Ext4 => Self::Ext4,
             Filesystem::Xfs => Self::Xfs,
+            Filesystem::Btrfs => Self::Btrfs,
         }
     }
 }
@@ -78,9 +89,9 @@ impl fmt::Display for VolumeKind {
     }
 }
 
-/// The text is none of `ext4`, `xfs`, `block`.
+/// The text is none of `ext4`, `xfs`, `btrfs`, `block`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a kind of volume: ext4, xfs or block")]
+#[error("{text:?} is not a kind of volume: ext4, xfs, btrfs or block")]
 pub struct KindError {
     /// What was given, cut to 64 characters.
     pub text: String,
@@ -90,7 +101,7 @@ impl FromStr for VolumeKind {
     type Err = KindError;
 
     fn from_str(text: &str) -> Result<Self, KindError> {
-        [Self::Ext4, Self::Xfs, Self::Block]
+        [Self::Ext4, Self::Xfs, Self::Btrfs, Self::Block]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| KindError { text: text.chars().take(64).collect() })

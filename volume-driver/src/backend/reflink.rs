@@ -69,7 +69,7 @@ impl VolumeBackend for ReflinkBackend {
         let path = image.fresh_path(self.pool.root());
         let made = FreshImage::create(&path, bytes).and_then(|fresh| {
             if let Some(filesystem) = filesystem {
-                filesystem::make(&fresh, filesystem, image.as_str())?;
+                filesystem::make(&fresh, filesystem, image.volume(), image.as_str())?;
             }
             fresh.keep_as(&self.path(image))
         });

@@ -69,6 +69,7 @@ fn fs_word(fs: Filesystem) -> &'static str {
         Filesystem::Unspecified => "unknown",
         Filesystem::Ext4 => "ext4",
         Filesystem::Xfs => "xfs",
+        Filesystem::Btrfs => "btrfs",
         Filesystem::Block => "block",
     }
 }

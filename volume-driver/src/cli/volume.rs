@@ -139,6 +139,8 @@ pub enum Fs {
     Ext4,
     /// An XFS filesystem.
     Xfs,
+    /// A btrfs filesystem.
+    Btrfs,
     /// Nothing: a raw block device.
     Block,
 }
@@ -272,6 +274,7 @@ async fn create(args: CreateArgs, console: &Console) -> Result<(), Failed> {
         None => control::Filesystem::Unspecified,
         Some(Fs::Ext4) => control::Filesystem::Ext4,
         Some(Fs::Xfs) => control::Filesystem::Xfs,
+        Some(Fs::Btrfs) => control::Filesystem::Btrfs,
         Some(Fs::Block) => control::Filesystem::Block,
     };
     let request = CreateVolumeRequest {

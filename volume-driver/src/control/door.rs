@@ -31,6 +31,7 @@ pub(super) fn kind(given: i32) -> Result<Option<VolumeKind>, RequestError> {
         Ok(control::Filesystem::Unspecified) => Ok(None),
         Ok(control::Filesystem::Ext4) => Ok(Some(VolumeKind::Ext4)),
         Ok(control::Filesystem::Xfs) => Ok(Some(VolumeKind::Xfs)),
+        Ok(control::Filesystem::Btrfs) => Ok(Some(VolumeKind::Btrfs)),
         Ok(control::Filesystem::Block) => Ok(Some(VolumeKind::Block)),
         Err(_) => Err(RequestError::Wrong { field: "fs", reason: format!("{given} is unknown") }),
     }
@@ -46,6 +47,7 @@ const fn kind_out(kind: VolumeKind) -> control::Filesystem {
     match kind {
         VolumeKind::Ext4 => control::Filesystem::Ext4,
         VolumeKind::Xfs => control::Filesystem::Xfs,
+        VolumeKind::Btrfs => control::Filesystem::Btrfs,
         VolumeKind::Block => control::Filesystem::Block,
     }
 }

@@ -230,9 +230,12 @@ pub(crate) fn understand(given: &VolumeCapability) -> Checked<Result<Capability,
         AccessType::Mount(mount) => {
             let filesystem = match optional("fs_type", &mount.fs_type)? {
                 "" => None,
-                "ext4" => Some(Filesystem::Ext4),
-                "xfs" => Some(Filesystem::Xfs),
-                other => return Ok(Err(format!("the filesystem {other:?} is neither ext4 nor xfs"))),
+                word => match filesystem(word) {
+                    Some(known) => Some(known),
+                    None => {
+                        return Ok(Err(format!("the filesystem {word:?} is none of ext4, xfs and btrfs")));
+                    }
+                },
             };
             if !mount.volume_mount_group.is_empty() {
                 return Ok(Err("it does not set the group of a volume's files".into()));
@@ -287,6 +290,11 @@ pub(crate) fn kind_for(
     Ok(found.map(VolumeKind::from))
 }
 
+/// A filesystem by its name.
+fn filesystem(word: &str) -> Option<Filesystem> {
+    Filesystem::ALL.into_iter().find(|filesystem| filesystem.as_str() == word)
+}
+
 /// What the parameters of a volume or snapshot say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parameters {
@@ -306,17 +314,15 @@ const FROM_SIDECARS: [(&str, &str); 6] = [
     ("csi.storage.k8s.io/volumesnapshotcontent/name", "volumesnapshotcontent.name"),
 ];
 
-/// `fs` (ext4 or xfs), `label.KEY`, and what sidecars add. Anything else is refused.
+/// `fs` (ext4, xfs or btrfs), `label.KEY`, and what sidecars add. Anything else is refused.
 pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters> {
     let wrong = |reason: String| RequestError::Wrong { field: "parameters", reason };
     let mut parameters = Parameters::default();
     for (key, value) in map("parameters", given)? {
         if key == "fs" {
-            parameters.filesystem = match value.as_str() {
-                "ext4" => Some(Filesystem::Ext4),
-                "xfs" => Some(Filesystem::Xfs),
-                other => return Err(wrong(format!("fs is ext4 or xfs, not {other:?}"))),
-            };
+            let known = filesystem(value);
+            parameters.filesystem =
+                Some(known.ok_or_else(|| wrong(format!("fs is ext4, xfs or btrfs, not {value:?}")))?);
             continue;
         }
         let sidecar = FROM_SIDECARS.iter().find(|(from, _)| from == key).map(|(_, label)| *label);

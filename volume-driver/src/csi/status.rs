@@ -71,7 +71,7 @@ impl Failure for RequestError {
             Self::TooLong { .. } => "make it shorter",
             Self::Wrong { .. } | Self::OutOfRange { .. } => "change it",
             Self::Unsupported { .. } | Self::Incapable { .. } => {
-                "ask for an ext4, xfs or raw volume that is used on one node"
+                "ask for an ext4, xfs, btrfs or raw volume that is used on one node"
             }
             Self::NotOffered { .. } => "the driver's capabilities say what it offers",
             Self::Elsewhere { .. } => "ask the driver of that node",

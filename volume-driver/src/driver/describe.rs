@@ -134,7 +134,9 @@ impl Driver {
             total_bytes: stat.f_blocks * stat.f_frsize,
             used_bytes: Some(stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize),
             available_bytes: Some(stat.f_bavail * stat.f_frsize),
-            inodes: Some((stat.f_files, stat.f_files.saturating_sub(stat.f_ffree), stat.f_ffree)),
+            // btrfs makes inodes as they are needed and counts none.
+            inodes: (stat.f_files != 0)
+                .then(|| (stat.f_files, stat.f_files.saturating_sub(stat.f_ffree), stat.f_ffree)),
             condition,
         })
     }

@@ -67,7 +67,7 @@ impl Driver {
         let options = mount_options::for_filesystem(options, filesystem, &row.subject())?;
         let device = self.backend.attach(&row.image)?;
         if MountTable::read()?.of_device(device.number).next().is_none() {
-            let fit = filesystem::check(&device.path, filesystem, &row.subject())
+            let fit = filesystem::check(&device.path, filesystem, row.id, &row.subject())
                 .and_then(|()| self.grow_before_mount(row, filesystem, &device.path));
             self.remember_condition(row, &fit)?;
             fit?;
@@ -83,7 +83,10 @@ impl Driver {
             // EUCLEAN, EFSBADCRC (the same as EBADMSG), EIO: the filesystem itself is the reason.
             Errno::UCLEAN | Errno::BADMSG | Errno::IO | Errno::INVAL => CoreError::Filesystem {
                 subject: row.subject(),
-                report: format!("mounting it: {errno}; the kernel's log says more"),
+                report: match filesystem::diagnosis(&device.path, filesystem, &row.subject()) {
+                    Some(said) => format!("mounting it: {errno}; its check says: {said}"),
+                    None => format!("mounting it: {errno}; the kernel's log says more"),
+                },
             },
             errno => CoreError::System {
                 action: "mounting at",

@@ -30,8 +30,6 @@ impl Driver {
             return Err(CoreError::Refused { subject: row.subject(), reason });
         }
         let options = mount_options::for_bind(&request.options, request.readonly, &row.subject())?;
-        let target = self.roots.place(&request.target)?;
-        self.refuse_own_folders(target.path())?;
         let not_staged = || CoreError::NotReady {
             subject: row.subject(),
             reason: format!("it is not staged at {}", request.staging_path.display()),
@@ -46,6 +44,8 @@ impl Driver {
         let (Some(staged), Some(device)) = (staged, device) else {
             return Err(not_staged());
         };
+        let target = self.roots.place(&request.target)?;
+        self.refuse_own_folders(target.path())?;
         let wanted = Mount {
             path: target.path().to_owned(),
             purpose: MountUse::Published,

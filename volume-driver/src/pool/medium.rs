@@ -103,7 +103,7 @@ fn make_pool_file(path: &Path, bytes: Option<u64>) -> Result<(), CoreError> {
         _ => {}
     }
     let image = FreshImage::create(&part, bytes)?;
-    filesystem::make(&image, crate::nouns::Filesystem::Xfs, &path.display().to_string())?;
+    filesystem::make(&image, crate::nouns::Filesystem::Xfs, None, &path.display().to_string())?;
     image.keep_as(path)
 }
 

@@ -269,3 +269,58 @@ fn a_storm_of_requests_leaves_nothing_behind() {
     );
     assert!(driver.registry_is_quiet());
 }
+
+#[test]
+fn clones_of_btrfs_are_mounted_side_by_side_and_a_log_that_was_not_replayed_is_kept() {
+    let Some(bench) = Bench::new() else { return };
+    let volume = bench.create("source", 128, VolumeKind::Btrfs);
+    let folder = bench.mount(&volume, "source");
+    fs::write(folder.join("file"), b"before").unwrap();
+    let quiet = bench.snapshot(&volume, "quiet");
+
+    // As a crash leaves it: what was synced lies only in the log. Nothing freezes the image when it is copied so.
+    let file = fs::File::create(folder.join("synced")).unwrap();
+    file.write_all_at(b"in the log", 0).unwrap();
+    file.sync_all().unwrap();
+    let images = bench.driver().pool_root().join("volumes");
+    let image = fs::read_dir(&images).unwrap().next().unwrap().unwrap().path();
+    let crashed = bench.create("crashed", 128, VolumeKind::Btrfs);
+    let other = fs::read_dir(&images).unwrap().map(|entry| entry.unwrap().path());
+    let other = other.into_iter().find(|path| *path != image).unwrap();
+    let (from, to) =
+        (fs::File::open(&image).unwrap(), fs::OpenOptions::new().write(true).open(&other).unwrap());
+    rustix::fs::ioctl_ficlone(&to, &from).unwrap();
+    drop((from, to, file));
+
+    let request = CreateVolume {
+        name: "clone".parse().unwrap(),
+        size: SizeRange::of(300 * MIB),
+        kind: None,
+        source: Some(ContentSource::Snapshot(quiet.id)),
+        labels: [].into(),
+    };
+    let Outcome::Created(clone) = bench.driver().create(&request).unwrap() else { panic!() };
+    fs::write(folder.join("file"), b"after").unwrap();
+    let (cloned, crashed_at) = (bench.mount(&clone, "clone"), bench.mount(&crashed, "crashed"));
+    assert_eq!(fs::read(cloned.join("file")).unwrap(), b"before");
+    assert_eq!(fs::read(crashed_at.join("synced")).unwrap(), b"in the log");
+    fs::write(cloned.join("file"), b"the clone's own").unwrap();
+    rustix::fs::sync();
+    assert_eq!(fs::read(folder.join("file")).unwrap(), b"after");
+    // It filled its larger volume at the mount, and grows while it is mounted.
+    let usage = |at: &Path| bench.driver().usage(clone.id, at).unwrap();
+    assert_eq!((usage(&cloned).total_bytes, usage(&cloned).inodes), (300 * MIB, None));
+    bench.driver().expand(clone.id, 400 * MIB).unwrap();
+    bench.driver().grow_filesystem(clone.id).unwrap();
+    assert_eq!(usage(&cloned).total_bytes, 400 * MIB);
+
+    // A snapshot of it is quiesced, and each can be mounted again.
+    assert!(bench.snapshot(&clone, "own").quiesced);
+    for (volume, name) in [(&clone, "clone"), (&crashed, "crashed"), (&volume, "source")] {
+        bench.driver().unmount(volume.id, None).unwrap();
+        bench.mount(volume, name);
+        bench.driver().unmount(volume.id, None).unwrap();
+        bench.driver().delete(volume.id).unwrap();
+    }
+    assert_eq!(bench.inventory().loops, 0);
+}
