@@ -7,6 +7,7 @@
 
 mod create;
 mod describe;
+mod docker;
 mod exchange;
 mod expand;
 mod hand;

@@ -11,6 +11,7 @@ mod control;
 mod core_error;
 mod crash;
 mod csi;
+mod docker;
 mod driver;
 mod filesystem;
 mod freeze;

@@ -148,6 +148,8 @@ pub enum MountUse {
     Published,
     /// Mounted by a person with `strongroom volume mount`.
     Hand,
+    /// Mounted for containers of Docker, which are counted by their references.
+    Docker,
 }
 
 /// One place where a volume is in use.

@@ -5,6 +5,7 @@
 //! written before the pool is touched, and settled or removed after. So at each moment of a crash the registry
 //! names everything that may lie in the pool; see `reconcile`.
 
+mod docker;
 mod mounts;
 mod rows;
 mod schema;
@@ -18,6 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
+pub(crate) use docker::ReferenceRow;
 pub(crate) use mounts::{ExchangeRow, ExchangeStep, MountRow};
 pub(crate) use rows::{SnapshotRow, VolumeRow, VolumeStep};
 

@@ -191,6 +191,11 @@ impl Socket {
         &self.name.path
     }
 
+    /// The listener, and the name that goes away with the second value.
+    pub(crate) fn into_parts(self) -> (UnixListener, Name) {
+        (self.listener, self.name)
+    }
+
     /// Serves `volumes` until `stop` is done, and then until the calls that are going on have ended, within bounds.
     ///
     /// # Errors
@@ -235,9 +240,15 @@ impl Socket {
 
 /// Takes the socket's file away at the end, unless somebody else's is there by now.
 #[derive(Debug)]
-struct Name {
+pub(crate) struct Name {
     path: PathBuf,
     inode: u64,
+}
+
+impl Name {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for Name {

@@ -221,6 +221,39 @@ impl Volumes {
         self.run(move |driver| driver.unmount(volume, folder.as_deref())).await
     }
 
+    /// Mounts a volume at `folder` (made when missing) for a container of Docker, or counts the container if the volume
+    /// is mounted already. Answers where it is. The same reference again: the same.
+    ///
+    /// # Errors
+    /// NotFound, NotReady, Refused (raw), InUse (an orchestrator has it), Filesystem, Busy.
+    pub async fn docker_mount(
+        &self,
+        volume: VolumeId,
+        reference: &str,
+        folder: PathBuf,
+    ) -> Result<PathBuf, CoreError> {
+        let reference = reference.to_owned();
+        self.run(move |driver| driver.docker_mount(volume, &reference, &folder)).await
+    }
+
+    /// Undoes [`Volumes::docker_mount`]; with the last reference the volume is unmounted and detached. Unknown
+    /// reference: fine.
+    ///
+    /// # Errors
+    /// NotFound: the volume. InUse: something on this machine is open there. Busy.
+    pub async fn docker_unmount(&self, volume: VolumeId, reference: &str) -> Result<(), CoreError> {
+        let reference = reference.to_owned();
+        self.run(move |driver| driver.docker_unmount(volume, &reference)).await
+    }
+
+    /// Deletes a volume that no container of Docker uses. Unknown: fine.
+    ///
+    /// # Errors
+    /// InUse names the references of Docker, or where else it is used; nothing was changed then. Busy.
+    pub async fn docker_remove(&self, volume: VolumeId) -> Result<(), CoreError> {
+        self.run(move |driver| driver.docker_remove(volume)).await
+    }
+
     /// Takes a snapshot; a mounted filesystem is frozen for the cut. Conflict: the label is taken by another.
     ///
     /// # Errors

@@ -6,7 +6,9 @@ use clap::Args;
 use strongroom_console::{Console, Exit, Failed, Size};
 use strongroom_model::{Failure, Remedy, World};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
+use crate::docker::{self, Docker};
 use crate::server::Socket;
 use crate::{DriverSettings, Limits, Volumes, WatchdogCommand};
 
@@ -41,6 +43,12 @@ pub struct DriverArgs {
         default_values = MOUNT_ROOTS,
     )]
     pub mount_roots: Vec<PathBuf>,
+    /// Serve Docker too, at this socket: /run/docker/plugins/strongroom.sock, where Docker looks for plugins
+    #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_DOCKER_SOCKET")]
+    pub docker_socket: Option<String>,
+    /// Where volumes are mounted for containers of Docker [default: the folder docker in the state folder]
+    #[arg(long, value_name = "DIR", env = "STRONGROOM_DOCKER_ROOT", requires = "docker_socket")]
+    pub docker_root: Option<PathBuf>,
 }
 
 /// Where the orchestrators that are known keep their mounts: Kubernetes, Swarm, Nomad (both of its usual places), and
@@ -96,6 +104,11 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
     // The socket first: a second driver must not touch the pool of the first. Callers wait in its queue meanwhile.
     let socket = Socket::bind(&args.endpoint).await?;
+    let docker = match &args.docker_socket {
+        Some(endpoint) => Some(Socket::bind(endpoint).await?),
+        None => None,
+    };
+    let docker_root = args.docker_root.unwrap_or_else(|| args.state_dir.join("docker"));
     let opened = Volumes::open(
         DriverSettings {
             pool: args.pool,
@@ -124,13 +137,30 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
     if let Some(problem) = room.condition {
         console.warn(problem);
     }
-    let stop = async move {
+    let (stopping, stopped) = watch::channel(false);
+    let told = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        stopping.send_replace(true);
+        std::future::pending::<()>().await;
     };
-    socket.serve(opened.volumes, opened.report, stop).await?;
+    let serving_docker = async {
+        match docker {
+            Some(socket) => {
+                console.talk(format_args!("Docker is served at {}", socket.path().display()));
+                let docker = Docker::new(opened.volumes.clone(), docker_root);
+                docker::serve(socket, docker, until_told(stopped.clone())).await
+            }
+            None => Ok(()),
+        }
+    };
+    let serving = socket.serve(opened.volumes.clone(), opened.report, until_told(stopped.clone()));
+    tokio::select! {
+        served = async { tokio::try_join!(serving, serving_docker) } => served.map(drop)?,
+        () = told => {}
+    }
     console.result(&Ended { endpoint: endpoint.clone(), node: args.node_id.clone() }, |text| {
         text.line(format_args!(
             "node {} no longer serves at {endpoint}; what is mounted stays mounted",
@@ -138,6 +168,12 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
         ));
     });
     Ok(Exit::Done)
+}
+
+/// Done when somebody told the driver to stop.
+async fn until_told(mut stopped: watch::Receiver<bool>) {
+    // Without a sender nobody can tell any more.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 #[cfg(test)]

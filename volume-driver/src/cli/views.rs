@@ -107,6 +107,7 @@ impl From<control::Mount> for MountView {
             MountKind::Staged => "staged",
             MountKind::Published => "published",
             MountKind::ByHand => "by-hand",
+            MountKind::Docker => "docker",
         };
         Self { kind, path: mount.path, readonly: mount.readonly }
     }

@@ -57,6 +57,7 @@ fn mount_out(mount: &Mount) -> control::Mount {
         MountUse::Staged => MountKind::Staged,
         MountUse::Published => MountKind::Published,
         MountUse::Hand => MountKind::ByHand,
+        MountUse::Docker => MountKind::Docker,
     };
     control::Mount { path: mount.path.display().to_string(), kind: kind.into(), readonly: mount.readonly }
 }

@@ -85,6 +85,11 @@ impl Driver {
                 Place::by_hand(folder)?.map_or_else(|| folder.to_owned(), |place| place.path().to_owned()),
             ),
         };
+        if let Some(folder) = &folder
+            && self.release_docker(&row, folder)?
+        {
+            return Ok(vec![folder.clone()]);
+        }
         let rows = self.hand_mounts(&row)?;
         let chosen: Vec<PathBuf> = rows
             .into_iter()

@@ -102,6 +102,8 @@ impl Driver {
     /// Mounts of the registry that are there are kept, the others forgotten; a raw volume that is staged is
     /// attached again; a device that nothing uses is taken away.
     fn reconcile_mounts(&self, row: &VolumeRow, report: &mut Report) -> Result<(), CoreError> {
+        let settled = self.reconcile_docker(row, report);
+        note(report, &row.subject(), settled);
         let known = self.registry.mounts(row.id)?;
         let staged_raw = |known: &MountRow| {
             known.done && known.mount.access == Access::Block && known.mount.purpose == MountUse::Staged

@@ -56,6 +56,10 @@ impl Driver {
                 Outcome::Conflict { existing: (), difference }
             });
         }
+        if let Some(docker) = staged.iter().find(|live| live.mount.purpose == MountUse::Docker) {
+            let holder = format!("containers of Docker have it mounted at {}", docker.mount.path.display());
+            return Err(CoreError::InUse { subject: row.subject(), holder });
+        }
         let intent = MountRow { volume: row.id, mount: wanted, done: false };
         self.registry.insert_mount(&intent)?;
         crash::point("stage.intended");

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Transaction};
 
 /// `user_version` counts the steps that were taken.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE volumes (
     id         TEXT PRIMARY KEY,
@@ -52,7 +53,16 @@ CREATE TABLE exchanges (
     step      TEXT NOT NULL                -- begun | switched | done
 ) STRICT;
 CREATE TABLE discarded (image TEXT PRIMARY KEY) STRICT;
-"];
+",
+    "
+CREATE TABLE docker_references (
+    volume    TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
+    reference TEXT NOT NULL,               -- what Docker calls one use by one container
+    boot      TEXT NOT NULL,               -- of which run of the machine
+    PRIMARY KEY (volume, reference)
+) STRICT;
+",
+];
 
 /// Takes the steps that are missing.
 pub(super) fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
