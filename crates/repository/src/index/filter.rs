@@ -33,7 +33,7 @@ fn line_of(prefix: &Prefix, lines: u64) -> u64 {
 fn bits_of(prefix: &Prefix) -> impl Iterator<Item = (usize, u8)> {
     let random = u64::from_le_bytes(*prefix.last_chunk().expect("8 bytes of 16"));
     (0..BITS_PER_ROW).map(move |turn| {
-        let bit = ((random >> (12 * turn)) & 0xfff) * BITS >> 12;
+        let bit = (((random >> (12 * turn)) & 0xfff) * BITS) >> 12;
         (usize::try_from(bit / 8).expect("below 56"), 1 << (bit % 8))
     })
 }
