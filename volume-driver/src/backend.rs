@@ -58,6 +58,9 @@ pub(crate) trait VolumeBackend: Debug + Send + Sync {
     /// The block device that an image has now.
     fn attached(&self, image: &ImageName) -> Result<Option<Device>, CoreError>;
 
+    /// All images that have a block device, by what the kernel calls them: for those who only look.
+    fn devices(&self) -> Vec<(ImageName, Device)>;
+
     /// Takes the block device away, proved. None there: fine. InUse: something holds it.
     fn detach(&self, image: &ImageName) -> Result<(), CoreError>;
 

@@ -18,6 +18,9 @@ mod reconcile;
 mod restore;
 mod snapshot;
 mod stage;
+mod survey;
+
+pub(crate) use survey::{Survey, SurveyedVolume};
 
 use std::sync::{Arc, Mutex};
 

@@ -19,6 +19,7 @@ mod guards;
 mod holders;
 mod image;
 mod loop_device;
+mod metrics;
 mod mount_options;
 mod mount_table;
 mod nouns;

@@ -97,6 +97,11 @@ impl Pool {
         Ok(Room { total, used: total - free.min(total) })
     }
 
+    /// What is kept back so that deleting works when all else is full; 0 when there was no room for it.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        fs::metadata(self.root.join(RESERVE)).map_or(0, |reserve| reserve.len())
+    }
+
     /// Above this many used bytes nothing new is taken in.
     pub(crate) fn high_water(&self, room: Room) -> u64 {
         percent(room.total, u32::from(self.limits.high_water_percent))

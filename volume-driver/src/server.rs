@@ -26,6 +26,7 @@ use tonic::transport::Server;
 use crate::Volumes;
 use crate::control::Control;
 use crate::csi::Csi;
+use crate::metrics::{Calls, CountCalls};
 
 /// How many connections may wait to be accepted. Callers are a handful of sidecars and people.
 const BACKLOG: i32 = 128;
@@ -120,6 +121,7 @@ impl Failure for ServeError {
 pub struct Socket {
     listener: UnixListener,
     name: Name,
+    calls: Calls,
 }
 
 impl Socket {
@@ -141,7 +143,7 @@ impl Socket {
         let inode = std::fs::symlink_metadata(&path)
             .map_err(ServeError::system("looking at the socket", &path))?
             .ino();
-        Ok(Self { listener, name: Name { path, inode } })
+        Ok(Self { listener, name: Name { path, inode }, calls: Calls::default() })
     }
 
     fn make_folder(path: &Path) -> Result<(), ServeError> {
@@ -196,6 +198,11 @@ impl Socket {
         (self.listener, self.name)
     }
 
+    /// What is asked through this socket, counted.
+    pub(crate) fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
     /// Serves `volumes` until `stop` is done, and then until the calls that are going on have ended, within bounds.
     ///
     /// # Errors
@@ -207,10 +214,11 @@ impl Socket {
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
         // The name stays until the end of this function.
-        let Self { listener, name } = self;
+        let Self { listener, name, calls } = self;
         let csi = Csi::new(volumes.clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let serving = Server::builder()
+            .layer(CountCalls(calls))
             .concurrency_limit_per_connection(CALLS_AT_ONCE)
             .add_service(IdentityServer::new(csi.clone()))
             .add_service(ControllerServer::new(csi.clone()))

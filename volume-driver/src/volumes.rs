@@ -12,7 +12,7 @@ use strongroom_block_io::ChangedRanges;
 use strongroom_model::{ByteRange, SnapshotId, VolumeId, VolumeName, World};
 
 use crate::core_error::CoreError;
-use crate::driver::Driver;
+use crate::driver::{Driver, Survey};
 use crate::nouns::{Capacity, Outcome, Snapshot, Usage, Volume};
 use crate::requests::{
     BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded,
@@ -76,6 +76,11 @@ impl Volumes {
     /// When the pool cannot be measured.
     pub async fn capacity(&self) -> Result<Capacity, CoreError> {
         self.run(Driver::capacity).await
+    }
+
+    /// Everything at once, for those who watch.
+    pub(crate) async fn survey(&self) -> Result<Survey, CoreError> {
+        self.run(Driver::survey).await
     }
 
     /// Makes a volume. Unless it is raw, it has a filesystem when this returns.

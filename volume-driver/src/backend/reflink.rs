@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_block_io::{BlockIoError, ChangedRanges};
@@ -121,6 +121,13 @@ impl VolumeBackend for ReflinkBackend {
         // An image that is missing is nowhere attached under its name, and must not keep its volume from being
         // deleted.
         if path.exists() { Ok(loop_device::find(&path)?.map(Self::device)) } else { Ok(None) }
+    }
+
+    fn devices(&self) -> Vec<(ImageName, Device)> {
+        let root = self.pool.root();
+        let image = |path: &Path| path.strip_prefix(root).ok()?.to_str()?.parse().ok();
+        let bound = loop_device::below(root).into_iter();
+        bound.filter_map(|(device, path)| Some((image(&path)?, Self::device(device)))).collect()
     }
 
     fn detach(&self, image: &ImageName) -> Result<(), CoreError> {

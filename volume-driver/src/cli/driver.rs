@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use strongroom_console::{Console, Exit, Failed, Size};
 use strongroom_model::{Failure, Remedy, World};
+use strongroom_monitoring::{Endpoint, MonitoringArgs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::docker::{self, Docker};
+use crate::metrics::DriverMetrics;
 use crate::server::Socket;
 use crate::{DriverSettings, Limits, Volumes, WatchdogCommand};
 
@@ -49,6 +51,8 @@ pub struct DriverArgs {
     /// Where volumes are mounted for containers of Docker [default: the folder docker in the state folder]
     #[arg(long, value_name = "DIR", env = "STRONGROOM_DOCKER_ROOT", requires = "docker_socket")]
     pub docker_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub monitoring: MonitoringArgs,
 }
 
 /// Where the orchestrators that are known keep their mounts: Kubernetes, Swarm, Nomad (both of its usual places), and
@@ -137,12 +141,30 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
     if let Some(problem) = room.condition {
         console.warn(problem);
     }
+    let metrics = DriverMetrics::new(opened.volumes.clone(), socket.calls(), opened.report.len());
+    let _metrics = match args.monitoring.metrics_listen {
+        None => None,
+        Some(address) => {
+            let served = Endpoint::serve(address, metrics.into()).await?;
+            console.talk(format_args!("metrics at http://{}/metrics", served.address()));
+            Some(served)
+        }
+    };
+    let manager = args.monitoring.service_manager();
+    let volumes = opened.volumes.clone();
+    // Any answer is a sign of life: a pool that cannot be read is not mended by starting again.
+    let _life = manager.watch(move || {
+        let volumes = volumes.clone();
+        async move { drop(volumes.capacity().await) }
+    });
+    manager.ready(&format!("serving at {endpoint}"));
     let (stopping, stopped) = watch::channel(false);
     let told = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        manager.stopping();
         stopping.send_replace(true);
         std::future::pending::<()>().await;
     };

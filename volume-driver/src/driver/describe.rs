@@ -4,6 +4,7 @@ use std::path::Path;
 
 use strongroom_model::{VolumeId, VolumeName};
 
+use crate::backend::Device;
 use crate::core_error::CoreError;
 use crate::driver::Driver;
 use crate::driver::mounting::open_ours;
@@ -48,12 +49,16 @@ impl Driver {
     /// A row with what kernel and pool add to it. An image that cannot be looked at is a condition, not an
     /// error: the others must still be listed.
     pub(super) fn describe(&self, row: &VolumeRow) -> Result<Volume, CoreError> {
+        let device = self.backend.attached(&row.image).ok().flatten();
+        let mounts = self.live_mounts(row, device.as_ref())?.into_iter().map(|row| row.mount).collect();
+        Ok(self.describe_as(row, device, mounts))
+    }
+
+    /// A row with what the kernel was found to add to it.
+    pub(super) fn describe_as(&self, row: &VolumeRow, device: Option<Device>, mounts: Vec<Mount>) -> Volume {
         let allocated = self.backend.allocated_bytes(&row.image);
         let unreachable = allocated.as_ref().err().map(|error| strongroom_model::chain(error));
-        let device = self.backend.attached(&row.image).ok().flatten();
-        let mounts: Vec<Mount> =
-            self.live_mounts(row, device.as_ref())?.into_iter().map(|row| row.mount).collect();
-        Ok(Volume {
+        Volume {
             id: row.id,
             name: row.name.clone(),
             kind: row.kind,
@@ -70,7 +75,7 @@ impl Driver {
             extents: None,
             source: row.source,
             created_at: row.created_at,
-        })
+        }
     }
 
     pub(crate) fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, CoreError> {

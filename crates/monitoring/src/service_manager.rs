@@ -1,0 +1,158 @@
+//! What the service manager hears: ready, stopping, and a sign of life.
+//!
+//! systemd's notification protocol is one datagram of text a message, to the socket that `NOTIFY_SOCKET` names. It is an
+//! offer, never a need: a message that cannot be sent is worth a line of log and no more.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+/// The service manager that started this process, or none.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceManager {
+    socket: Option<Arc<(UnixDatagram, SocketAddr)>>,
+    every: Option<Duration>,
+}
+
+/// Sends signs of life until it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct SignOfLife(Option<JoinHandle<()>>);
+
+impl Drop for SignOfLife {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl ServiceManager {
+    /// The one that listens at `socket`: a path, or `@` and an abstract name; empty: none. It wants a sign of life at
+    /// least `every` so often.
+    #[must_use]
+    pub fn at(socket: &str, every: Option<Duration>) -> Self {
+        match Self::connect(socket) {
+            Ok(Some(socket)) => Self { socket: Some(Arc::new(socket)), every },
+            Ok(None) => Self::default(),
+            Err(error) => {
+                tracing::warn!(%error, "the service manager cannot be told anything");
+                Self::default()
+            }
+        }
+    }
+
+    fn connect(socket: &str) -> io::Result<Option<(UnixDatagram, SocketAddr)>> {
+        let address = match socket.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None if socket.starts_with('/') => SocketAddr::from_pathname(socket)?,
+            // Other kinds (vsock) are for machines, not for services.
+            None => return Ok(None),
+        };
+        let datagram = UnixDatagram::unbound()?;
+        // A manager that does not read must not hold us up.
+        datagram.set_nonblocking(true)?;
+        Ok(Some((datagram, address)))
+    }
+
+    /// The service can be used now. `status` is a sentence for people.
+    pub fn ready(&self, status: &str) {
+        self.tell(&format!("READY=1\nSTATUS={}\n", line(status)));
+    }
+
+    /// What the service is doing, a sentence for people.
+    pub fn status(&self, status: &str) {
+        self.tell(&format!("STATUS={}\n", line(status)));
+    }
+
+    /// The service begins to stop.
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1\n");
+    }
+
+    /// Sends signs of life, each after `alive` was done once more, so that a service which hangs is started again. Nothing is
+    /// sent where none is wanted.
+    pub fn watch<F>(&self, alive: impl Fn() -> F + Send + 'static) -> SignOfLife
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let (Some(_), Some(every)) = (&self.socket, self.every) else { return SignOfLife(None) };
+        let manager = self.clone();
+        SignOfLife(Some(tokio::spawn(async move {
+            loop {
+                alive().await;
+                manager.tell("WATCHDOG=1\n");
+                // Twice as often as asked for, as sd_watchdog_enabled(3) advises.
+                tokio::time::sleep(every / 2).await;
+            }
+        })))
+    }
+
+    fn tell(&self, message: &str) {
+        let Some(socket) = &self.socket else { return };
+        let (datagram, address) = &**socket;
+        if let Err(error) = datagram.send_to_addr(message.as_bytes(), address) {
+            tracing::warn!(%error, "the service manager did not take a message");
+        }
+    }
+}
+
+/// A line ends a message's field, so a sentence has one line.
+fn line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(socket: &UnixDatagram) -> String {
+        let mut buffer = [0; 512];
+        let bytes = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..bytes]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_service_manager_hears_ready_signs_of_life_and_stopping() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let manager = ServiceManager::at(path.to_str().unwrap(), Some(Duration::from_millis(2)));
+        manager.ready("it serves\nWATCHDOG=trigger");
+        assert_eq!(heard(&socket), "READY=1\nSTATUS=it serves WATCHDOG=trigger\n");
+        let life = manager.watch(|| async {});
+        // The test's thread waits in a blocking call, so the task needs the other one.
+        let (socket, two) = tokio::task::spawn_blocking(move || {
+            let two = [heard(&socket), heard(&socket)];
+            (socket, two)
+        })
+        .await
+        .unwrap();
+        assert_eq!(two, ["WATCHDOG=1\n", "WATCHDOG=1\n"]);
+        drop(life);
+        manager.stopping();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        while heard(&socket) != "STOPPING=1\n" {}
+    }
+
+    #[test]
+    fn without_a_service_manager_nothing_is_told_and_nothing_fails() {
+        for nobody in ["", "vsock:2:1234", "/nowhere/at/all"] {
+            let manager = ServiceManager::at(nobody, None);
+            manager.ready("it serves");
+            manager.stopping();
+        }
+    }
+
+    #[test]
+    fn an_abstract_name_is_understood() {
+        let name = format!("strongroom-test-{}", std::process::id());
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        ServiceManager::at(&format!("@{name}"), None).status("waiting");
+        assert_eq!(heard(&socket), "STATUS=waiting\n");
+    }
+}
