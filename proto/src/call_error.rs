@@ -34,6 +34,22 @@ pub fn status(code: Code, failure: &dyn Failure) -> Status {
     Status::with_metadata(code, format!("{text}{}", tail(failure.code(), &advice)), metadata)
 }
 
+/// The gRPC code for a failure of which nothing is known but its remedy and its code.
+#[must_use]
+pub fn code_for(failure: &dyn Failure) -> Code {
+    match failure.remedy() {
+        _ if failure.code().ends_with(".full") || failure.code().ends_with("-full") => {
+            Code::ResourceExhausted
+        }
+        Remedy::Retry | Remedy::Fenced => Code::Unavailable,
+        Remedy::Wait => Code::Aborted,
+        Remedy::FixRequest => Code::InvalidArgument,
+        Remedy::FixSurroundings => Code::FailedPrecondition,
+        Remedy::FixData => Code::DataLoss,
+        Remedy::Bug => Code::Internal,
+    }
+}
+
 /// What stands behind the text in a status message.
 fn tail(code: &str, advice: &str) -> String {
     format!(" [{code}] {advice}")
@@ -56,9 +72,16 @@ pub struct CallError {
     code: &'static str,
     remedy: Remedy,
     advice: String,
+    ours: bool,
 }
 
 impl CallError {
+    /// Whether one of ours sent it: otherwise nobody could be reached, or whoever is there speaks another language.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        self.ours
+    }
+
     /// The gRPC code, for those who act on it.
     #[must_use]
     pub const fn grpc(&self) -> Code {
@@ -82,6 +105,7 @@ impl From<Status> for CallError {
         };
         let text = if text.is_empty() { status.code().description() } else { text };
         Self {
+            ours: code.is_some(),
             grpc: status.code(),
             text: text.to_owned(),
             code: code.unwrap_or_else(|| code_of(status.code())),

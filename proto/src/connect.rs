@@ -193,6 +193,49 @@ impl Clients {
     }
 }
 
+/// What the agent serves on its socket, beside its health. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct AgentClients {
+    /// Recovery points and how they come about.
+    pub backup: control::backup_control_client::BackupControlClient<Channel>,
+    /// Bringing them back.
+    pub restore: control::restore_control_client::RestoreControlClient<Channel>,
+}
+
+impl AgentClients {
+    /// The agent at `endpoint`, whether it runs yet or not: the connection is made by the first call, and made again whenever it
+    /// broke. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// When the text is no endpoint.
+    pub fn at(endpoint: &str) -> Result<Self, EndpointError> {
+        let path = socket_path(endpoint)?;
+        let channel =
+            Endpoint::from_static("http://strongroom.invalid").connect_with_connector_lazy(dial(path));
+        Ok(Self {
+            backup: control::backup_control_client::BackupControlClient::new(channel.clone())
+                .max_decoding_message_size(LARGEST_ANSWER_BYTES),
+            restore: control::restore_control_client::RestoreControlClient::new(channel),
+        })
+    }
+}
+
+/// Opens connections to a socket.
+fn dial(
+    path: PathBuf,
+) -> impl tower::Service<
+    tonic::transport::Uri,
+    Response = TokioIo<UnixStream>,
+    Error = io::Error,
+    Future = impl Future<Output = io::Result<TokioIo<UnixStream>>> + Send,
+> + Send
++ 'static {
+    tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    })
+}
+
 /// Connects to the driver at `endpoint`. The connection is made again by itself when the driver restarts.
 ///
 /// # Errors
@@ -201,12 +244,8 @@ pub async fn connect(endpoint: &str) -> Result<Clients, ConnectError> {
     let path = socket_path(endpoint)?;
     // The first connection is tried by hand, because gRPC would hide why it fails.
     drop(open(&path).await?);
-    let dial = path.clone();
     let channel = Endpoint::from_static("http://strongroom.invalid")
-        .connect_with_connector(tower::service_fn(move |_| {
-            let path = dial.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        }))
+        .connect_with_connector(dial(path.clone()))
         .await
         .map_err(|cause| ConnectError::Transport { path, cause })?;
     Ok(Clients::over(channel))

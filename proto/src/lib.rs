@@ -8,8 +8,8 @@ mod call_error;
 mod connect;
 mod secrets;
 
-pub use call_error::{CallError, status};
-pub use connect::{Clients, ConnectError, EndpointError, connect, socket_path};
+pub use call_error::{CallError, code_for, status};
+pub use connect::{AgentClients, Clients, ConnectError, EndpointError, connect, socket_path};
 pub use secrets::Withheld;
 
 /// CSI 1.12: messages, clients and servers.

@@ -112,6 +112,7 @@ impl Driver {
             bytes,
             labels: labels.into_iter().collect(),
             from_snapshot_id: from.unwrap_or_default().into(),
+            ..BeginRestoreRequest::default()
         };
         Ok(self.clients.driver.clone().begin_restore(request).await?.into_inner())
     }

@@ -3,6 +3,7 @@
 mod door;
 
 use std::path::Path;
+use std::time::Duration;
 
 use strongroom_proto::control::driver_control_server::DriverControl;
 use strongroom_proto::control::{
@@ -19,46 +20,60 @@ use tonic::{Request, Response, Status};
 use crate::csi::status::RequestError;
 use crate::csi::{answer, answered, door as csi_door};
 use crate::{
-    BeginRestore, ContentSource, CreateSnapshot, CreateVolume, Exchange, LabelScope, SizeRange,
-    SnapshotFilter, VolumeKind, Volumes,
+    BeginRestore, Beginning, CreateSnapshot, Exchange, LabelScope, NewVolume, PointContent, Provision,
+    Provisioned, SizeRange, SnapshotFilter, VolumeKind, Volumes, WantedKind,
 };
+
+/// How long a call waits for a restore before it says how far it is. A person wants to see it move.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The control service over the driver.
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
     volumes: Volumes,
+    provision: Provision,
     /// What the driver found when it started, a sentence each.
     findings: Vec<String>,
 }
 
 impl Control {
-    pub(crate) const fn new(volumes: Volumes, findings: Vec<String>) -> Self {
-        Self { volumes, findings }
+    pub(crate) const fn new(volumes: Volumes, provision: Provision, findings: Vec<String>) -> Self {
+        Self { volumes, provision, findings }
     }
 
     async fn create(&self, request: CreateVolumeRequest) -> Result<CreateVolumeResponse, Status> {
         let name = csi_door::volume_name(&request.name)?;
-        let source = match &request.source {
+        let beginning = match &request.source {
             None => None,
             Some(create_volume_request::Source::SnapshotId(id)) => {
-                Some(ContentSource::Snapshot(csi_door::known_snapshot("snapshot_id", id)?))
+                Some(Beginning::Snapshot(csi_door::known_snapshot("snapshot_id", id)?))
             }
             Some(create_volume_request::Source::Volume(given)) => {
-                Some(ContentSource::Volume(door::volume(&self.volumes, Some(given)).await?))
+                Some(Beginning::Volume(door::volume(&self.volumes, Some(given)).await?))
+            }
+            Some(create_volume_request::Source::Point(words)) => {
+                Some(Beginning::Point(csi_door::point_choice("point", words)?))
             }
         };
-        let outcome = self
-            .volumes
-            .create(CreateVolume {
-                name: name.clone(),
-                size: SizeRange::of(request.bytes),
-                kind: door::kind(request.fs)?,
-                source,
-                labels: door::labels(request.labels)?,
-            })
-            .await?;
-        let (volume, existed) = answer::agreed(outcome, || format!("volume {name:?}"))?;
-        Ok(CreateVolumeResponse { volume: Some(door::volume_out(volume)), existed })
+        let wanted = NewVolume {
+            name: name.clone(),
+            size: SizeRange::of(request.bytes),
+            kind: door::kind(request.fs)?.map_or(WantedKind::Any, WantedKind::Exactly),
+            beginning,
+            labels: door::labels(request.labels)?,
+        };
+        match self.provision.create(wanted, PATIENCE).await? {
+            Provisioned::Ready(outcome) => {
+                let (volume, existed) = answer::agreed(outcome, || format!("volume {name:?}"))?;
+                let volume = Some(door::volume_out(volume));
+                Ok(CreateVolumeResponse { volume, existed, restoring_percent: None })
+            }
+            Provisioned::Restoring { volume, percent } => Ok(CreateVolumeResponse {
+                volume: Some(door::volume_out(*volume)),
+                existed: false,
+                restoring_percent: Some(percent.into()),
+            }),
+        }
     }
 
     async fn describe(&self) -> Result<GetDriverResponse, Status> {
@@ -105,15 +120,29 @@ impl Control {
             "" => None,
             id => Some(csi_door::known_snapshot("from_snapshot_id", id)?),
         };
+        let point = match request.point_id.as_str() {
+            "" => None,
+            id => Some(PointContent {
+                id: csi_door::known_point("point_id", id)?,
+                bytes: request.content_bytes,
+                words: None,
+            }),
+        };
+        let only = match request.only_volume_id.as_str() {
+            "" => None,
+            id => Some(csi_door::known_volume("only_volume_id", id)?),
+        };
         let outcome = self
             .volumes
             .begin_restore(BeginRestore {
                 name: name.clone(),
                 // What is restored has the filesystem that comes with its content; unsaid, it is bytes.
                 kind: door::kind(request.fs)?.unwrap_or(VolumeKind::Block),
-                bytes: request.bytes,
+                size: SizeRange::of(request.bytes),
                 labels: door::labels(request.labels)?,
                 from_snapshot,
+                point,
+                only,
             })
             .await?;
         let (target, resumed) = answer::agreed(outcome, || format!("volume {name:?}"))?;

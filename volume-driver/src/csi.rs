@@ -8,28 +8,55 @@ pub(crate) mod answer;
 mod changes;
 mod controller;
 pub(crate) mod door;
+mod handle;
 mod identity;
 mod node;
 mod page;
 pub(crate) mod status;
 
 use std::future::Future;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
-use crate::Volumes;
+use crate::{Provision, Volumes};
 
 /// The services of CSI. Clones share the driver.
 #[derive(Debug, Clone)]
 pub(crate) struct Csi {
     volumes: Volumes,
+    provision: Provision,
 }
 
 impl Csi {
-    pub(crate) const fn new(volumes: Volumes) -> Self {
-        Self { volumes }
+    pub(crate) const fn new(volumes: Volumes, provision: Provision) -> Self {
+        Self { volumes, provision }
     }
+}
+
+/// How long a call waits for something that goes on in the background: then it says how far that is. Orchestrators give a call
+/// 10 to 60 seconds, and must get the answer within them.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// [`PATIENCE`], or what the caller's own deadline leaves of it.
+fn patience<T>(request: &Request<T>) -> Duration {
+    let deadline = request.metadata().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
+    deadline.map_or(PATIENCE, |deadline| PATIENCE.min(deadline / 2))
+}
+
+/// A deadline as gRPC writes it: at most eight digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u32 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(3600) * number,
+        "M" => Duration::from_secs(60) * number,
+        "S" => Duration::from_secs(number.into()),
+        "m" => Duration::from_millis(number.into()),
+        "u" => Duration::from_micros(number.into()),
+        "n" => Duration::from_nanos(number.into()),
+        _ => return None,
+    })
 }
 
 /// Answers a call and writes a line of log about it. Requests are never logged, as they may hold secrets: only what the
@@ -49,4 +76,26 @@ pub(crate) async fn answered<T>(
         }
     }
     answer.map(Response::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_with_little_time_is_answered_within_it() {
+        let asked = |deadline: Option<&'static str>| {
+            let mut request = Request::new(());
+            if let Some(deadline) = deadline {
+                request.metadata_mut().insert("grpc-timeout", deadline.parse().unwrap());
+            }
+            patience(&request)
+        };
+        assert_eq!(asked(None), PATIENCE);
+        assert_eq!(asked(Some("1H")), PATIENCE);
+        assert_eq!(asked(Some("3000m")), Duration::from_millis(1500));
+        for nonsense in ["", "S", "-1S", "1d", "999999999S"] {
+            assert_eq!(asked(Some(nonsense)), PATIENCE, "{nonsense}");
+        }
+    }
 }

@@ -24,7 +24,9 @@ mod mount_options;
 mod mount_table;
 mod nouns;
 mod place;
+mod points;
 mod pool;
+mod provision;
 mod registry;
 mod requests;
 mod server;
@@ -40,9 +42,12 @@ pub use nouns::{
     Access, Capacity, ContentSource, Filesystem, Mount, MountUse, Outcome, Snapshot, Usage, Volume,
     VolumeKind, VolumeState,
 };
+pub use points::{Points, PointsError};
+pub use provision::{Beginning, NewVolume, PointChoice, Provision, Provisioned, WantedKind};
 pub use requests::{
     BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded, LabelScope,
-    Limits, PublishRequest, RestoreTarget, SizeRange, SnapshotFilter, StageRequest, WatchdogCommand,
+    Limits, PointContent, PublishRequest, RestoreTarget, SizeRange, SnapshotFilter, StageRequest,
+    WatchdogCommand,
 };
 pub use server::{ServeError, Socket};
 pub use volumes::{ExtentReader, OpenedDriver, Volumes};

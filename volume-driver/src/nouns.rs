@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use strongroom_model::{SnapshotId, VolumeId, VolumeName};
+use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId, VolumeName};
 
 /// A filesystem that the driver makes, checks, mounts and grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -126,6 +126,8 @@ pub enum ContentSource {
     Snapshot(SnapshotId),
     /// A clone of this volume, as it was at that moment.
     Volume(VolumeId),
+    /// Restored from this recovery point of a repository.
+    Point(RecoveryPointId),
 }
 
 /// Whether a volume may be used.

@@ -7,6 +7,7 @@
 
 mod docker;
 mod mounts;
+mod points;
 mod rows;
 mod schema;
 mod snapshots;

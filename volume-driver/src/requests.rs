@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use strongroom_model::{SnapshotId, VolumeId, VolumeName};
+use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId, VolumeName};
 
 use crate::nouns::{Access, ContentSource, Filesystem, Snapshot, Volume, VolumeKind};
 
@@ -186,12 +186,27 @@ pub struct BeginRestore {
     pub name: VolumeName,
     /// What it will be.
     pub kind: VolumeKind,
-    /// Its size; rounded up to whole sectors.
-    pub bytes: u64,
+    /// Its size; at least that of the point, if it is known.
+    pub size: SizeRange,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
     /// A snapshot to begin with, so that only what differs needs to be written.
     pub from_snapshot: Option<SnapshotId>,
+    /// The recovery point whose content it will be, where that is to be remembered as its source.
+    pub point: Option<PointContent>,
+    /// Go on with this volume and no other: when it is gone, nothing is made.
+    pub only: Option<VolumeId>,
+}
+
+/// A recovery point, as far as a volume that is restored from it remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointContent {
+    /// Which.
+    pub id: RecoveryPointId,
+    /// The size of its content. A filesystem in a larger volume grows when it is first used; 0: not known.
+    pub bytes: u64,
+    /// The words by which it was chosen, when it was not named by its id: `db@latest`.
+    pub words: Option<String>,
 }
 
 /// A hydrating volume and where to write its content.

@@ -23,10 +23,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-use crate::Volumes;
 use crate::control::Control;
 use crate::csi::Csi;
 use crate::metrics::{Calls, CountCalls};
+use crate::{Points, Provision, Volumes};
 
 /// How many connections may wait to be accepted. Callers are a handful of sidecars and people.
 const BACKLOG: i32 = 128;
@@ -203,19 +203,22 @@ impl Socket {
         self.calls.clone()
     }
 
-    /// Serves `volumes` until `stop` is done, and then until the calls that are going on have ended, within bounds.
+    /// Serves `volumes`, and recovery points by way of `points`, until `stop` is done, and then until the calls that are
+    /// going on have ended, within bounds.
     ///
     /// # Errors
     /// When gRPC gives up by itself.
     pub async fn serve(
         self,
         volumes: Volumes,
+        points: Points,
         findings: Vec<String>,
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
         // The name stays until the end of this function.
         let Self { listener, name, calls } = self;
-        let csi = Csi::new(volumes.clone());
+        let provision = Provision::new(volumes.clone(), points);
+        let csi = Csi::new(volumes.clone(), provision.clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let serving = Server::builder()
             .layer(CountCalls(calls))
@@ -224,7 +227,7 @@ impl Socket {
             .add_service(ControllerServer::new(csi.clone()))
             .add_service(NodeServer::new(csi.clone()))
             .add_service(SnapshotMetadataServer::new(csi))
-            .add_service(DriverControlServer::new(Control::new(volumes, findings)))
+            .add_service(DriverControlServer::new(Control::new(volumes, provision, findings)))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
                 stop.await;
                 // The receiver is gone only when serving has ended already.

@@ -329,6 +329,14 @@ impl Volumes {
         self.run(move |driver| driver.begin_restore(&request)).await
     }
 
+    /// By which words the recovery point was chosen that a volume was restored from; `None`: by its id.
+    ///
+    /// # Errors
+    /// When the registry cannot be read.
+    pub async fn chosen_by(&self, volume: VolumeId) -> Result<Option<String>, CoreError> {
+        self.run(move |driver| driver.chosen_by(volume)).await
+    }
+
     /// The content is complete: makes it durable and lets the volume be used. Already finished: fine.
     ///
     /// # Errors

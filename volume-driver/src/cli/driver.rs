@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::docker::{self, Docker};
 use crate::metrics::DriverMetrics;
 use crate::server::Socket;
-use crate::{DriverSettings, Limits, Volumes, WatchdogCommand};
+use crate::{DriverSettings, Limits, Points, Volumes, WatchdogCommand};
 
 /// Kubernetes allows 63 characters for the value of a label, which a node's name becomes.
 const LONGEST_NODE_ID: usize = 63;
@@ -32,6 +32,9 @@ pub struct DriverArgs {
     /// The name of this node, unique among all that share an orchestrator
     #[arg(long, value_name = "ID", env = "STRONGROOM_NODE_ID", value_parser = node_id)]
     pub node_id: String,
+    /// The socket of `strongroom agent` on this node, which knows recovery points: unix:///path or a path
+    #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_AGENT_ENDPOINT")]
+    pub agent_endpoint: Option<String>,
     /// Where the driver keeps its registry
     #[arg(long, value_name = "DIR", env = "STRONGROOM_STATE_DIR")]
     pub state_dir: PathBuf,
@@ -106,6 +109,11 @@ struct Ended {
 pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SignalError)?;
+    // An empty variable of the environment is the usual way to say "not set".
+    let points = match args.agent_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) {
+        Some(endpoint) => Points::of_agent(endpoint)?,
+        None => Points::default(),
+    };
     // The socket first: a second driver must not touch the pool of the first. Callers wait in its queue meanwhile.
     let socket = Socket::bind(&args.endpoint).await?;
     let docker = match &args.docker_socket {
@@ -178,7 +186,7 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
             None => Ok(()),
         }
     };
-    let serving = socket.serve(opened.volumes.clone(), opened.report, until_told(stopped.clone()));
+    let serving = socket.serve(opened.volumes.clone(), points, opened.report, until_told(stopped.clone()));
     tokio::select! {
         served = async { tokio::try_join!(serving, serving_docker) } => served.map(drop)?,
         () = told => {}

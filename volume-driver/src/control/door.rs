@@ -85,6 +85,7 @@ pub(super) fn volume_out(volume: Volume) -> control::Volume {
             None => String::new(),
             Some(ContentSource::Snapshot(id)) => id.to_string(),
             Some(ContentSource::Volume(id)) => id.to_string(),
+            Some(ContentSource::Point(id)) => id.to_string(),
         },
     }
 }

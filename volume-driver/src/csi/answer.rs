@@ -5,6 +5,7 @@ use strongroom_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeS
 use strongroom_proto::csi::{self, VolumeCondition, VolumeContentSource};
 
 use super::door;
+use super::handle::SnapshotHandle;
 use crate::{ContentSource, CoreError, Outcome, Snapshot, Volume};
 
 /// Sizes are 64 bits without a sign here and with one there; no pool holds 8 EiB.
@@ -37,6 +38,9 @@ fn content_source(source: &ContentSource) -> VolumeContentSource {
     let r#type = match source {
         ContentSource::Snapshot(id) => Type::Snapshot(SnapshotSource { snapshot_id: id.to_string() }),
         ContentSource::Volume(id) => Type::Volume(VolumeSource { volume_id: id.to_string() }),
+        ContentSource::Point(id) => {
+            Type::Snapshot(SnapshotSource { snapshot_id: SnapshotHandle::Point(*id).to_string() })
+        }
     };
     VolumeContentSource { r#type: Some(r#type) }
 }

@@ -1,5 +1,7 @@
 //! Controller: volumes and snapshots come and go.
 
+use std::time::Duration;
+
 use strongroom_proto::csi::controller_server::Controller;
 use strongroom_proto::csi::controller_service_capability::rpc::Type as Rpc;
 use strongroom_proto::csi::controller_service_capability::{Rpc as RpcCapability, Type};
@@ -19,11 +21,13 @@ use strongroom_proto::csi::{
 };
 use tonic::{Request, Response, Status};
 
+use super::handle::SnapshotHandle;
 use super::page::page;
 use super::status::RequestError;
-use super::{Csi, answer, answered, door};
+use super::{Csi, answer, answered, door, patience};
 use crate::{
-    ContentSource, CreateSnapshot, CreateVolume, LabelScope, SizeRange, SnapshotFilter, Volume, VolumeKind,
+    Beginning, CreateSnapshot, LabelScope, NewVolume, PointChoice, Provisioned, SizeRange, SnapshotFilter,
+    Volume, WantedKind,
 };
 
 /// What is served. What is not: attaching (volumes are local), changing parameters (there are none to change).
@@ -45,7 +49,11 @@ const OFFERED: [Rpc; 11] = [
 const SECTOR_BYTES: u64 = 4096;
 
 impl Csi {
-    async fn create(&self, request: CreateVolumeRequest) -> Result<CreateVolumeResponse, Status> {
+    async fn create(
+        &self,
+        request: CreateVolumeRequest,
+        patience: Duration,
+    ) -> Result<CreateVolumeResponse, Status> {
         let name = door::volume_name(&request.name)?;
         let size = door::size(request.capacity_range.as_ref())?;
         let capabilities = door::capabilities(&request.volume_capabilities)?;
@@ -55,37 +63,34 @@ impl Csi {
             return Err(RequestError::Unsupported { reason }.into());
         }
         door::reachable(request.accessibility_requirements.as_ref(), self.volumes.node())?;
+        if parameters.backup.is_some() {
+            let reason = "type is a parameter of snapshots".to_owned();
+            return Err(RequestError::Wrong { field: "parameters", reason }.into());
+        }
+        // Without a word about its kind it is whatever it begins with, which must have a filesystem then.
         let kind = door::kind_for(&capabilities, parameters.filesystem)?;
-        let (source, kind) = match &request.volume_content_source {
-            None => (None, kind.or(Some(VolumeKind::Ext4))),
-            Some(source) => {
-                let (source, holds) = self.source(source).await?;
-                if let Some(reason) = capabilities.iter().find_map(|one| one.misfit(kind.unwrap_or(holds))) {
-                    return Err(RequestError::Unsupported {
-                        reason: format!("what it begins with: {reason}"),
-                    }
-                    .into());
-                }
-                (Some(source), kind.or(Some(holds)))
+        let kind = kind.map_or(WantedKind::Filesystem, WantedKind::Exactly);
+        let content_source = request.volume_content_source;
+        let beginning = match (&content_source, parameters.from_point) {
+            (None, choice) => choice.map(Beginning::Point),
+            (Some(source), None) => Some(beginning(source)?),
+            (Some(_), Some(_)) => {
+                let reason =
+                    "from-point says what the volume begins with, and so does its content source".to_owned();
+                return Err(RequestError::Wrong { field: "parameters", reason }.into());
             }
         };
-        let request = CreateVolume { name: name.clone(), size, kind, source, labels: parameters.labels };
-        let outcome = self.volumes.create(request).await?;
-        let (volume, _) = answer::agreed(outcome, || format!("volume {name:?}"))?;
-        Ok(CreateVolumeResponse { volume: Some(answer::volume(&volume, self.volumes.node())) })
-    }
-
-    /// What a volume shall begin with, and of which kind that is.
-    async fn source(&self, given: &VolumeContentSource) -> Result<(ContentSource, VolumeKind), Status> {
-        match &given.r#type {
-            None => Err(RequestError::Missing { field: "volume_content_source.type" }.into()),
-            Some(SourceType::Snapshot(source)) => {
-                let id = door::known_snapshot("snapshot_id", &source.snapshot_id)?;
-                Ok((ContentSource::Snapshot(id), self.volumes.snapshot(id).await?.kind))
+        let wanted = NewVolume { name: name.clone(), size, kind, beginning, labels: parameters.labels };
+        match self.provision.create(wanted, patience).await? {
+            Provisioned::Ready(outcome) => {
+                let (volume, _) = answer::agreed(outcome, || format!("volume {name:?}"))?;
+                let mut volume = answer::volume(&volume, self.volumes.node());
+                // As it was asked for: a parameter is no content source.
+                volume.content_source = content_source;
+                Ok(CreateVolumeResponse { volume: Some(volume) })
             }
-            Some(SourceType::Volume(source)) => {
-                let id = door::known_volume("volume_id", &source.volume_id)?;
-                Ok((ContentSource::Volume(id), self.volumes.brief(id).await?.kind))
+            Provisioned::Restoring { percent, .. } => {
+                Err(RequestError::Restoring { subject: format!("volume {name:?}"), percent }.into())
             }
         }
     }
@@ -196,9 +201,14 @@ impl Csi {
         let name = door::snapshot_name(&request.name)?;
         door::required("source_volume_id", &request.source_volume_id)?;
         let parameters = door::parameters(&request.parameters)?;
-        if parameters.filesystem.is_some() {
-            let reason = "a snapshot has the filesystem of its volume; there is only label.KEY".to_owned();
+        if parameters.filesystem.is_some() || parameters.from_point.is_some() {
+            let reason =
+                "a snapshot holds what its volume holds; there are only type and label.KEY".to_owned();
             return Err(RequestError::Wrong { field: "parameters", reason }.into());
+        }
+        if parameters.backup == Some(true) {
+            let reason = "snapshots of type backup come with the next version".to_owned();
+            return Err(RequestError::Unsupported { reason }.into());
         }
         let volume = door::known_volume("source_volume_id", &request.source_volume_id)?;
         let request = CreateSnapshot {
@@ -260,6 +270,20 @@ impl Csi {
     }
 }
 
+/// What a volume shall begin with.
+fn beginning(given: &VolumeContentSource) -> Result<Beginning, RequestError> {
+    Ok(match &given.r#type {
+        None => return Err(RequestError::Missing { field: "volume_content_source.type" }),
+        Some(SourceType::Snapshot(source)) => match door::known_handle("snapshot_id", &source.snapshot_id)? {
+            SnapshotHandle::Local(id) => Beginning::Snapshot(id),
+            SnapshotHandle::Point(id) => Beginning::Point(PointChoice::id(id)),
+        },
+        Some(SourceType::Volume(source)) => {
+            Beginning::Volume(door::known_volume("volume_id", &source.volume_id)?)
+        }
+    })
+}
+
 /// How large a volume of `has` bytes has to become to fit into `size`. Volumes do not shrink.
 fn within(size: SizeRange, has: u64) -> Result<u64, RequestError> {
     let wanted = size.required_bytes.max(has).checked_next_multiple_of(SECTOR_BYTES);
@@ -280,8 +304,9 @@ impl Controller for Csi {
         &self,
         request: Request<CreateVolumeRequest>,
     ) -> Result<Response<CreateVolumeResponse>, Status> {
+        let patience = patience(&request);
         let request = request.into_inner();
-        answered("CreateVolume", &request.name.clone(), self.create(request)).await
+        answered("CreateVolume", &request.name.clone(), self.create(request, patience)).await
     }
 
     async fn delete_volume(
@@ -292,7 +317,7 @@ impl Controller for Csi {
         answered("DeleteVolume", &request.volume_id, async {
             // What was never ours is as gone as what was deleted before.
             if let Some(id) = door::volume_id(&request.volume_id)? {
-                self.volumes.delete(id).await?;
+                self.provision.delete(id).await?;
             }
             Ok(DeleteVolumeResponse {})
         })

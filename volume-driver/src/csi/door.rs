@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use strongroom_model::{SnapshotId, VolumeId, VolumeName};
+use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId, VolumeName};
 use strongroom_proto::csi::volume_capability::AccessType;
 use strongroom_proto::csi::volume_capability::access_mode::Mode;
 use strongroom_proto::csi::{CapacityRange, Topology, TopologyRequirement, VolumeCapability};
 
+use super::handle::SnapshotHandle;
 use super::status::RequestError;
-use crate::{Access, Filesystem, SizeRange, VolumeKind};
+use crate::{Access, Filesystem, PointChoice, SizeRange, VolumeKind};
 
 type Checked<T> = Result<T, RequestError>;
 
@@ -94,9 +95,24 @@ pub(crate) fn known_volume(field: &'static str, text: &str) -> Checked<VolumeId>
     id(field, text)?.ok_or_else(|| RequestError::Unknown { subject: format!("volume {text:?}") })
 }
 
-/// The id of a snapshot that must exist.
+/// The id of a snapshot of either kind that must exist.
+pub(crate) fn known_handle(field: &'static str, text: &str) -> Checked<SnapshotHandle> {
+    id(field, text)?.ok_or_else(|| RequestError::Unknown { subject: format!("snapshot {text:?}") })
+}
+
+/// The id of a snapshot of this driver that must exist.
 pub(crate) fn known_snapshot(field: &'static str, text: &str) -> Checked<SnapshotId> {
     id(field, text)?.ok_or_else(|| RequestError::Unknown { subject: format!("snapshot {text:?}") })
+}
+
+/// The id of a recovery point that must exist.
+pub(crate) fn known_point(field: &'static str, text: &str) -> Checked<RecoveryPointId> {
+    id(field, text)?.ok_or_else(|| RequestError::Unknown { subject: format!("recovery point {text:?}") })
+}
+
+/// Which recovery point is meant: an id or the beginning of one, `NAME@latest`, or `NAME@TIME`.
+pub(crate) fn point_choice(field: &'static str, text: &str) -> Checked<PointChoice> {
+    PointChoice::parse(text).map_err(|reason| RequestError::Wrong { field, reason })
 }
 
 /// A path on this node: absolute, without `..`, as long as the kernel allows.
@@ -302,6 +318,10 @@ pub(crate) struct Parameters {
     pub(crate) filesystem: Option<Filesystem>,
     /// Labels, for policies to select by.
     pub(crate) labels: BTreeMap<String, String>,
+    /// The recovery point that a volume shall begin with.
+    pub(crate) from_point: Option<PointChoice>,
+    /// Of a snapshot: whether it shall become a recovery point.
+    pub(crate) backup: Option<bool>,
 }
 
 /// Parameters that sidecars add by themselves when asked to, and the labels they become.
@@ -314,7 +334,7 @@ const FROM_SIDECARS: [(&str, &str); 6] = [
     ("csi.storage.k8s.io/volumesnapshotcontent/name", "volumesnapshotcontent.name"),
 ];
 
-/// `fs` (ext4, xfs or btrfs), `label.KEY`, and what sidecars add. Anything else is refused.
+/// `fs` (ext4, xfs or btrfs), `from-point`, `type` (snapshot or backup), `label.KEY`, and what sidecars add. Anything else is refused.
 pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters> {
     let wrong = |reason: String| RequestError::Wrong { field: "parameters", reason };
     let mut parameters = Parameters::default();
@@ -325,10 +345,28 @@ pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters>
                 Some(known.ok_or_else(|| wrong(format!("fs is ext4, xfs or btrfs, not {value:?}")))?);
             continue;
         }
+        if key == "from-point" {
+            let choice =
+                PointChoice::parse(value).map_err(|reason| wrong(format!("from-point: {reason}")))?;
+            parameters.from_point = Some(choice);
+            continue;
+        }
+        if key == "type" {
+            parameters.backup = Some(match value.as_str() {
+                "backup" => true,
+                "snapshot" => false,
+                other => return Err(wrong(format!("type is snapshot or backup, not {other:?}"))),
+            });
+            continue;
+        }
         let sidecar = FROM_SIDECARS.iter().find(|(from, _)| from == key).map(|(_, label)| *label);
         let label = match (key.strip_prefix("label."), sidecar) {
             (Some(label), _) | (None, Some(label)) => label,
-            (None, None) => return Err(wrong(format!("{key:?} is unknown; there are fs and label.KEY"))),
+            (None, None) => {
+                return Err(wrong(format!(
+                    "{key:?} is unknown; there are fs, from-point, type and label.KEY"
+                )));
+            }
         };
         parameters.labels.insert(label.to_owned(), value.clone());
     }

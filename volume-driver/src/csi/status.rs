@@ -8,7 +8,7 @@ use strongroom_model::{Failure, Remedy};
 use strongroom_proto::status;
 use tonic::{Code, Status};
 
-use crate::CoreError;
+use crate::{CoreError, PointsError};
 
 /// A request that is refused at the door, before the driver is asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,9 @@ pub(crate) enum RequestError {
     /// Something that is named does not exist.
     #[error("there is no {subject}")]
     Unknown { subject: String },
+    /// A volume that is being restored: whoever asks again is told again, or gets it.
+    #[error("{subject} is being restored, {percent} percent are done")]
+    Restoring { subject: String, percent: u8 },
     /// A whole call that is not offered.
     #[error("this driver does not offer {call}")]
     NotOffered { call: &'static str },
@@ -58,15 +61,20 @@ impl Failure for RequestError {
             Self::Elsewhere { .. } => "request.elsewhere",
             Self::Token { .. } => "request.token",
             Self::Unknown { .. } => "driver.not-found",
+            Self::Restoring { .. } => "restore.running",
         }
     }
 
     fn remedy(&self) -> Remedy {
-        Remedy::FixRequest
+        match self {
+            Self::Restoring { .. } => Remedy::Wait,
+            _ => Remedy::FixRequest,
+        }
     }
 
     fn advice(&self) -> String {
         match self {
+            Self::Restoring { .. } => "ask again for the same volume",
             Self::Missing { .. } => "fill it in",
             Self::TooLong { .. } => "make it shorter",
             Self::Wrong { .. } | Self::OutOfRange { .. } => "change it",
@@ -92,7 +100,7 @@ impl From<RequestError> for Status {
             RequestError::OutOfRange { .. } => Code::OutOfRange,
             RequestError::Incapable { .. } => Code::FailedPrecondition,
             RequestError::Elsewhere { .. } => Code::ResourceExhausted,
-            RequestError::Token { .. } => Code::Aborted,
+            RequestError::Token { .. } | RequestError::Restoring { .. } => Code::Aborted,
             RequestError::Unknown { .. } => Code::NotFound,
             RequestError::NotOffered { .. } => Code::Unimplemented,
         };
@@ -122,6 +130,22 @@ impl From<CoreError> for Status {
             | CoreError::Registry { .. }
             | CoreError::Blocks { .. }
             | CoreError::Bug { .. } => Code::Internal,
+        };
+        status(code, &error)
+    }
+}
+
+impl From<PointsError> for Status {
+    fn from(error: PointsError) -> Self {
+        let code = match &error {
+            PointsError::Core(_) => {
+                let PointsError::Core(core) = error else { unreachable!("it was looked at above") };
+                return core.into();
+            }
+            PointsError::NoAgent => Code::FailedPrecondition,
+            PointsError::Unreachable { .. } => Code::Unavailable,
+            PointsError::Agent(cause) => cause.grpc(),
+            PointsError::Nonsense { .. } => Code::Internal,
         };
         status(code, &error)
     }

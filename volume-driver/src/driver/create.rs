@@ -133,6 +133,11 @@ impl Driver {
                 let (image, kind, bytes, grow) = (row.image.clone(), row.kind, row.bytes, row.grow);
                 Origin { image, kind, bytes, grow, volume: Some(row) }
             }
+            ContentSource::Point(point) => {
+                return Err(CoreError::Bug {
+                    what: format!("{point} was to be cloned; it has to be restored"),
+                });
+            }
         })
     }
 

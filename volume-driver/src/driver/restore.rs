@@ -11,15 +11,25 @@ use crate::driver::create::choose_size;
 use crate::image::ImageName;
 use crate::nouns::{ContentSource, Outcome, Volume};
 use crate::registry::{VolumeRow, VolumeStep};
-use crate::requests::{BeginRestore, RestoreTarget, SizeRange};
+use crate::requests::{BeginRestore, RestoreTarget};
 
 impl Driver {
     pub(crate) fn begin_restore(&self, request: &BeginRestore) -> Result<Outcome<RestoreTarget>, CoreError> {
         let subject = format!("volume {}", request.name);
         let _name = self.guards.take(&subject)?;
-        let bytes = choose_size(&subject, SizeRange::of(request.bytes), request.kind, 0)?;
-        let source = request.from_snapshot.map(ContentSource::Snapshot);
-        if let Some(existing) = self.registry.volume_named(&request.name)? {
+        let content_bytes = request.point.as_ref().map_or(0, |point| point.bytes);
+        let bytes = choose_size(&subject, request.size, request.kind, content_bytes)?;
+        let source = match &request.point {
+            Some(point) => Some(ContentSource::Point(point.id)),
+            None => request.from_snapshot.map(ContentSource::Snapshot),
+        };
+        let existing = self.registry.volume_named(&request.name)?;
+        if let Some(only) = request.only
+            && existing.as_ref().is_none_or(|existing| existing.id != only)
+        {
+            return Err(CoreError::NotFound { subject: format!("volume {only}") });
+        }
+        if let Some(existing) = existing {
             let difference = match existing.step {
                 VolumeStep::Creating => None,
                 VolumeStep::Ready => Some("it is a finished volume".to_owned()),
@@ -44,7 +54,8 @@ impl Driver {
                 None => self.undo_create(&existing)?,
             }
         }
-        let origin = source.map(|source| self.origin(source)).transpose()?;
+        let begin_with = request.from_snapshot.map(ContentSource::Snapshot);
+        let origin = begin_with.map(|source| self.origin(source)).transpose()?;
         let id = VolumeId::random(&*self.world.entropy);
         let row = VolumeRow {
             id,
@@ -53,15 +64,20 @@ impl Driver {
             bytes,
             image: ImageName::of_volume(id, &*self.world.entropy),
             step: VolumeStep::Creating,
-            // What is restored fills its volume; what begins with a smaller snapshot and is finished as it is may not.
+            // What is restored fills its volume, unless that is known to be larger; what begins with a smaller snapshot and
+            // is finished as it is may not.
             grow: request.kind.filesystem().is_some()
-                && origin.as_ref().is_some_and(|origin| origin.grow || origin.bytes < bytes),
+                && ((content_bytes != 0 && content_bytes < bytes)
+                    || origin.as_ref().is_some_and(|origin| origin.grow || origin.bytes < bytes)),
             source,
             labels: request.labels.clone(),
             condition: None,
             created_at: self.world.clock.now(),
         };
         self.promise(&row)?;
+        if let Some(words) = request.point.as_ref().and_then(|point| point.words.as_ref()) {
+            self.registry.set_chosen_by(id, words)?;
+        }
         crash::point("restore.promised");
         let made = self.fill_new_image(&row, origin.as_ref(), false).and_then(|()| {
             crash::point("restore.made");
@@ -72,6 +88,10 @@ impl Driver {
             return Err(error);
         }
         self.restore_target(id).map(Outcome::Created)
+    }
+
+    pub(crate) fn chosen_by(&self, id: VolumeId) -> Result<Option<String>, CoreError> {
+        self.registry.chosen_by(id)
     }
 
     fn restore_target(&self, id: VolumeId) -> Result<RestoreTarget, CoreError> {

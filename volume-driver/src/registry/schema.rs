@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 
 /// `user_version` counts the steps that were taken.
-const STEPS: [&str; 2] = [
+const STEPS: &[&str] = &[
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE volumes (
@@ -60,6 +60,12 @@ CREATE TABLE docker_references (
     reference TEXT NOT NULL,               -- what Docker calls one use by one container
     boot      TEXT NOT NULL,               -- of which run of the machine
     PRIMARY KEY (volume, reference)
+) STRICT;
+",
+    "
+CREATE TABLE chosen_points (
+    volume TEXT PRIMARY KEY REFERENCES volumes (id),
+    words  TEXT NOT NULL               -- by which the recovery point in its source was chosen
 ) STRICT;
 ",
 ];

@@ -86,6 +86,7 @@ impl Registry {
                 discard(transaction, &image)?;
             }
             transaction.execute("DELETE FROM mounts WHERE volume = ?1", [&id])?;
+            transaction.execute("DELETE FROM chosen_points WHERE volume = ?1", [&id])?;
             transaction.execute("DELETE FROM exchanges WHERE volume = ?1 AND step = 'done'", [&id])?;
             transaction.execute("DELETE FROM volumes WHERE id = ?1", [&id]).map(drop)
         })
@@ -136,6 +137,7 @@ impl Registry {
             let (volume_id, staged_id) = (volume.id.to_string(), staged.id.to_string());
             let name: &ImageName = &staged.image;
             transaction.execute("DELETE FROM mounts WHERE volume = ?1", [&staged_id])?;
+            transaction.execute("DELETE FROM chosen_points WHERE volume = ?1", [&staged_id])?;
             transaction.execute("DELETE FROM volumes WHERE id = ?1", [&staged_id])?;
             transaction.execute(
                 "UPDATE volumes SET image = ?2, bytes = ?3, grow = ?4, condition = NULL WHERE id = ?1",

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strongroom_driver::{DriverSettings, Limits, Socket, Volumes, WatchdogCommand};
+use strongroom_driver::{DriverSettings, Limits, Points, Socket, Volumes, WatchdogCommand};
 use strongroom_model::{Clock, Entropy, World};
 use strongroom_proto::Clients;
 use strongroom_proto::csi::volume_capability::access_mode::Mode;
@@ -91,7 +91,7 @@ impl Ground {
             let stop = async {
                 let _ = stopped.await;
             };
-            socket.serve(opened.volumes, opened.report, stop).await.unwrap();
+            socket.serve(opened.volumes, Points::default(), opened.report, stop).await.unwrap();
         });
         (strongroom_proto::connect(endpoint).await.unwrap(), stop, serving)
     }

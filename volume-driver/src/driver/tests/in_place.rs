@@ -6,16 +6,18 @@ use std::os::unix::fs::FileExt as _;
 use strongroom_model::Failure as _;
 
 use crate::nouns::{Outcome, Volume, VolumeKind, VolumeState};
-use crate::requests::{BeginRestore, Exchange, RestoreTarget};
+use crate::requests::{BeginRestore, Exchange, RestoreTarget, SizeRange};
 use crate::testing::{Bench, MIB, snapshot_request};
 
 pub(super) fn begin(name: &str, like: &Volume) -> BeginRestore {
     BeginRestore {
         name: name.parse().unwrap(),
         kind: like.kind,
-        bytes: like.bytes,
+        size: SizeRange::of(like.bytes),
         labels: [].into(),
         from_snapshot: None,
+        point: None,
+        only: None,
     }
 }
 
@@ -51,7 +53,7 @@ fn a_hydrating_volume_is_used_by_nobody_until_it_is_finished() {
     drop(device);
     bench.restart();
     let Outcome::Identical(again) = bench.driver().begin_restore(&request).unwrap() else { panic!() };
-    let other = BeginRestore { bytes: 2 * source.bytes, ..request.clone() };
+    let other = BeginRestore { size: SizeRange::of(2 * source.bytes), ..request.clone() };
     assert!(matches!(bench.driver().begin_restore(&other).unwrap(), Outcome::Conflict { .. }));
     let device = fs::OpenOptions::new().write(true).open(&again.device).unwrap();
     device.write_all_at(&content[1 << 20..], MIB).unwrap();
@@ -80,7 +82,7 @@ fn a_restore_that_begins_with_a_snapshot_has_its_content_and_the_asked_size() {
     let snapshot = bench.snapshot(&source, "s");
     for mib in [8, 16, 32] {
         let request = BeginRestore {
-            bytes: mib * MIB,
+            size: SizeRange::of(mib * MIB),
             from_snapshot: Some(snapshot.id),
             ..begin(&format!("r{mib}"), &source)
         };
