@@ -69,7 +69,7 @@ impl Control {
                 Ok(CreateVolumeResponse { volume, existed, restoring_percent: None })
             }
             Provisioned::Restoring { volume, percent } => Ok(CreateVolumeResponse {
-                volume: Some(door::volume_out(*volume)),
+                volume: Some(door::volume_out(volume)),
                 existed: false,
                 restoring_percent: Some(percent.into()),
             }),

@@ -125,7 +125,7 @@ pub enum Provisioned {
     /// It is being restored and cannot be used yet; ask again.
     Restoring {
         /// The volume, hydrating.
-        volume: Box<Volume>,
+        volume: Volume,
         /// How far the restore is.
         percent: u8,
     },
@@ -253,7 +253,7 @@ impl Provision {
                 Err(error) => return Err(self.give_up_if_hopeless(now.id, error).await),
             };
             if Instant::now() + LOOK_EVERY >= until {
-                return Ok(Provisioned::Restoring { volume: Box::new(now), percent });
+                return Ok(Provisioned::Restoring { volume: now, percent });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
