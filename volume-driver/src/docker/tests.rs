@@ -260,9 +260,11 @@ async fn docker_sees_every_volume_that_its_containers_can_mount_and_no_other() {
     let begin = BeginRestore {
         name: "coming".parse().unwrap(),
         kind: VolumeKind::Ext4,
-        bytes: 64 << 20,
+        size: crate::SizeRange::of(64 << 20),
         labels: [].into(),
         from_snapshot: None,
+        point: None,
+        only: None,
     };
     engine.volumes.begin_restore(begin).await.unwrap();
     assert_eq!(engine.names().await, ["by-hand"]);

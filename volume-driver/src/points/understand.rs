@@ -43,7 +43,7 @@ pub(super) fn point(given: Option<control::Point>) -> Result<PointInfo, PointsEr
         kind: match given.fs() {
             control::Filesystem::Ext4 => VolumeKind::Ext4,
             control::Filesystem::Xfs => VolumeKind::Xfs,
-        control::Filesystem::Btrfs => VolumeKind::Btrfs,
+            control::Filesystem::Btrfs => VolumeKind::Btrfs,
             control::Filesystem::Block | control::Filesystem::Unspecified => VolumeKind::Block,
         },
         labels: given.labels.into_iter().collect(),
