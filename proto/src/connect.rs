@@ -168,6 +168,8 @@ pub struct Clients {
     pub identity: csi::identity_client::IdentityClient<Channel>,
     /// Volumes and snapshots.
     pub controller: csi::controller_client::ControllerClient<Channel>,
+    /// Snapshots of several volumes.
+    pub group_controller: csi::group_controller_client::GroupControllerClient<Channel>,
     /// Mounts on this machine.
     pub node: csi::node_client::NodeClient<Channel>,
     /// Changed blocks.
@@ -183,6 +185,8 @@ impl Clients {
         Self {
             identity: csi::identity_client::IdentityClient::new(channel.clone()),
             controller: csi::controller_client::ControllerClient::new(channel.clone())
+                .max_decoding_message_size(LARGEST_ANSWER_BYTES),
+            group_controller: csi::group_controller_client::GroupControllerClient::new(channel.clone())
                 .max_decoding_message_size(LARGEST_ANSWER_BYTES),
             node: csi::node_client::NodeClient::new(channel.clone()),
             snapshot_metadata: csi::snapshot_metadata_client::SnapshotMetadataClient::new(channel.clone())

@@ -20,8 +20,8 @@ use tonic::{Request, Response, Status};
 use crate::csi::status::RequestError;
 use crate::csi::{answer, answered, door as csi_door};
 use crate::{
-    BeginRestore, Beginning, CreateSnapshot, Exchange, LabelScope, NewVolume, PointContent, Provision,
-    Provisioned, SizeRange, SnapshotFilter, VolumeKind, Volumes, WantedKind,
+    BeginRestore, Beginning, CreateSnapshot, Exchange, IoLimits, LabelScope, NewVolume, PointContent,
+    Provision, Provisioned, SizeRange, SnapshotFilter, VolumeKind, Volumes, WantedKind,
 };
 
 /// How long a call waits for a restore before it says how far it is. A person wants to see it move.
@@ -61,6 +61,7 @@ impl Control {
             kind: door::kind(request.fs)?.map_or(WantedKind::Any, WantedKind::Exactly),
             beginning,
             labels: door::labels(request.labels)?,
+            limits: IoLimits::NONE,
         };
         match self.provision.create(wanted, PATIENCE).await? {
             Provisioned::Ready(outcome) => {

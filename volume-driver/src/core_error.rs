@@ -70,6 +70,26 @@ pub enum CoreError {
         /// The numbers.
         reason: String,
     },
+    /// No more volumes can be attached to a node.
+    #[error(
+        "{subject} cannot be attached to node {node:?}: {limit} volumes are attached there, which is the limit"
+    )]
+    NodeFull {
+        /// Which volume.
+        subject: String,
+        /// Which node.
+        node: String,
+        /// How many it takes.
+        limit: u64,
+    },
+    /// The kernel of this machine cannot limit I/O.
+    #[error("the I/O of {subject} cannot be limited here: {missing}")]
+    NoIoLimits {
+        /// Which volume.
+        subject: String,
+        /// What the kernel, or its setup, lacks.
+        missing: String,
+    },
     /// The filesystem in a volume is damaged, or not what it should be.
     #[error("the filesystem of {subject} cannot be used: {report}")]
     Filesystem {
@@ -178,6 +198,8 @@ impl Failure for CoreError {
             Self::NotReady { .. } => "driver.not-ready",
             Self::PoolFull { .. } => "driver.pool-full",
             Self::System { .. } | Self::Blocks { .. } if self.is_full() => "driver.pool-full",
+            Self::NodeFull { .. } => "driver.node-full",
+            Self::NoIoLimits { .. } => "driver.no-io-limits",
             Self::Filesystem { .. } => "driver.filesystem",
             Self::OnlineGrow { .. } => "driver.online-grow",
             Self::Freeze { .. } => "driver.freeze",
@@ -198,6 +220,8 @@ impl Failure for CoreError {
             Self::NotReady { .. } | Self::Freeze { .. } => Remedy::Retry,
             Self::Filesystem { .. } => Remedy::FixData,
             Self::PoolFull { .. }
+            | Self::NodeFull { .. }
+            | Self::NoIoLimits { .. }
             | Self::OnlineGrow { .. }
             | Self::Program { .. }
             | Self::System { .. }
@@ -217,6 +241,10 @@ impl Failure for CoreError {
             Self::Refused { .. } | Self::Size { .. } => "change the request".to_owned(),
             Self::NotReady { .. } => "bring it into the state that is asked for, then ask again".to_owned(),
             Self::PoolFull { .. } => "delete snapshots or volumes that are no longer needed, or give the driver a larger pool".to_owned(),
+            Self::NodeFull { .. } => "let the workload run on another node, or raise the driver's --max-volumes".to_owned(),
+            Self::NoIoLimits { .. } => {
+                "mount a cgroup hierarchy with the io or blkio controller where --cgroup-root says, writable for the driver; or ask for no limit".to_owned()
+            }
             Self::Filesystem { .. } => {
                 "take a snapshot first; then repair it by hand (e2fsck or xfs_repair on its device), or restore it from a recovery point".to_owned()
             }

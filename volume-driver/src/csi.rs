@@ -1,4 +1,4 @@
-//! CSI over the driver: Identity, Controller, Node and SnapshotMetadata.
+//! CSI over the driver: Identity, Controller, GroupController, Node and SnapshotMetadata.
 //!
 //! Every call takes the same way: [`door`] turns the message into types of ours or refuses it, [`Volumes`] does the work
 //! and is idempotent by itself, [`answer`] turns what came out into a message, and [`status`] decides what an error is
@@ -8,6 +8,7 @@ pub(crate) mod answer;
 mod changes;
 mod controller;
 pub(crate) mod door;
+mod group_controller;
 mod handle;
 mod identity;
 mod node;

@@ -5,13 +5,16 @@
 //! process dies, at the next start. Whether something is mounted or attached is always asked of the kernel,
 //! never of the registry alone.
 
+mod attachments;
 mod create;
 mod describe;
 mod docker;
 mod exchange;
 mod expand;
+mod group;
 mod hand;
 mod in_use;
+mod modify;
 mod mounting;
 mod publish;
 mod reconcile;
@@ -30,6 +33,7 @@ use crate::backend::{ReflinkBackend, VolumeBackend};
 use crate::core_error::CoreError;
 use crate::guards::Guards;
 use crate::image::ImageName;
+use crate::io_throttle::IoThrottle;
 use crate::place::MountRoots;
 use crate::pool::{self, Pool};
 use crate::registry::{Registry, SnapshotRow, VolumeRow, VolumeStep};
@@ -46,6 +50,9 @@ pub(crate) struct Driver {
     guards: Guards,
     /// Where an orchestrator may have volumes mounted.
     roots: MountRoots,
+    throttle: IoThrottle,
+    /// Held while the limits of a device are changed, and while a device with limits is taken away.
+    limiting: Mutex<()>,
     /// Held from asking whether there is room for a volume until it is promised.
     provisioning: Mutex<()>,
 }
@@ -65,6 +72,7 @@ impl Driver {
         }
         let backend = Box::new(ReflinkBackend::new(Arc::clone(&pool)));
         let roots = MountRoots::new(settings.mount_roots.clone());
+        let throttle = IoThrottle::new(settings.cgroup_root.clone());
         let driver = Self {
             settings,
             world,
@@ -73,6 +81,8 @@ impl Driver {
             backend,
             guards: Guards::default(),
             roots,
+            throttle,
+            limiting: Mutex::new(()),
             provisioning: Mutex::new(()),
         };
         let report = driver.reconcile()?;

@@ -15,6 +15,18 @@ use crate::requests::WatchdogCommand;
 use crate::sys;
 use crate::watchdog::Watchdog;
 
+/// A filesystem that is about to be frozen: its watchdog runs already, so that the freeze itself takes no longer
+/// than it must.
+#[derive(Debug)]
+pub(crate) struct Armed(Option<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    folder: File,
+    subject: String,
+    watchdog: Watchdog,
+}
+
 /// Thaws when it is dropped; if this process dies, its watchdog does.
 #[derive(Debug)]
 pub(crate) struct Frozen {
@@ -23,9 +35,9 @@ pub(crate) struct Frozen {
     watchdog: Option<Watchdog>,
 }
 
-impl Frozen {
-    /// Flushes and freezes the filesystem mounted at `folder`.
-    pub(crate) fn freeze(
+impl Armed {
+    /// Starts the watchdog of the filesystem mounted at `folder`; its deadline counts from now.
+    pub(crate) fn arm(
         folder: &Path,
         subject: &str,
         command: &WatchdogCommand,
@@ -36,18 +48,46 @@ impl Frozen {
         let device = open.metadata().map_err(CoreError::system("looking at", folder))?.dev();
         let watchdog = Watchdog::start(command, folder, device, deadline)
             .map_err(|cause| failed(format!("its watchdog: {cause}")))?;
-        match sys::freeze(&open) {
-            Ok(()) => Ok(Self { folder: open, subject: subject.to_owned(), watchdog: Some(watchdog) }),
+        Ok(Self(Some(Parts { folder: open, subject: subject.to_owned(), watchdog })))
+    }
+
+    /// Flushes and freezes the filesystem.
+    pub(crate) fn freeze(mut self) -> Result<Frozen, CoreError> {
+        let Parts { folder, subject, watchdog } = self.0.take().expect("only this, which ends it, takes it");
+        match sys::freeze(&folder) {
+            Ok(()) => Ok(Frozen { folder, subject, watchdog: Some(watchdog) }),
             Err(cause) => {
                 // Somebody else froze it; they must also thaw it.
                 watchdog.dismiss();
-                Err(failed(if cause.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
+                let reason = if cause.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
                     "it is frozen already, by somebody else".to_owned()
                 } else {
                     format!("freezing it: {cause}")
-                }))
+                };
+                Err(CoreError::Freeze { subject, reason })
             }
         }
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        if let Some(parts) = self.0.take() {
+            // Never frozen, so nothing is to be thawed; another's freeze above all not.
+            parts.watchdog.dismiss();
+        }
+    }
+}
+
+impl Frozen {
+    /// Flushes and freezes the filesystem mounted at `folder`.
+    pub(crate) fn freeze(
+        folder: &Path,
+        subject: &str,
+        command: &WatchdogCommand,
+        deadline: Duration,
+    ) -> Result<Self, CoreError> {
+        Armed::arm(folder, subject, command, deadline)?.freeze()
     }
 
     /// Ends the freeze. An error when it had ended before: then the cut that was made meanwhile is not one.

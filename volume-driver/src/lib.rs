@@ -18,6 +18,9 @@ mod freeze;
 mod guards;
 mod holders;
 mod image;
+mod io_limits;
+mod io_throttle;
+mod labels;
 mod loop_device;
 mod metrics;
 mod mount_options;
@@ -38,16 +41,17 @@ mod volumes;
 mod watchdog;
 
 pub use core_error::CoreError;
+pub use io_limits::{IoLimits, IoQuantity};
 pub use nouns::{
-    Access, Capacity, ContentSource, Filesystem, Mount, MountUse, Outcome, Snapshot, Usage, Volume,
-    VolumeKind, VolumeState,
+    Access, Attachment, Capacity, ContentSource, Filesystem, Group, Mount, MountUse, Outcome, Snapshot,
+    Usage, Volume, VolumeKind, VolumeState,
 };
 pub use points::{Points, PointsError};
 pub use provision::{Beginning, NewVolume, PointChoice, Provision, Provisioned, WantedKind};
 pub use requests::{
-    BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded, LabelScope,
-    Limits, PointContent, PublishRequest, RestoreTarget, SizeRange, SnapshotFilter, StageRequest,
-    WatchdogCommand,
+    BeginRestore, Changes, CreateGroup, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged,
+    Expanded, LabelScope, Limits, PointContent, PublishRequest, RestoreTarget, SizeRange, SnapshotFilter,
+    StageRequest, WatchdogCommand,
 };
 pub use server::{ServeError, Socket};
 pub use volumes::{ExtentReader, OpenedDriver, Volumes};

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId, VolumeName};
+use strongroom_model::{GroupId, RecoveryPointId, SnapshotId, VolumeId, VolumeName};
+
+use crate::io_limits::IoLimits;
 
 /// A filesystem that the driver makes, checks, mounts and grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -169,6 +171,17 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
+/// A volume was given to a node, which may use it from then on.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Attachment {
+    /// The node.
+    pub node: String,
+    /// Whether writing is refused there.
+    pub readonly: bool,
+    /// Whether one workload alone may use it there.
+    pub only_target: bool,
+}
+
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Volume {
@@ -188,6 +201,10 @@ pub struct Volume {
     pub state: VolumeState,
     /// What is wrong with it, in a sentence; `None`: nothing known.
     pub condition: Option<String>,
+    /// How much I/O a second its users may do.
+    pub limits: IoLimits,
+    /// To which nodes an orchestrator gave it; volumes that nobody attaches are used all the same.
+    pub attachments: Vec<Attachment>,
     /// Where it is in use, as far as this driver put it there.
     pub mounts: Vec<Mount>,
     /// The loop device while it is attached.
@@ -228,6 +245,25 @@ pub struct Snapshot {
     /// Whether a mounted filesystem was frozen for the cut (so that it needs no log replay), or nothing was
     /// mounted.
     pub quiesced: bool,
+    /// The group that it is a member of.
+    pub group: Option<GroupId>,
+}
+
+/// Snapshots of several volumes, all of them taken at the same moment: what one shows, the others agree with.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Group {
+    /// Its id, ours.
+    pub id: GroupId,
+    /// The name it was created under; unique in this driver.
+    pub name: String,
+    /// Who asked for it: `user`, `csi`.
+    pub owner: String,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// The moment of the cut.
+    pub created_at: Timestamp,
+    /// Its members; they come and go with it.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// Room in the pool.

@@ -15,9 +15,10 @@ use strongroom_model::{Failure as _, RecoveryPointId, Remedy, SnapshotId, Volume
 use tokio::time::Instant;
 
 use crate::core_error::CoreError;
+use crate::io_limits::{IoLimits, IoQuantity};
 use crate::nouns::{ContentSource, Outcome, Volume, VolumeKind, VolumeState};
 use crate::points::{PointInfo, Points, PointsError, Progress};
-use crate::requests::{BeginRestore, CreateVolume, PointContent, SizeRange};
+use crate::requests::{BeginRestore, Changes, CreateVolume, PointContent, SizeRange};
 use crate::volumes::Volumes;
 
 /// How often the agent is asked how far it is, while a caller waits.
@@ -115,6 +116,8 @@ pub struct NewVolume {
     pub beginning: Option<Beginning>,
     /// Free labels. A volume that begins with a recovery point gets those of the point, too, where they are not named here.
     pub labels: BTreeMap<String, String>,
+    /// How much I/O a second its users may do.
+    pub limits: IoLimits,
 }
 
 /// What became of it.
@@ -161,8 +164,8 @@ impl Provision {
             (WantedKind::Filesystem, Some(source)) => Some(self.kind_of_clone(&wanted, source).await?),
             (other, _) => other.exactly(),
         };
-        let (name, size, labels) = (wanted.name, wanted.size, wanted.labels);
-        let outcome = self.volumes.create(CreateVolume { name, size, kind, source, labels }).await?;
+        let (name, size, labels, limits) = (wanted.name, wanted.size, wanted.labels, wanted.limits);
+        let outcome = self.volumes.create(CreateVolume { name, size, kind, source, labels, limits }).await?;
         Ok(Provisioned::Ready(outcome))
     }
 
@@ -199,9 +202,17 @@ impl Provision {
         }
         let point = self.points.find(&choice.0).await?;
         fitting(&wanted, point.kind)?;
+        let limits = wanted.limits;
         let outcome = self.volumes.begin_restore(begin(wanted, &choice, &point)).await?;
         match outcome {
-            Outcome::Created(target) | Outcome::Identical(target) => self.fill(target.volume, until).await,
+            Outcome::Created(target) | Outcome::Identical(target) => {
+                if target.volume.limits != limits {
+                    let limits = IoQuantity::ALL.map(|quantity| (quantity, limits.of(quantity))).into();
+                    let changes = Changes { limits, ..Changes::default() };
+                    self.volumes.modify(target.volume.id, changes).await?;
+                }
+                self.fill(target.volume, until).await
+            }
             Outcome::Conflict { existing, difference } => {
                 Ok(Provisioned::Ready(Outcome::Conflict { existing: existing.volume, difference }))
             }

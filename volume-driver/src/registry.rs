@@ -5,11 +5,14 @@
 //! written before the pool is touched, and settled or removed after. So at each moment of a crash the registry
 //! names everything that may lie in the pool; see `reconcile`.
 
+mod attachments;
 mod docker;
+mod groups;
 mod mounts;
 mod points;
 mod rows;
 mod schema;
+mod settings;
 mod snapshots;
 mod volumes;
 
@@ -21,8 +24,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 pub(crate) use docker::ReferenceRow;
+pub(crate) use groups::{CutMember, GroupRow};
 pub(crate) use mounts::{ExchangeRow, ExchangeStep, MountRow};
 pub(crate) use rows::{SnapshotRow, VolumeRow, VolumeStep};
+pub(crate) use settings::Asked;
 
 use crate::core_error::CoreError;
 use crate::image::ImageName;
@@ -107,6 +112,11 @@ impl Registry {
             let mut statement = connection.prepare_cached("SELECT image FROM discarded ORDER BY image")?;
             statement.query_map([], |row| rows::parsed(row, 0))?.collect()
         })
+    }
+
+    /// An image that is about to be made counts as discarded already: whatever happens, it goes.
+    pub(crate) fn discard_image(&self, image: &ImageName) -> Result<(), CoreError> {
+        self.change("discarding an image", |transaction| discard(transaction, image.as_str()))
     }
 
     /// A discarded image is gone.

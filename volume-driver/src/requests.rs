@@ -1,11 +1,13 @@
 //! What can be asked of the driver, as plain data.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId, VolumeName};
 
+use crate::io_limits::{IoLimits, IoQuantity};
 use crate::nouns::{Access, ContentSource, Filesystem, Snapshot, Volume, VolumeKind};
 
 /// How the driver is set up.
@@ -25,6 +27,8 @@ pub struct DriverSettings {
     pub limits: Limits,
     /// How the thaw watchdog is started.
     pub watchdog: WatchdogCommand,
+    /// Where the kernel's control groups are mounted, by which I/O is limited.
+    pub cgroup_root: PathBuf,
 }
 
 /// How far the pool may be filled.
@@ -37,13 +41,20 @@ pub struct Limits {
     pub provision_percent: u32,
     /// How long a filesystem may stay frozen for a snapshot before the watchdog thaws it.
     pub freeze: Duration,
+    /// How many volumes may be attached to this node; 0: as many as there are.
+    pub max_volumes: u64,
 }
 
 impl Default for Limits {
     /// 90 percent full; four times overcommitted, since most volumes stay far below their size; 30 seconds
     /// frozen, which is a snapshot of about 2.5 million extents.
     fn default() -> Self {
-        Self { high_water_percent: 90, provision_percent: 400, freeze: Duration::from_secs(30) }
+        Self {
+            high_water_percent: 90,
+            provision_percent: 400,
+            freeze: Duration::from_secs(30),
+            max_volumes: 0,
+        }
     }
 }
 
@@ -94,6 +105,17 @@ pub struct CreateVolume {
     pub source: Option<ContentSource>,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
+    /// How much I/O a second its users may do.
+    pub limits: IoLimits,
+}
+
+/// What shall change about a volume; what is not named stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Labels to set, or with `None` to remove.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Limits to set, or with `None` to lift.
+    pub limits: BTreeMap<IoQuantity, Option<NonZeroU64>>,
 }
 
 /// A volume that grew.
@@ -163,6 +185,19 @@ pub struct CreateSnapshot {
     /// Who asks: `user`, `csi`, `agent`, `restore`.
     pub owner: String,
     /// Free labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Snapshots of several volumes at one moment.
+#[derive(Debug, Clone)]
+pub struct CreateGroup {
+    /// Its name: 1 to 128 bytes, as CSI allows them.
+    pub name: String,
+    /// Of which volumes, each once.
+    pub volumes: Vec<VolumeId>,
+    /// Who asks: `user`, `csi`.
+    pub owner: String,
+    /// Free labels, also of each member.
     pub labels: BTreeMap<String, String>,
 }
 

@@ -16,6 +16,7 @@ use strongroom_model::{Failure, Remedy};
 use strongroom_proto::EndpointError;
 use strongroom_proto::control::driver_control_server::DriverControlServer;
 use strongroom_proto::csi::controller_server::ControllerServer;
+use strongroom_proto::csi::group_controller_server::GroupControllerServer;
 use strongroom_proto::csi::identity_server::IdentityServer;
 use strongroom_proto::csi::node_server::NodeServer;
 use strongroom_proto::csi::snapshot_metadata_server::SnapshotMetadataServer;
@@ -33,6 +34,9 @@ const BACKLOG: i32 = 128;
 
 /// How many calls of one connection run at once; more wait. Each holds at most one thread for blocking work.
 const CALLS_AT_ONCE: usize = 64;
+
+/// How soon a container that starts is limited. Volumes without limits cost nothing.
+const LIMITS_EVERY: Duration = Duration::from_secs(3);
 
 /// How long calls that are going on may take to end after the signal to stop. What is cut off then is finished or
 /// undone at the next start.
@@ -219,12 +223,14 @@ impl Socket {
         let Self { listener, name, calls } = self;
         let provision = Provision::new(volumes.clone(), points);
         let csi = Csi::new(volumes.clone(), provision.clone());
+        let limiting = limit_again(volumes.clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let serving = Server::builder()
             .layer(CountCalls(calls))
             .concurrency_limit_per_connection(CALLS_AT_ONCE)
             .add_service(IdentityServer::new(csi.clone()))
             .add_service(ControllerServer::new(csi.clone()))
+            .add_service(GroupControllerServer::new(csi.clone()))
             .add_service(NodeServer::new(csi.clone()))
             .add_service(SnapshotMetadataServer::new(csi))
             .add_service(DriverControlServer::new(Control::new(volumes, provision, findings)))
@@ -241,11 +247,29 @@ impl Socket {
         };
         tokio::select! {
             ended = serving => ended.map_err(|cause| ServeError::Transport { path: name.path.clone(), cause }),
+            // It never ends by itself; its end is that of the others.
+            () = limiting => Ok(()),
             () = patience => {
                 tracing::warn!(seconds = LAST_CALLS.as_secs(), "stopped although calls were still going on");
                 Ok(())
             }
         }
+    }
+}
+
+/// Lets limits of I/O hold also in control groups that came since: a container starts after its volume is published.
+async fn limit_again(volumes: Volumes) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(LIMITS_EVERY).await;
+        let limited = volumes.limit_again().await;
+        if let (Err(error), false) = (&limited, failing) {
+            tracing::warn!(
+                error = strongroom_model::chain(error),
+                "volumes are not limited as they should be"
+            );
+        }
+        failing = limited.is_err();
     }
 }
 

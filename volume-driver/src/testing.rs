@@ -10,6 +10,7 @@ use rustix::mount::UnmountFlags;
 use strongroom_model::{Clock, Entropy, World};
 
 use crate::driver::Driver;
+use crate::io_limits::IoLimits;
 use crate::mount_table::MountTable;
 use crate::nouns::{Outcome, Snapshot, Volume, VolumeKind};
 use crate::requests::{
@@ -121,6 +122,7 @@ fn settings_in(folder: &Path) -> DriverSettings {
         mount_roots: vec![folder.to_owned()],
         limits: Limits::default(),
         watchdog: this_program("testing::the_thaw_watchdog", "as-watchdog"),
+        cgroup_root: folder.join("no-cgroups"),
     }
 }
 
@@ -251,6 +253,7 @@ pub(crate) fn volume_request(name: &str, mib: u64, kind: VolumeKind) -> CreateVo
         kind: Some(kind),
         source: None,
         labels: [("app".to_owned(), "test".to_owned())].into(),
+        limits: IoLimits::NONE,
     }
 }
 

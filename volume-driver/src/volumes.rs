@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_block_io::ChangedRanges;
-use strongroom_model::{ByteRange, SnapshotId, VolumeId, VolumeName, World};
+use strongroom_model::{ByteRange, GroupId, SnapshotId, VolumeId, VolumeName, World};
 
 use crate::core_error::CoreError;
 use crate::driver::{Driver, Survey};
-use crate::nouns::{Capacity, Outcome, Snapshot, Usage, Volume};
+use crate::nouns::{Attachment, Capacity, Group, Outcome, Snapshot, Usage, Volume};
 use crate::requests::{
-    BeginRestore, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged, Expanded,
-    PublishRequest, RestoreTarget, SnapshotFilter, StageRequest,
+    BeginRestore, Changes, CreateGroup, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged,
+    Expanded, PublishRequest, RestoreTarget, SnapshotFilter, StageRequest,
 };
 
 /// The driver. Cheap to clone.
@@ -68,6 +68,12 @@ impl Volumes {
     #[must_use]
     pub fn node(&self) -> &str {
         &self.driver.settings().node
+    }
+
+    /// How many volumes can be attached to it; 0: as many as there are.
+    #[must_use]
+    pub fn max_volumes(&self) -> u64 {
+        self.driver.settings().limits.max_volumes
     }
 
     /// Room in the pool.
@@ -158,6 +164,43 @@ impl Volumes {
         labels: BTreeMap<String, String>,
     ) -> Result<Volume, CoreError> {
         self.run(move |driver| driver.set_labels(volume, &labels)).await
+    }
+
+    /// Changes labels and limits of a volume: all that is asked, or nothing.
+    ///
+    /// # Errors
+    /// NotFound, Busy, Refused (too many labels), NoIoLimits.
+    pub async fn modify(&self, volume: VolumeId, changes: Changes) -> Result<Volume, CoreError> {
+        self.run(move |driver| driver.modify(volume, &changes)).await
+    }
+
+    /// Limits the I/O of volumes also in control groups that came since. Cheap where nothing is limited.
+    ///
+    /// # Errors
+    /// NoIoLimits: the kernel no longer can.
+    pub async fn limit_again(&self) -> Result<(), CoreError> {
+        self.run(Driver::limit_again).await
+    }
+
+    /// Gives a volume to a node. Conflict: it was given to it otherwise.
+    ///
+    /// # Errors
+    /// NotFound: the volume, or a node that is not this one. NotReady. InUse: it is attached elsewhere. NodeFull. Busy.
+    pub async fn attach_to_node(
+        &self,
+        volume: VolumeId,
+        attachment: Attachment,
+    ) -> Result<Outcome<Attachment>, CoreError> {
+        self.run(move |driver| driver.attach_to_node(volume, &attachment)).await
+    }
+
+    /// Takes a volume from a node, or from all. Not attached, or unknown: fine.
+    ///
+    /// # Errors
+    /// InUse: it is still staged or published. Busy.
+    pub async fn detach_from_node(&self, volume: VolumeId, node: Option<&str>) -> Result<(), CoreError> {
+        let node = node.map(str::to_owned);
+        self.run(move |driver| driver.detach_from_node(volume, node.as_deref())).await
     }
 
     /// Attaches a volume, checks its filesystem and mounts it. Conflict: it is staged elsewhere or otherwise.
@@ -273,6 +316,46 @@ impl Volumes {
     /// Busy.
     pub async fn delete_snapshot(&self, snapshot: SnapshotId) -> Result<(), CoreError> {
         self.run(move |driver| driver.delete_snapshot(snapshot)).await
+    }
+
+    /// Takes snapshots of several volumes at one moment: all of them or none. Conflict: the name is another group's.
+    ///
+    /// # Errors
+    /// As [`Volumes::create_snapshot`]; Refused: the list of volumes. NotReady also: raw volumes that never stand still.
+    pub async fn create_group(&self, request: CreateGroup) -> Result<Outcome<Group>, CoreError> {
+        self.run(move |driver| driver.create_group(&request)).await
+    }
+
+    /// Deletes a group and its members, if `members` are these (`None`: whichever they are). Unknown: fine.
+    ///
+    /// # Errors
+    /// Refused: other members. Busy.
+    pub async fn delete_group(
+        &self,
+        group: GroupId,
+        members: Option<Vec<SnapshotId>>,
+    ) -> Result<(), CoreError> {
+        self.run(move |driver| driver.delete_group(group, members.as_deref())).await
+    }
+
+    /// One group, if `members` are its members (`None`: whichever they are).
+    ///
+    /// # Errors
+    /// NotFound. Refused: other members.
+    pub async fn group(&self, group: GroupId, members: Option<Vec<SnapshotId>>) -> Result<Group, CoreError> {
+        self.run(move |driver| match members {
+            None => driver.group(group),
+            Some(members) => driver.group_of(group, &members),
+        })
+        .await
+    }
+
+    /// Groups, oldest first.
+    ///
+    /// # Errors
+    /// When the registry cannot be read.
+    pub async fn groups(&self) -> Result<Vec<Group>, CoreError> {
+        self.run(Driver::groups).await
     }
 
     /// Snapshots, oldest first.

@@ -126,6 +126,10 @@ id!(
     SnapshotId, "snap-", "snapshot id"
 );
 id!(
+    /// Snapshots of several volumes that were taken at one moment.
+    GroupId, "group-", "group id"
+);
+id!(
     /// A recovery point in a repository.
     RecoveryPointId, "rp-", "recovery point id"
 );

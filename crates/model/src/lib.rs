@@ -10,7 +10,7 @@ mod range;
 mod world;
 
 pub use failure::{Failure, Remedy, chain};
-pub use id::{IdError, NodeId, PackId, RecoveryPointId, RepositoryId, RunId, SnapshotId, VolumeId};
-pub use name::{NameError, VolumeName};
+pub use id::{GroupId, IdError, NodeId, PackId, RecoveryPointId, RepositoryId, RunId, SnapshotId, VolumeId};
+pub use name::{NameError, VolumeName, is_forbidden_in_names};
 pub use range::{ByteRange, EmptyRange};
 pub use world::{Clock, Entropy, World};

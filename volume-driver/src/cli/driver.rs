@@ -54,6 +54,12 @@ pub struct DriverArgs {
     /// Where volumes are mounted for containers of Docker [default: the folder docker in the state folder]
     #[arg(long, value_name = "DIR", env = "STRONGROOM_DOCKER_ROOT", requires = "docker_socket")]
     pub docker_root: Option<PathBuf>,
+    /// How many volumes an orchestrator may attach to this node; 0: as many as there are
+    #[arg(long, value_name = "COUNT", env = "STRONGROOM_MAX_VOLUMES", default_value_t = 0)]
+    pub max_volumes: u64,
+    /// Where the control groups of this machine are mounted, by which the I/O of volumes is limited
+    #[arg(long, value_name = "DIR", env = "STRONGROOM_CGROUP_ROOT", default_value = "/sys/fs/cgroup")]
+    pub cgroup_root: PathBuf,
     #[command(flatten)]
     pub monitoring: MonitoringArgs,
 }
@@ -128,8 +134,9 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
             state_dir: args.state_dir,
             node: args.node_id.clone(),
             mount_roots: args.mount_roots,
-            limits: Limits::default(),
+            limits: Limits { max_volumes: args.max_volumes, ..Limits::default() },
             watchdog: WatchdogCommand::default(),
+            cgroup_root: args.cgroup_root,
         },
         world.clone(),
     )

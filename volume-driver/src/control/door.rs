@@ -70,7 +70,7 @@ pub(super) fn volume_out(volume: Volume) -> control::Volume {
     };
     control::Volume {
         id: volume.id.to_string(),
-        name: volume.name.to_string(),
+        name: volume.name.as_str().to_owned(),
         fs: kind_out(volume.kind).into(),
         bytes: volume.bytes,
         allocated_bytes: volume.allocated_bytes,
@@ -94,7 +94,7 @@ pub(super) fn snapshot_out(snapshot: Snapshot) -> control::Snapshot {
     control::Snapshot {
         id: snapshot.id.to_string(),
         volume_id: snapshot.volume.to_string(),
-        volume_name: snapshot.volume_name.to_string(),
+        volume_name: snapshot.volume_name.as_str().to_owned(),
         label: snapshot.label,
         owner: snapshot.owner,
         created_at: Some(moment(snapshot.created_at)),

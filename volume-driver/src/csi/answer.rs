@@ -6,7 +6,7 @@ use strongroom_proto::csi::{self, VolumeCondition, VolumeContentSource};
 
 use super::door;
 use super::handle::SnapshotHandle;
-use crate::{ContentSource, CoreError, Outcome, Snapshot, Volume};
+use crate::{ContentSource, CoreError, Group, Outcome, Snapshot, Volume};
 
 /// Sizes are 64 bits without a sign here and with one there; no pool holds 8 EiB.
 pub(crate) fn bytes(value: u64) -> i64 {
@@ -59,8 +59,22 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> csi::Snapshot {
         source_volume_id: snapshot.volume.to_string(),
         creation_time: Some(moment(snapshot.created_at)),
         ready_to_use: true,
-        group_snapshot_id: String::new(),
+        group_snapshot_id: snapshot.group.map(|group| group.to_string()).unwrap_or_default(),
     }
+}
+
+pub(crate) fn group(group: &Group) -> csi::VolumeGroupSnapshot {
+    csi::VolumeGroupSnapshot {
+        group_snapshot_id: group.id.to_string(),
+        snapshots: group.snapshots.iter().map(snapshot).collect(),
+        creation_time: Some(moment(group.created_at)),
+        ready_to_use: true,
+    }
+}
+
+/// The nodes that a volume is attached to.
+pub(crate) fn nodes(volume: &Volume) -> Vec<String> {
+    volume.attachments.iter().map(|one| one.node.clone()).collect()
 }
 
 /// What is there now and whether it was there before; something else that is there is a conflict.

@@ -1,5 +1,6 @@
 //! Controller: volumes and snapshots come and go.
 
+mod attach;
 use std::time::Duration;
 
 use strongroom_proto::csi::controller_server::Controller;
@@ -26,13 +27,17 @@ use super::page::page;
 use super::status::RequestError;
 use super::{Csi, answer, answered, door, patience};
 use crate::{
-    Beginning, CreateSnapshot, LabelScope, NewVolume, PointChoice, Provisioned, SizeRange, SnapshotFilter,
-    Volume, WantedKind,
+    Beginning, CreateSnapshot, IoLimits, LabelScope, NewVolume, PointChoice, Provisioned, SizeRange,
+    SnapshotFilter, Volume, WantedKind,
 };
 
-/// What is served. What is not: attaching (volumes are local), changing parameters (there are none to change).
-const OFFERED: [Rpc; 11] = [
+/// What is served: all there is.
+const OFFERED: [Rpc; 15] = [
     Rpc::CreateDeleteVolume,
+    Rpc::PublishUnpublishVolume,
+    Rpc::PublishReadonly,
+    Rpc::ListVolumesPublishedNodes,
+    Rpc::ModifyVolume,
     Rpc::ListVolumes,
     Rpc::GetCapacity,
     Rpc::CreateDeleteSnapshot,
@@ -58,10 +63,8 @@ impl Csi {
         let size = door::size(request.capacity_range.as_ref())?;
         let capabilities = door::capabilities(&request.volume_capabilities)?;
         let parameters = door::parameters(&request.parameters)?;
-        if !request.mutable_parameters.is_empty() {
-            let reason = "it has no parameters that can change".to_owned();
-            return Err(RequestError::Unsupported { reason }.into());
-        }
+        door::map("secrets", &request.secrets)?;
+        let changes = door::mutable_parameters(&request.mutable_parameters)?;
         door::reachable(request.accessibility_requirements.as_ref(), self.volumes.node())?;
         if parameters.backup.is_some() {
             let reason = "type is a parameter of snapshots".to_owned();
@@ -80,7 +83,17 @@ impl Csi {
                 return Err(RequestError::Wrong { field: "parameters", reason }.into());
             }
         };
-        let wanted = NewVolume { name: name.clone(), size, kind, beginning, labels: parameters.labels };
+        let mut labels = parameters.labels;
+        // What can change wins over what cannot; a label that shall not be there is none.
+        for (key, value) in changes.labels {
+            match value {
+                Some(value) => labels.insert(key, value),
+                None => labels.remove(&key),
+            };
+        }
+        door::labels(&labels)?;
+        let limits = IoLimits::NONE.changed(&changes.limits);
+        let wanted = NewVolume { name: name.clone(), size, kind, beginning, labels, limits };
         match self.provision.create(wanted, patience).await? {
             Provisioned::Ready(outcome) => {
                 let (volume, _) = answer::agreed(outcome, || format!("volume {name:?}"))?;
@@ -139,10 +152,7 @@ impl Csi {
         if let Err(error) = door::parameters(&request.parameters) {
             return Ok(Some(error.to_string()));
         }
-        if !request.mutable_parameters.is_empty() {
-            return Ok(Some("it has no parameters that can change".into()));
-        }
-        Ok(None)
+        Ok(door::mutable_parameters(&request.mutable_parameters).err().map(|error| error.to_string()))
     }
 
     async fn capacity(&self, request: GetCapacityRequest) -> Result<GetCapacityResponse, Status> {
@@ -200,6 +210,7 @@ impl Csi {
     async fn snap(&self, request: CreateSnapshotRequest) -> Result<CreateSnapshotResponse, Status> {
         let name = door::snapshot_name(&request.name)?;
         door::required("source_volume_id", &request.source_volume_id)?;
+        door::map("secrets", &request.secrets)?;
         let parameters = door::parameters(&request.parameters)?;
         if parameters.filesystem.is_some() || parameters.from_point.is_some() {
             let reason =
@@ -260,8 +271,7 @@ impl Csi {
             .map(|volume| list_volumes_response::Entry {
                 volume: Some(answer::volume(volume, self.volumes.node())),
                 status: Some(list_volumes_response::VolumeStatus {
-                    // Told only by drivers that attach volumes to nodes.
-                    published_node_ids: Vec::new(),
+                    published_node_ids: answer::nodes(volume),
                     volume_condition: Some(answer::condition(volume.condition.as_deref())),
                 }),
             })
@@ -326,16 +336,18 @@ impl Controller for Csi {
 
     async fn controller_publish_volume(
         &self,
-        _: Request<ControllerPublishVolumeRequest>,
+        request: Request<ControllerPublishVolumeRequest>,
     ) -> Result<Response<ControllerPublishVolumeResponse>, Status> {
-        Err(RequestError::NotOffered { call: "ControllerPublishVolume" }.into())
+        let request = request.into_inner();
+        answered("ControllerPublishVolume", &request.volume_id.clone(), self.attach(request)).await
     }
 
     async fn controller_unpublish_volume(
         &self,
-        _: Request<ControllerUnpublishVolumeRequest>,
+        request: Request<ControllerUnpublishVolumeRequest>,
     ) -> Result<Response<ControllerUnpublishVolumeResponse>, Status> {
-        Err(RequestError::NotOffered { call: "ControllerUnpublishVolume" }.into())
+        let request = request.into_inner();
+        answered("ControllerUnpublishVolume", &request.volume_id.clone(), self.detach(request)).await
     }
 
     async fn validate_volume_capabilities(
@@ -433,7 +445,7 @@ impl Controller for Csi {
             Ok(ControllerGetVolumeResponse {
                 volume: Some(answer::volume(&volume, self.volumes.node())),
                 status: Some(controller_get_volume_response::VolumeStatus {
-                    published_node_ids: Vec::new(),
+                    published_node_ids: answer::nodes(&volume),
                     volume_condition: Some(answer::condition(volume.condition.as_deref())),
                 }),
             })
@@ -443,9 +455,10 @@ impl Controller for Csi {
 
     async fn controller_modify_volume(
         &self,
-        _: Request<ControllerModifyVolumeRequest>,
+        request: Request<ControllerModifyVolumeRequest>,
     ) -> Result<Response<ControllerModifyVolumeResponse>, Status> {
-        Err(RequestError::NotOffered { call: "ControllerModifyVolume" }.into())
+        let request = request.into_inner();
+        answered("ControllerModifyVolume", &request.volume_id.clone(), self.modify(request)).await
     }
 }
 

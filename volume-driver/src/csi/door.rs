@@ -4,17 +4,19 @@
 //! are *unknown*, not wrong. No parameter can hold a path: what is not in the closed lists below is refused.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId, VolumeName};
+use strongroom_model::{GroupId, RecoveryPointId, SnapshotId, VolumeId, VolumeName, is_forbidden_in_names};
 use strongroom_proto::csi::volume_capability::AccessType;
 use strongroom_proto::csi::volume_capability::access_mode::Mode;
 use strongroom_proto::csi::{CapacityRange, Topology, TopologyRequirement, VolumeCapability};
 
 use super::handle::SnapshotHandle;
 use super::status::RequestError;
-use crate::{Access, Filesystem, PointChoice, SizeRange, VolumeKind};
+use crate::labels::{self, POLICY};
+use crate::{Access, Changes, Filesystem, IoQuantity, PointChoice, SizeRange, VolumeKind};
 
 type Checked<T> = Result<T, RequestError>;
 
@@ -22,6 +24,8 @@ type Checked<T> = Result<T, RequestError>;
 const STRING_BYTES: usize = 128;
 /// What CSI allows for a map, keys and values together; also for all mount flags of a capability.
 const MAP_BYTES: usize = 4096;
+/// What CSI allows for the id of a node.
+const NODE_ID_BYTES: usize = 256;
 /// What the kernel allows for a path, without the closing NUL.
 const PATH_BYTES: usize = 4095;
 
@@ -66,10 +70,10 @@ pub(crate) fn volume_name(text: &str) -> Checked<VolumeName> {
 /// The name that the orchestrator chose for a snapshot.
 pub(crate) fn snapshot_name(text: &str) -> Checked<String> {
     let text = required("name", text)?;
-    match text.char_indices().find(|(_, letter)| letter.is_control()) {
+    match text.char_indices().find(|(_, letter)| is_forbidden_in_names(*letter)) {
         Some((at, _)) => Err(RequestError::Wrong {
             field: "name",
-            reason: format!("it has a control character at byte {at}"),
+            reason: format!("it has a control character that CSI forbids, at byte {at}"),
         }),
         None => Ok(text.to_owned()),
     }
@@ -88,6 +92,16 @@ pub(crate) fn volume_id(text: &str) -> Checked<Option<VolumeId>> {
 /// The id of a snapshot that may be gone; `None` when it never was one of ours.
 pub(crate) fn snapshot_id(text: &str) -> Checked<Option<SnapshotId>> {
     id("snapshot_id", text)
+}
+
+/// The id of a group that may be gone; `None` when it never was one of ours.
+pub(crate) fn group_id(text: &str) -> Checked<Option<GroupId>> {
+    id("group_snapshot_id", text)
+}
+
+/// The id of a group that must exist.
+pub(crate) fn known_group(text: &str) -> Checked<GroupId> {
+    group_id(text)?.ok_or_else(|| RequestError::Unknown { subject: format!("group {text:?}") })
 }
 
 /// The id of a volume that must exist.
@@ -334,7 +348,8 @@ const FROM_SIDECARS: [(&str, &str); 6] = [
     ("csi.storage.k8s.io/volumesnapshotcontent/name", "volumesnapshotcontent.name"),
 ];
 
-/// `fs` (ext4, xfs or btrfs), `from-point`, `type` (snapshot or backup), `label.KEY`, and what sidecars add. Anything else is refused.
+/// `fs` (ext4, xfs or btrfs), `from-point`, `type` (snapshot or backup), `label.KEY`, `policy` (the label of that name), and
+/// what sidecars add. Anything else is refused.
 pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters> {
     let wrong = |reason: String| RequestError::Wrong { field: "parameters", reason };
     let mut parameters = Parameters::default();
@@ -362,9 +377,10 @@ pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters>
         let sidecar = FROM_SIDECARS.iter().find(|(from, _)| from == key).map(|(_, label)| *label);
         let label = match (key.strip_prefix("label."), sidecar) {
             (Some(label), _) | (None, Some(label)) => label,
+            (None, None) if key == POLICY => POLICY,
             (None, None) => {
                 return Err(wrong(format!(
-                    "{key:?} is unknown; there are fs, from-point, type and label.KEY"
+                    "{key:?} is unknown; there are fs, from-point, type, policy and label.KEY"
                 )));
             }
         };
@@ -374,28 +390,61 @@ pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters>
     Ok(parameters)
 }
 
-/// Labels have short names and values without control characters.
+/// What the parameters of a group of snapshots say: labels.
+pub(crate) fn group_parameters(given: &HashMap<String, String>) -> Checked<BTreeMap<String, String>> {
+    let parameters = parameters(given)?;
+    if parameters.filesystem.is_some() || parameters.from_point.is_some() || parameters.backup == Some(true) {
+        let reason = "a group holds what its volumes hold; there is only label.KEY".to_owned();
+        return Err(RequestError::Wrong { field: "parameters", reason });
+    }
+    Ok(parameters.labels)
+}
+
+/// Labels that [`crate::labels`] allows.
 pub(crate) fn labels(given: &BTreeMap<String, String>) -> Checked<()> {
-    let wrong = |reason: String| Err(RequestError::Wrong { field: "labels", reason });
-    for (key, value) in given {
-        if key.is_empty()
-            || key.len() > 63
-            || key.contains('=')
-            || key.chars().any(|c| c.is_control() || c.is_whitespace())
-        {
-            return wrong(format!("{key:?} is no name for a label: 1 to 63 bytes without spaces and `=`"));
+    labels::check(given).map_err(|reason| RequestError::Wrong { field: "labels", reason })
+}
+
+/// What can be changed about a volume: `label.KEY`, `policy` (the label of that name), and the limits of its I/O. An
+/// empty value takes the label or limit away. Anything else is refused, and then all of it.
+pub(crate) fn mutable_parameters(given: &HashMap<String, String>) -> Checked<Changes> {
+    let wrong = |reason: String| RequestError::Wrong { field: "mutable_parameters", reason };
+    let mut changes = Changes::default();
+    for (key, value) in map("mutable_parameters", given)? {
+        if let Some(quantity) = IoQuantity::ALL.into_iter().find(|quantity| quantity.parameter() == key) {
+            let limit = match value.as_str() {
+                "" => 0,
+                digits => digits
+                    .parse()
+                    .map_err(|_| wrong(format!("{key} is a whole number a second, not {value:?}")))?,
+            };
+            changes.limits.insert(quantity, NonZeroU64::new(limit));
+            continue;
         }
-        if value.len() > STRING_BYTES || value.chars().any(char::is_control) {
-            return wrong(format!(
-                "the value of {key:?} has more than {STRING_BYTES} bytes or a control character"
-            ));
+        let label = match key.strip_prefix("label.") {
+            Some(label) => label,
+            None if key == POLICY => POLICY,
+            None => {
+                let known = IoQuantity::ALL.map(IoQuantity::parameter).join(", ");
+                return Err(wrong(format!("{key:?} is unknown; there are label.KEY, {POLICY}, {known}")));
+            }
+        };
+        let value = Some(value.clone()).filter(|value| !value.is_empty());
+        labels(&[(label.to_owned(), value.clone().unwrap_or_default())].into())
+            .map_err(|error| wrong(error.to_string()))?;
+        if changes.labels.insert(label.to_owned(), value).is_some() {
+            return Err(wrong(format!("the label {label:?} is given twice")));
         }
     }
-    let bytes: usize = given.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > MAP_BYTES {
-        return Err(RequestError::TooLong { field: "labels", bytes, limit: MAP_BYTES });
+    Ok(changes)
+}
+
+/// The id of a node, which may be longer than other strings.
+pub(crate) fn node_id(text: &str) -> Checked<&str> {
+    if text.len() > NODE_ID_BYTES {
+        return Err(RequestError::TooLong { field: "node_id", bytes: text.len(), limit: NODE_ID_BYTES });
     }
-    Ok(())
+    Ok(text)
 }
 
 /// This node's place.

@@ -33,6 +33,7 @@ impl Identity for Csi {
         let services = [
             service::Type::ControllerService,
             service::Type::VolumeAccessibilityConstraints,
+            service::Type::GroupControllerService,
             service::Type::SnapshotMetadataService,
         ]
         .map(|r#type| Type::Service(Service { r#type: r#type.into() }));

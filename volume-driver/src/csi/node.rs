@@ -38,11 +38,14 @@ impl Csi {
     ) -> Result<(VolumeId, Capability), Status> {
         let capability = door::capability(capability, Blame::Volume)?;
         let id = door::known_volume("volume_id", volume)?;
-        let kind = self.volumes.brief(id).await?.kind;
-        match capability.misfit(kind) {
-            Some(reason) => Err(RequestError::Incapable { reason }.into()),
-            None => Ok((id, capability)),
+        let volume = self.volumes.brief(id).await?;
+        if let Some(reason) = capability.misfit(volume.kind) {
+            return Err(RequestError::Incapable { reason }.into());
         }
+        // A volume that was attached to this node read-only is read-only here, whatever the node is told.
+        let attached = volume.attachments.iter().find(|one| one.node == self.volumes.node());
+        let readonly = capability.readonly || attached.is_some_and(|one| one.readonly);
+        Ok((id, Capability { readonly, ..capability }))
     }
 
     async fn stage(&self, request: NodeStageVolumeRequest) -> Result<NodeStageVolumeResponse, Status> {
@@ -231,8 +234,8 @@ impl Node for Csi {
         let node = self.volumes.node();
         Ok(Response::new(NodeGetInfoResponse {
             node_id: node.to_owned(),
-            // The pool is full before the kernel runs out of loop devices.
-            max_volumes_per_node: 0,
+            // 0: the pool is full before the kernel runs out of loop devices.
+            max_volumes_per_node: i64::try_from(self.volumes.max_volumes()).unwrap_or(i64::MAX),
             accessible_topology: Some(door::topology(node)),
         }))
     }

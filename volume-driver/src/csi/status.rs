@@ -43,9 +43,6 @@ pub(crate) enum RequestError {
     /// A volume that is being restored: whoever asks again is told again, or gets it.
     #[error("{subject} is being restored, {percent} percent are done")]
     Restoring { subject: String, percent: u8 },
-    /// A whole call that is not offered.
-    #[error("this driver does not offer {call}")]
-    NotOffered { call: &'static str },
 }
 
 impl Failure for RequestError {
@@ -55,9 +52,7 @@ impl Failure for RequestError {
             Self::TooLong { .. } => "request.too-long",
             Self::Wrong { .. } => "request.wrong",
             Self::OutOfRange { .. } => "request.out-of-range",
-            Self::Unsupported { .. } | Self::Incapable { .. } | Self::NotOffered { .. } => {
-                "request.unsupported"
-            }
+            Self::Unsupported { .. } | Self::Incapable { .. } => "request.unsupported",
             Self::Elsewhere { .. } => "request.elsewhere",
             Self::Token { .. } => "request.token",
             Self::Unknown { .. } => "driver.not-found",
@@ -81,7 +76,6 @@ impl Failure for RequestError {
             Self::Unsupported { .. } | Self::Incapable { .. } => {
                 "ask for an ext4, xfs, btrfs or raw volume that is used on one node"
             }
-            Self::NotOffered { .. } => "the driver's capabilities say what it offers",
             Self::Elsewhere { .. } => "ask the driver of that node",
             Self::Token { .. } => "begin the list again, without a token",
             Self::Unknown { .. } => "look at `strongroom volume list` and `strongroom snapshot list`",
@@ -102,7 +96,6 @@ impl From<RequestError> for Status {
             RequestError::Elsewhere { .. } => Code::ResourceExhausted,
             RequestError::Token { .. } | RequestError::Restoring { .. } => Code::Aborted,
             RequestError::Unknown { .. } => Code::NotFound,
-            RequestError::NotOffered { .. } => Code::Unimplemented,
         };
         status(code, &error)
     }
@@ -116,10 +109,11 @@ impl From<CoreError> for Status {
             CoreError::Conflict { .. } => Code::AlreadyExists,
             CoreError::Refused { .. } => Code::InvalidArgument,
             CoreError::Size { .. } => Code::OutOfRange,
-            CoreError::PoolFull { .. } => Code::ResourceExhausted,
-            CoreError::InUse { .. } | CoreError::NotReady { .. } | CoreError::OnlineGrow { .. } => {
-                Code::FailedPrecondition
-            }
+            CoreError::PoolFull { .. } | CoreError::NodeFull { .. } => Code::ResourceExhausted,
+            CoreError::InUse { .. }
+            | CoreError::NotReady { .. }
+            | CoreError::NoIoLimits { .. }
+            | CoreError::OnlineGrow { .. } => Code::FailedPrecondition,
             // To be tried again: the volume was too busy to be quiesced.
             CoreError::Freeze { .. } => Code::Unavailable,
             CoreError::Filesystem { .. } => Code::DataLoss,

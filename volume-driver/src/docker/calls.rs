@@ -11,7 +11,7 @@ use super::wire::{Answer, Capabilities, Request, Volume as WireVolume};
 use super::{Docker, status};
 use crate::csi::status::RequestError;
 use crate::csi::{answer, door};
-use crate::{ContentSource, CoreError, CreateVolume, Volume, VolumeKind, VolumeState};
+use crate::{ContentSource, CoreError, CreateVolume, IoLimits, Volume, VolumeKind, VolumeState};
 
 /// How long a call waits for another operation on the same volume. Docker asks only once; the shortest of its own
 /// limits is a minute.
@@ -123,6 +123,7 @@ impl Docker {
             kind: options.kind,
             source,
             labels: options.labels,
+            limits: IoLimits::NONE,
         };
         let outcome = patiently(|| self.volumes.create(wanted.clone())).await?;
         let (volume, _) = answer::agreed(outcome, || format!("volume {name:?}"))?;

@@ -9,8 +9,9 @@ use crate::crash;
 use crate::driver::Driver;
 use crate::filesystem;
 use crate::image::ImageName;
+use crate::io_limits::{IoLimits, IoQuantity};
 use crate::nouns::{ContentSource, Outcome, Volume, VolumeKind};
-use crate::registry::{VolumeRow, VolumeStep};
+use crate::registry::{Asked, VolumeRow, VolumeStep};
 use crate::requests::{CreateVolume, SizeRange};
 
 /// Sectors of our volumes; sizes are multiples of it.
@@ -39,7 +40,10 @@ impl Driver {
         let _name = self.guards.take(&subject)?;
         if let Some(existing) = self.registry.volume_named(&request.name)? {
             if existing.step != VolumeStep::Creating {
-                let difference = difference(&existing, request);
+                let asked = self.registry.asked(existing.id)?;
+                let limits = self.registry.limits(existing.id)?;
+                let difference = difference(&existing, request)
+                    .or_else(|| changeable_difference(&existing, limits, asked.as_ref(), request));
                 let existing = self.describe(&existing)?;
                 return Ok(match difference {
                     None => Outcome::Identical(existing),
@@ -65,6 +69,7 @@ impl Driver {
         }
         let source_bytes = origin.as_ref().map_or(0, |origin| origin.bytes);
         let bytes = choose_size(&subject, request.size, kind, source_bytes)?;
+        self.admit_limits(&subject, request.limits)?;
         let id = VolumeId::random(&*self.world.entropy);
         let row = VolumeRow {
             id,
@@ -82,7 +87,9 @@ impl Driver {
         };
         self.promise(&row)?;
         crash::point("create.promised");
-        let made = self.fill_new_image(&row, origin.as_ref(), true).and_then(|()| {
+        let asked = Asked { labels: request.labels.clone(), limits: request.limits };
+        let made = self.registry.insert_settings(id, &asked).and_then(|()| {
+            self.fill_new_image(&row, origin.as_ref(), true)?;
             crash::point("create.made");
             self.registry.settle_volume(id, VolumeStep::Ready)
         });
@@ -145,6 +152,7 @@ impl Driver {
         let _guard = self.guards.take(id)?;
         let Some(row) = self.registry.volume(id)? else { return Ok(()) };
         let _name = self.guards.take(format!("volume {}", row.name))?;
+        self.refuse_if_attached(&row)?;
         self.refuse_if_in_use(&row)?;
         self.let_go(&row)?;
         self.registry.drop_volume(id)?;
@@ -153,7 +161,35 @@ impl Driver {
     }
 }
 
-/// How what is there differs from what is asked for. Labels do not count: they may have been changed since.
+/// How what can be changed differs from what is asked for. Each label and limit of the request must be the volume's
+/// now, or have been when it was created: a late repetition of its creation is no conflict. What the request does
+/// not name may be anything.
+fn changeable_difference(
+    existing: &VolumeRow,
+    limits: IoLimits,
+    asked: Option<&Asked>,
+    request: &CreateVolume,
+) -> Option<String> {
+    let asked = asked?;
+    let other = request.labels.iter().find(|(key, value)| {
+        ![&existing.labels, &asked.labels].iter().any(|has| has.get(*key) == Some(value))
+    });
+    if let Some((key, _)) = other {
+        return Some(match existing.labels.get(key) {
+            Some(value) => format!("its label {key} is {value:?}"),
+            None => format!("it has no label {key}"),
+        });
+    }
+    IoQuantity::ALL
+        .into_iter()
+        .find(|quantity| {
+            let wanted = request.limits.of(*quantity);
+            wanted.is_some() && ![limits, asked.limits].iter().any(|has| has.of(*quantity) == wanted)
+        })
+        .map(|_| format!("its limits are {}", limits.describe()))
+}
+
+/// How what is there differs from what is asked for, in what never changes.
 fn difference(existing: &VolumeRow, request: &CreateVolume) -> Option<String> {
     let SizeRange { required_bytes, limit_bytes } = request.size;
     if existing.step == VolumeStep::Hydrating {

@@ -51,14 +51,20 @@ impl Driver {
     pub(super) fn describe(&self, row: &VolumeRow) -> Result<Volume, CoreError> {
         let device = self.backend.attached(&row.image).ok().flatten();
         let mounts = self.live_mounts(row, device.as_ref())?.into_iter().map(|row| row.mount).collect();
-        Ok(self.describe_as(row, device, mounts))
+        self.describe_as(row, device, mounts)
     }
 
     /// A row with what the kernel was found to add to it.
-    pub(super) fn describe_as(&self, row: &VolumeRow, device: Option<Device>, mounts: Vec<Mount>) -> Volume {
+    pub(super) fn describe_as(
+        &self,
+        row: &VolumeRow,
+        device: Option<Device>,
+        mounts: Vec<Mount>,
+    ) -> Result<Volume, CoreError> {
         let allocated = self.backend.allocated_bytes(&row.image);
         let unreachable = allocated.as_ref().err().map(|error| strongroom_model::chain(error));
-        Volume {
+        let limits = self.registry.limits(row.id)?;
+        Ok(Volume {
             id: row.id,
             name: row.name.clone(),
             kind: row.kind,
@@ -69,13 +75,15 @@ impl Driver {
                 VolumeStep::Hydrating | VolumeStep::Creating => VolumeState::Hydrating,
                 VolumeStep::Ready => VolumeState::Ready,
             },
-            condition: unreachable.or_else(|| row.condition.clone()),
+            condition: unreachable.or_else(|| row.condition.clone()).or_else(|| self.limits_missing(limits)),
+            limits,
+            attachments: self.registry.attachments(row.id)?,
             mounts,
             device: device.map(|device| device.path),
             extents: None,
             source: row.source,
             created_at: row.created_at,
-        }
+        })
     }
 
     pub(crate) fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, CoreError> {
@@ -159,5 +167,6 @@ pub(super) fn described(row: SnapshotRow) -> Snapshot {
         bytes: row.bytes,
         created_at: row.created_at,
         quiesced: row.quiesced,
+        group: row.group,
     }
 }

@@ -51,7 +51,7 @@ impl Driver {
 
     /// Takes the device of a volume away. InUse names the holder.
     pub(super) fn let_go(&self, row: &VolumeRow) -> Result<(), CoreError> {
-        match self.backend.detach(&row.image) {
+        match self.detach_device(row) {
             Err(CoreError::InUse { holder, .. }) => Err(CoreError::InUse { subject: row.subject(), holder }),
             let_go => let_go,
         }

@@ -65,7 +65,7 @@ impl Driver {
         options: &[String],
     ) -> Result<(), CoreError> {
         let options = mount_options::for_filesystem(options, filesystem, &row.subject())?;
-        let device = self.backend.attach(&row.image)?;
+        let device = self.attach_device(row)?;
         if MountTable::read()?.of_device(device.number).next().is_none() {
             let fit = filesystem::check(&device.path, filesystem, row.id, &row.subject())
                 .and_then(|()| self.grow_before_mount(row, filesystem, &device.path));

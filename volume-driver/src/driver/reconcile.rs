@@ -22,6 +22,10 @@ type Report = Vec<String>;
 impl Driver {
     pub(super) fn reconcile(&self) -> Result<Report, CoreError> {
         let mut report = Report::new();
+        // A driver that had limits may have left some on devices that have other volumes by now.
+        if self.registry.any_limits()? {
+            self.throttle.use_from_now_on();
+        }
         // First of all: nothing that touches a frozen filesystem comes back.
         self.thaw_all(&mut report)?;
         self.undo_half_made(&mut report)?;
@@ -60,6 +64,10 @@ impl Driver {
         for row in self.registry.volumes()?.into_iter().filter(|row| row.step == VolumeStep::Creating) {
             report.push(format!("{} was half made, and was undone", row.subject()));
             self.undo_create(&row)?;
+        }
+        for row in self.registry.groups()?.into_iter().filter(|row| !row.ready) {
+            report.push(format!("{} was half taken, and was undone", row.subject()));
+            self.undo_group(&row)?;
         }
         for row in self.registry.snapshots()?.into_iter().filter(|row| !row.ready) {
             report.push(format!("{} was half taken, and was undone", row.subject()));
@@ -109,10 +117,13 @@ impl Driver {
             known.done && known.mount.access == Access::Block && known.mount.purpose == MountUse::Staged
         };
         let device = if known.iter().any(staged_raw) {
-            Some(self.backend.attach(&row.image)?)
+            Some(self.attach_device(row)?)
         } else {
             self.backend.attached(&row.image)?
         };
+        if let Some(device) = &device {
+            self.limit(row, device)?;
+        }
         let table = MountTable::read()?;
         for known in &known {
             let path = &known.mount.path;

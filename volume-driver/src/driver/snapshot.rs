@@ -62,6 +62,7 @@ impl Driver {
             quiesced: false,
             grow: volume.grow,
             created_at: self.world.clock.now(),
+            group: None,
         };
         self.registry.insert_snapshot(&row)?;
         crash::point("snapshot.intended");
@@ -138,6 +139,10 @@ impl Driver {
         if !row.ready {
             return Err(CoreError::Busy { subject: row.subject() });
         }
+        if let Some(group) = row.group {
+            let reason = format!("it is a member of the group {group}, and goes with it");
+            return Err(CoreError::Refused { subject: row.subject(), reason });
+        }
         self.registry.drop_snapshot(&row)?;
         crash::point("snapshot.dropped");
         self.collect(&row.image())
@@ -193,8 +198,8 @@ pub(super) fn check_label(label: &str) -> Result<(), CoreError> {
         "it is empty"
     } else if label.len() > 128 {
         "it is longer than 128 bytes"
-    } else if label.chars().any(char::is_control) {
-        "it contains a control character"
+    } else if label.chars().any(strongroom_model::is_forbidden_in_names) {
+        "it contains a control character that names cannot have"
     } else {
         return Ok(());
     };

@@ -64,7 +64,7 @@ impl Driver {
         self.registry.insert_mount(&intent)?;
         crash::point("stage.intended");
         let done = match row.kind.filesystem() {
-            None => self.backend.attach(&row.image).map(drop),
+            None => self.attach_device(&row).map(drop),
             Some(filesystem) => place.make_folder().and_then(|folder| {
                 refuse_covered(&place)?;
                 self.attach_and_mount(&row, filesystem, (&place, &folder), &request.options)

@@ -84,16 +84,16 @@ impl Driver {
         let listed = rows.iter().take(MOST).map(|row| {
             let device = devices.get(&row.image);
             let mounts = live(mounts.remove(&row.id).unwrap_or_default(), device, &table);
-            SurveyedVolume {
+            Ok(SurveyedVolume {
                 id: row.id.to_string(),
                 usage: device.and_then(|device| usage(device, &table)),
                 snapshots: snapshots.get(&row.id).copied().unwrap_or(0),
                 last_freeze: None,
-                volume: self.describe_as(row, device.cloned(), mounts),
-            }
+                volume: self.describe_as(row, device.cloned(), mounts)?,
+            })
         });
         Ok(Survey {
-            volumes: listed.collect(),
+            volumes: listed.collect::<Result<_, CoreError>>()?,
             capacity: self.capacity()?,
             reserve_bytes: self.pool.reserve_bytes(),
             unlisted: rows.len().saturating_sub(MOST),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::Type;
-use strongroom_model::{SnapshotId, VolumeId, VolumeName};
+use strongroom_model::{GroupId, SnapshotId, VolumeId, VolumeName};
 
 use crate::image::ImageName;
 use crate::nouns::{ContentSource, VolumeKind};
@@ -100,6 +100,8 @@ pub(crate) struct SnapshotRow {
     pub(crate) quiesced: bool,
     pub(crate) grow: bool,
     pub(crate) created_at: Timestamp,
+    /// The group that it is a member of.
+    pub(crate) group: Option<GroupId>,
 }
 
 impl SnapshotRow {
@@ -111,8 +113,7 @@ impl SnapshotRow {
         format!("snapshot {} of volume {}", self.id, self.volume_name)
     }
 
-    pub(super) const COLUMNS: &str =
-        "id, volume, volume_name, label, owner, labels, kind, bytes, ready, quiesced, grow, created_at";
+    pub(super) const COLUMNS: &str = "id, volume, volume_name, label, owner, labels, kind, bytes, ready, quiesced, grow, created_at, grouped";
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -128,6 +129,7 @@ impl SnapshotRow {
             quiesced: row.get(9)?,
             grow: row.get(10)?,
             created_at: parsed(row, 11)?,
+            group: optional(row, 12)?,
         })
     }
 }
@@ -140,6 +142,16 @@ where
 {
     let text: String = row.get(column)?;
     text.parse().map_err(|error: T::Err| damaged(column, error.to_string()))
+}
+
+/// As [`parsed`], of a column that may be empty.
+pub(super) fn optional<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse().map_err(|error: T::Err| damaged(column, error.to_string()))).transpose()
 }
 
 pub(super) fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, Transaction};
 
 /// `user_version` counts the steps that were taken.
-const STEPS: &[&str] = &[
-    "
+const STEPS: &[&str] = &[BEGINNING, DOCKER, POINTS, CLUSTERS];
+
+const BEGINNING: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE volumes (
     id         TEXT PRIMARY KEY,
@@ -53,22 +54,50 @@ CREATE TABLE exchanges (
     step      TEXT NOT NULL                -- begun | switched | done
 ) STRICT;
 CREATE TABLE discarded (image TEXT PRIMARY KEY) STRICT;
-",
-    "
+";
+
+/// Who of Docker's uses a volume.
+const DOCKER: &str = "
 CREATE TABLE docker_references (
     volume    TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
     reference TEXT NOT NULL,               -- what Docker calls one use by one container
     boot      TEXT NOT NULL,               -- of which run of the machine
     PRIMARY KEY (volume, reference)
 ) STRICT;
-",
-    "
+";
+
+/// Volumes that begin with a recovery point.
+const POINTS: &str = "
 CREATE TABLE chosen_points (
     volume TEXT PRIMARY KEY REFERENCES volumes (id),
     words  TEXT NOT NULL               -- by which the recovery point in its source was chosen
 ) STRICT;
-",
-];
+";
+
+/// What orchestrators add: attachments, groups of snapshots, what can be changed about a volume.
+const CLUSTERS: &str = "
+CREATE TABLE attachments (
+    volume      TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
+    node        TEXT NOT NULL,
+    readonly    INTEGER NOT NULL,
+    only_target INTEGER NOT NULL,
+    PRIMARY KEY (volume, node)
+) STRICT;
+CREATE TABLE groups (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL UNIQUE,
+    owner      TEXT NOT NULL,
+    labels     TEXT NOT NULL,              -- JSON
+    ready      INTEGER NOT NULL,           -- 0: being taken
+    created_at TEXT NOT NULL
+) STRICT;
+ALTER TABLE snapshots ADD COLUMN grouped TEXT REFERENCES groups (id);  -- the group it is a member of
+CREATE TABLE volume_settings (
+    volume TEXT PRIMARY KEY REFERENCES volumes (id) ON DELETE CASCADE,
+    limits TEXT NOT NULL,                  -- JSON: how much I/O a second it may do
+    asked  TEXT NOT NULL                   -- JSON: the labels and limits that it was created with
+) STRICT;
+";
 
 /// Takes the steps that are missing.
 pub(super) fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {

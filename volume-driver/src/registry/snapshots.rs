@@ -1,7 +1,7 @@
 //! Snapshots in the registry.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 use strongroom_model::{SnapshotId, VolumeId};
 
 use crate::core_error::CoreError;
@@ -36,31 +36,7 @@ impl Registry {
 
     /// Writes the intent to take a snapshot.
     pub(crate) fn insert_snapshot(&self, row: &SnapshotRow) -> Result<(), CoreError> {
-        self.change("writing a snapshot", |transaction| {
-            let text = format!(
-                "INSERT INTO snapshots ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-                SnapshotRow::COLUMNS
-            );
-            transaction
-                .execute(
-                    &text,
-                    params![
-                        row.id.to_string(),
-                        row.volume.to_string(),
-                        row.volume_name.as_str(),
-                        row.label,
-                        row.owner,
-                        to_json(&row.labels)?,
-                        row.kind.as_str(),
-                        stored_bytes(row.bytes)?,
-                        row.ready,
-                        row.quiesced,
-                        row.grow,
-                        row.created_at.to_string(),
-                    ],
-                )
-                .map(drop)
-        })
+        self.change("writing a snapshot", |transaction| insert(transaction, row))
     }
 
     /// A snapshot was taken, then.
@@ -88,4 +64,32 @@ impl Registry {
     pub(crate) fn labelled(&self, volume: VolumeId, label: &str) -> Result<Option<SnapshotRow>, CoreError> {
         Ok(self.snapshots_labelled(label)?.into_iter().find(|row| row.volume == volume))
     }
+}
+
+/// Writes a row as part of a larger change.
+pub(super) fn insert(transaction: &Transaction<'_>, row: &SnapshotRow) -> rusqlite::Result<()> {
+    let text = format!(
+        "INSERT INTO snapshots ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        SnapshotRow::COLUMNS
+    );
+    transaction
+        .execute(
+            &text,
+            params![
+                row.id.to_string(),
+                row.volume.to_string(),
+                row.volume_name.as_str(),
+                row.label,
+                row.owner,
+                to_json(&row.labels)?,
+                row.kind.as_str(),
+                stored_bytes(row.bytes)?,
+                row.ready,
+                row.quiesced,
+                row.grow,
+                row.created_at.to_string(),
+                row.group.map(|group| group.to_string()),
+            ],
+        )
+        .map(drop)
 }

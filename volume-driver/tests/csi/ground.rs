@@ -82,6 +82,7 @@ impl Ground {
             mount_roots: vec![folder.0.path().to_owned()],
             limits: Limits::default(),
             watchdog,
+            cgroup_root: folder.0.path().join("no-cgroups"),
         };
         std::fs::create_dir_all(&settings.pool).unwrap();
         let socket = Socket::bind(endpoint).await.unwrap();

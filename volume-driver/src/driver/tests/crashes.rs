@@ -45,8 +45,14 @@ pub(crate) fn run_scenario(driver: &Driver, scenario: &str, folder: &Path) {
         "clone" => {
             let source = Some(crate::nouns::ContentSource::Volume(db.id));
             let size = SizeRange::of(0);
-            let request =
-                CreateVolume { name: "new".parse().unwrap(), size, kind: None, source, labels: [].into() };
+            let request = CreateVolume {
+                name: "new".parse().unwrap(),
+                size,
+                kind: None,
+                source,
+                labels: [].into(),
+                limits: crate::IoLimits::NONE,
+            };
             driver.create(&request).unwrap();
         }
         "delete" => driver.delete(named(driver, "other").id).unwrap(),

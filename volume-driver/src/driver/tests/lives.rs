@@ -117,6 +117,7 @@ fn clones_hold_the_same_data_and_may_be_larger() {
             kind: None,
             source: Some(ContentSource::Volume(volume.id)),
             labels: [].into(),
+            limits: crate::IoLimits::NONE,
         };
         let Outcome::Created(clone) = bench.driver().create(&request).unwrap() else { panic!() };
         fs::write(folder.join("file"), b"after the clone").unwrap();
@@ -298,6 +299,7 @@ fn clones_of_btrfs_are_mounted_side_by_side_and_a_log_that_was_not_replayed_is_k
         kind: None,
         source: Some(ContentSource::Snapshot(quiet.id)),
         labels: [].into(),
+        limits: crate::IoLimits::NONE,
     };
     let Outcome::Created(clone) = bench.driver().create(&request).unwrap() else { panic!() };
     fs::write(folder.join("file"), b"after").unwrap();

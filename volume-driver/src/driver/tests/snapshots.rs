@@ -29,6 +29,7 @@ fn volumes_snapshots_and_clones_can_be_deleted_in_any_order() {
             kind: None,
             source: Some(ContentSource::Snapshot(first.id)),
             labels: [].into(),
+            limits: crate::IoLimits::NONE,
         };
         let Outcome::Created(clone) = driver.create(&request).unwrap() else { panic!() };
         for (done, which) in order.iter().enumerate() {
@@ -67,7 +68,7 @@ fn a_snapshot_is_taken_once_per_label() {
     let everywhere = CreateSnapshot { scope: LabelScope::Driver, ..snapshot_request(&two, "label") };
     assert!(matches!(driver.create_snapshot(&everywhere).unwrap(), Outcome::Conflict { .. }));
     assert!(matches!(driver.create_snapshot(&snapshot_request(&two, "label")).unwrap(), Outcome::Created(_)));
-    for label in ["", "a\nb", &"x".repeat(129)] {
+    for label in ["", "a\0b", &"x".repeat(129)] {
         assert_eq!(
             driver.create_snapshot(&snapshot_request(&one, label)).unwrap_err().code(),
             "driver.refused"
