@@ -31,6 +31,7 @@ use strongroom_model::{SnapshotId, VolumeId, World};
 
 use crate::backend::{ReflinkBackend, VolumeBackend};
 use crate::core_error::CoreError;
+use crate::crash;
 use crate::guards::Guards;
 use crate::image::ImageName;
 use crate::io_throttle::IoThrottle;
@@ -68,6 +69,7 @@ impl Driver {
         let known = registry.pool()?;
         let pool = Arc::new(Pool::open(&settings, known.as_deref(), &*world.entropy)?);
         if known.is_none() {
+            crash::point!("pool.claimed");
             registry.set_pool(pool.id())?;
         }
         let backend = Box::new(ReflinkBackend::new(Arc::clone(&pool)));
@@ -124,7 +126,7 @@ impl Driver {
     /// Removes an image that the registry discarded.
     fn collect(&self, image: &ImageName) -> Result<(), CoreError> {
         self.backend.remove(image)?;
-        crate::crash::point("collect.removed");
+        crash::point!("collect.removed");
         self.registry.forget_discarded(image)
     }
 

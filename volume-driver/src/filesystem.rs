@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use strongroom_model::VolumeId;
 
 use crate::core_error::CoreError;
+use crate::crash;
 use crate::nouns::Filesystem;
 use crate::tool;
 
@@ -74,9 +75,11 @@ impl FreshImage {
     /// Makes the content durable and gives the image its lasting name, where nothing may be.
     pub(crate) fn keep_as(self, name: &Path) -> Result<(), CoreError> {
         self.file.sync_all().map_err(CoreError::system("making durable", &self.path))?;
+        crash::point!("image.durable");
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         rustix::fs::renameat_with(rustix::fs::CWD, &self.path, rustix::fs::CWD, name, flags)
             .map_err(CoreError::errno("naming", name))?;
+        crash::point!("image.named");
         sync_folder_of(name)
     }
 }

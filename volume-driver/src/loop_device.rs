@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use crate::core_error::CoreError;
 use crate::mount_table::MountTable;
-use crate::{holders, sys};
+use crate::{crash, holders, sys};
 
 const LOOP_MAJOR: u32 = 7;
 const SECTOR_BYTES: u32 = 4096;
@@ -123,6 +123,21 @@ pub(crate) fn find(image: &Path) -> Result<Option<LoopDevice>, CoreError> {
     Ok(likely.into_iter().chain(others).find(|device| device.open_bound_to(identity).is_some()))
 }
 
+/// What the kernel puts behind the name of an image that was deleted.
+const DELETED: &str = " (deleted)";
+
+/// The name that an image had, if it was deleted.
+pub(crate) fn without_deleted_mark(path: &Path) -> &Path {
+    path.to_str().and_then(|text| text.strip_suffix(DELETED)).map_or(path, Path::new)
+}
+
+/// The device that still holds the content of an image whose name is gone. Names of images are never used twice, so the
+/// name that /sys remembers is enough.
+pub(crate) fn of_deleted(image: &Path) -> Option<LoopDevice> {
+    let deleted = |path: PathBuf| path != without_deleted_mark(&path) && without_deleted_mark(&path) == image;
+    bound().into_iter().find(|device| device.backing_file().is_some_and(deleted))
+}
+
 /// Loop devices whose image lies below `folder`, by what /sys calls it: for reports only.
 pub(crate) fn below(folder: &Path) -> Vec<(LoopDevice, PathBuf)> {
     bound()
@@ -158,6 +173,7 @@ pub(crate) fn attach(image: &Path) -> Result<LoopDevice, CoreError> {
         let node = open_or_make(device)?;
         match sys::configure_loop(&node, &file, SECTOR_BYTES, sys::LO_FLAGS_DIRECT_IO) {
             Ok(()) => {
+                crash::point!("attach.bound");
                 if !device.is_direct() {
                     tracing::warn!(device = %device.path().display(), "direct I/O was not granted");
                 }
@@ -218,6 +234,24 @@ fn open_or_make(device: LoopDevice) -> Result<File, CoreError> {
 pub(crate) fn detach(image: &Path, subject: &str) -> Result<(), CoreError> {
     let identity = ImageIdentity::of(image)?;
     let Some(device) = find(image)? else { return Ok(()) };
+    let_go(device, subject, || device.open_bound_to(identity))
+}
+
+/// As [`detach`], for the device that holds a deleted image: after it nothing of the content is left.
+pub(crate) fn detach_deleted(image: &Path, subject: &str) -> Result<(), CoreError> {
+    let Some(device) = of_deleted(image) else { return Ok(()) };
+    let_go(device, subject, || {
+        let open = File::open(device.path()).ok()?;
+        (of_deleted(image) == Some(device)).then_some(open)
+    })
+}
+
+/// `still_bound` opens the device if it still holds the image that shall be let go.
+fn let_go(
+    device: LoopDevice,
+    subject: &str,
+    still_bound: impl Fn() -> Option<File>,
+) -> Result<(), CoreError> {
     let started = Instant::now();
     loop {
         if let Some(mount) = MountTable::read()?.of_device(device.device()).next() {
@@ -225,14 +259,15 @@ pub(crate) fn detach(image: &Path, subject: &str) -> Result<(), CoreError> {
             return Err(CoreError::InUse { subject: subject.to_owned(), holder });
         }
         // Opened for this check and call only: a descriptor of ours would itself keep it from being freed.
-        if let Some(node) = device.open_bound_to(identity)
+        if let Some(node) = still_bound()
             && let Err(cause) = sys::clear_loop(&node)
             && cause.raw_os_error() != Some(Errno::NXIO.raw_os_error())
             && cause.raw_os_error() != Some(Errno::BUSY.raw_os_error())
         {
             return Err(CoreError::System { action: "detaching", path: device.path(), cause });
         }
-        if !device.is_bound() || device.open_bound_to(identity).is_none() {
+        if !device.is_bound() || still_bound().is_none() {
+            crash::point!("detach.freed");
             return Ok(());
         }
         if started.elapsed() > DETACH_PATIENCE {

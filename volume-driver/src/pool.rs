@@ -24,6 +24,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use strongroom_model::Entropy;
 
 use crate::core_error::CoreError;
+use crate::crash;
 use crate::filesystem::sync_folder_of;
 use crate::requests::{DriverSettings, Limits};
 
@@ -60,6 +61,7 @@ impl Pool {
         entropy: &dyn Entropy,
     ) -> Result<Self, CoreError> {
         let medium = medium::open(settings, known.is_some())?;
+        crash::point!("pool.mounted");
         let (id, lock) = claim(&medium.root, known, entropy)?;
         for folder in ["volumes", "snapshots", "fresh"] {
             make_folder(&medium.root.join(folder))?;
@@ -209,6 +211,7 @@ fn claim(root: &Path, known: Option<&str>, entropy: &dyn Entropy) -> Result<(Str
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
             file.write_all(format!("{MARKER_HEAD}{id}\n").as_bytes())?;
             file.sync_all()?;
+            crash::point!("pool.marking");
             fs::rename(&part, &path)
         };
         written().map_err(CoreError::system("making", &path))?;

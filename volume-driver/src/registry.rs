@@ -106,6 +106,22 @@ impl Registry {
         })
     }
 
+    /// The run of the kernel in which this registry was last made to agree with the machine.
+    pub(crate) fn boot(&self) -> Result<Option<String>, CoreError> {
+        self.ask("reading the last boot", |connection| {
+            connection.query_row("SELECT value FROM meta WHERE key = 'boot'", [], |row| row.get(0)).optional()
+        })
+    }
+
+    /// The registry agrees with the machine as it is in this run of the kernel.
+    pub(crate) fn set_boot(&self, id: &str) -> Result<(), CoreError> {
+        self.change("writing this boot", |transaction| {
+            transaction
+                .execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot', ?1)", [id])
+                .map(drop)
+        })
+    }
+
     /// Images that nothing refers to any more and that may still lie in the pool.
     pub(crate) fn discarded(&self) -> Result<Vec<ImageName>, CoreError> {
         self.ask("reading discarded images", |connection| {

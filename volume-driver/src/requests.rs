@@ -29,6 +29,8 @@ pub struct DriverSettings {
     pub watchdog: WatchdogCommand,
     /// Where the kernel's control groups are mounted, by which I/O is limited.
     pub cgroup_root: PathBuf,
+    /// Which run of the kernel this is; `None`: as the kernel says. Another than at the last start: a reboot.
+    pub boot_id: Option<String>,
 }
 
 /// How far the pool may be filled.

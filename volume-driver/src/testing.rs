@@ -123,6 +123,7 @@ fn settings_in(folder: &Path) -> DriverSettings {
         limits: Limits::default(),
         watchdog: this_program("testing::the_thaw_watchdog", "as-watchdog"),
         cgroup_root: folder.join("no-cgroups"),
+        boot_id: None,
     }
 }
 
@@ -150,6 +151,11 @@ impl Bench {
     pub(crate) fn on(scratch: Scratch) -> Self {
         let (driver, report) = Driver::open(settings(&scratch), world()).unwrap();
         Self { driver: Some(driver), report, scratch }
+    }
+
+    /// A folder on which no driver was started yet.
+    pub(crate) fn before_its_first_start() -> Self {
+        Self { driver: None, report: Vec::new(), scratch: Scratch::new() }
     }
 
     /// The driver ends and starts again, as after a crash: nothing is unmounted.
@@ -281,9 +287,15 @@ fn the_crashing_driver() {
     let Some(arguments) = behind("as-driver") else { return };
     let [point, scenario, folder] = arguments.as_slice() else { panic!("{arguments:?}") };
     let folder = Path::new(folder);
+    if scenario == "start" {
+        // It dies while it recovers from the death before.
+        crash::arm(point);
+    }
     let (driver, _) = Driver::open(settings_in(folder), world()).unwrap();
-    crash::ARMED.set(point.clone()).unwrap();
-    crate::driver::tests::run_scenario(&driver, scenario, folder);
+    if scenario != "start" {
+        crash::arm(point);
+    }
+    crate::driver::tests::act(&driver, scenario, folder);
     // Not killed: the caller sees it by the exit code.
     std::process::exit(0);
 }

@@ -9,6 +9,7 @@ use strongroom_block_io::{BlockIoError, ChangedRanges};
 
 use crate::backend::{Device, PendingClone, VolumeBackend};
 use crate::core_error::CoreError;
+use crate::crash;
 use crate::filesystem::{self, FreshImage, sync_folder_of};
 use crate::image::ImageName;
 use crate::loop_device::{self, LoopDevice};
@@ -68,6 +69,7 @@ impl VolumeBackend for ReflinkBackend {
     fn make(&self, image: &ImageName, bytes: u64, filesystem: Option<Filesystem>) -> Result<(), CoreError> {
         let path = image.fresh_path(self.pool.root());
         let made = FreshImage::create(&path, bytes).and_then(|fresh| {
+            crash::point!("image.begun");
             if let Some(filesystem) = filesystem {
                 filesystem::make(&fresh, filesystem, image.volume(), image.as_str())?;
             }
@@ -84,6 +86,7 @@ impl VolumeBackend for ReflinkBackend {
         let source = File::open(&from).map_err(CoreError::system("opening", &from))?;
         let fresh_path = to.fresh_path(self.pool.root());
         let fresh = FreshImage::create(&fresh_path, 0)?;
+        crash::point!("clone.begun");
         Ok(Box::new(FileClone { source, from, fresh: Some(fresh), fresh_path, to: self.path(to) }))
     }
 
@@ -93,6 +96,7 @@ impl VolumeBackend for ReflinkBackend {
         let now = file.metadata().map_err(CoreError::system("looking at", &path))?.len();
         if now < bytes {
             file.set_len(bytes).map_err(CoreError::system("growing", &path))?;
+            crash::point!("grow.sized");
             file.sync_all().map_err(CoreError::system("making durable", &path))?;
         }
         // Also when the file had grown before: a crash may have come between.
@@ -105,9 +109,10 @@ impl VolumeBackend for ReflinkBackend {
     fn remove(&self, image: &ImageName) -> Result<(), CoreError> {
         let path = self.path(image);
         if !path.exists() {
-            return Ok(());
+            return loop_device::detach_deleted(&path, image.as_str());
         }
         loop_device::detach(&path, image.as_str())?;
+        crash::point!("remove.detached");
         fs::remove_file(&path).map_err(CoreError::system("removing", &path))?;
         sync_folder_of(&path)
     }
@@ -118,9 +123,9 @@ impl VolumeBackend for ReflinkBackend {
 
     fn attached(&self, image: &ImageName) -> Result<Option<Device>, CoreError> {
         let path = self.path(image);
-        // An image that is missing is nowhere attached under its name, and must not keep its volume from being
-        // deleted.
-        if path.exists() { Ok(loop_device::find(&path)?.map(Self::device)) } else { Ok(None) }
+        // An image that somebody deleted lives on in its device, and may still be mounted.
+        let device = if path.exists() { loop_device::find(&path)? } else { loop_device::of_deleted(&path) };
+        Ok(device.map(Self::device))
     }
 
     fn devices(&self) -> Vec<(ImageName, Device)> {

@@ -137,6 +137,7 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
             limits: Limits { max_volumes: args.max_volumes, ..Limits::default() },
             watchdog: WatchdogCommand::default(),
             cgroup_root: args.cgroup_root,
+            boot_id: None,
         },
         world.clone(),
     )

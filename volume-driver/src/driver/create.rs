@@ -86,11 +86,11 @@ impl Driver {
             created_at: self.world.clock.now(),
         };
         self.promise(&row)?;
-        crash::point("create.promised");
+        crash::point!("create.promised");
         let asked = Asked { labels: request.labels.clone(), limits: request.limits };
         let made = self.registry.insert_settings(id, &asked).and_then(|()| {
             self.fill_new_image(&row, origin.as_ref(), true)?;
-            crash::point("create.made");
+            crash::point!("create.made");
             self.registry.settle_volume(id, VolumeStep::Ready)
         });
         if let Err(error) = made {
@@ -155,8 +155,9 @@ impl Driver {
         self.refuse_if_attached(&row)?;
         self.refuse_if_in_use(&row)?;
         self.let_go(&row)?;
+        crash::point!("delete.begun");
         self.registry.drop_volume(id)?;
-        crash::point("delete.dropped");
+        crash::point!("delete.dropped");
         self.collect(&row.image)
     }
 }

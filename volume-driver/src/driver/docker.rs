@@ -27,9 +27,6 @@ use crate::nouns::{Access, Mount, MountUse};
 use crate::place::Place;
 use crate::registry::{MountRow, ReferenceRow, VolumeRow, VolumeStep};
 
-/// Tells one run of the machine from another.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
 impl Driver {
     /// Mounts a volume at `folder` for `reference`, or counts it if the volume is mounted already. Answers where.
     pub(crate) fn docker_mount(
@@ -40,6 +37,7 @@ impl Driver {
     ) -> Result<PathBuf, CoreError> {
         let _guard = self.guards.take(id)?;
         let row = self.usable(id)?;
+        self.settle_intents(&row, &mut Vec::new())?;
         let device = self.backend.attached(&row.image)?;
         let live = self.live_mounts(&row, device.as_ref())?;
         // One manager of a volume at a time: an orchestrator counts on its volume being in nobody else's hands.
@@ -50,7 +48,7 @@ impl Driver {
             });
         }
         let there = live.iter().find(|live| live.mount.purpose == MountUse::Docker);
-        let reference = ReferenceRow { volume: id, reference: reference.to_owned(), boot: boot_id()? };
+        let reference = ReferenceRow { volume: id, reference: reference.to_owned(), boot: self.boot_id()? };
         let path = match there {
             Some(there) => there.mount.path.clone(),
             None => self.mount_for_docker(&row, folder)?,
@@ -61,7 +59,7 @@ impl Driver {
             }
             return Err(error);
         }
-        crash::point("docker.referenced");
+        crash::point!("docker.referenced");
         Ok(path)
     }
 
@@ -88,11 +86,11 @@ impl Driver {
         };
         let intent = MountRow { volume: row.id, mount, done: false };
         self.registry.insert_mount(&intent)?;
-        crash::point("docker.intended");
+        crash::point!("docker.intended");
         let done = refuse_covered(&place)
             .and_then(|()| self.attach_and_mount(row, filesystem, (&place, &open), &[]))
             .and_then(|()| {
-                crash::point("docker.mounted");
+                crash::point!("docker.mounted");
                 show_as_empty(place.path());
                 self.registry.settle_mount(row.id, place.path())
             });
@@ -108,7 +106,7 @@ impl Driver {
         let _guard = self.guards.take(id)?;
         let row = self.existing(id)?;
         self.registry.remove_reference(id, reference)?;
-        crash::point("docker.released");
+        crash::point!("docker.released");
         if self.registry.references(id)?.is_empty() { self.unmount_for_docker(&row) } else { Ok(()) }
     }
 
@@ -148,7 +146,7 @@ impl Driver {
         let path = &known.mount.path;
         if let Some(place) = Place::recorded(path)? {
             self.unmount_ours(&place, row, self.backend.attached(&row.image)?.as_ref())?;
-            crash::point("docker.unmounted");
+            crash::point!("docker.unmounted");
             // A folder that is not empty is not ours to remove; it only lies there.
             let _ = place.remove();
         }
@@ -180,7 +178,7 @@ impl Driver {
         row: &VolumeRow,
         report: &mut Vec<String>,
     ) -> Result<(), CoreError> {
-        let dead = self.registry.remove_dead_references(row.id, &boot_id()?)?;
+        let dead = self.registry.remove_dead_references(row.id, &self.boot_id()?)?;
         if dead > 0 {
             report.push(format!(
                 "{} was mounted by {dead} container(s) of Docker before the machine was restarted",
@@ -224,10 +222,4 @@ fn show_as_empty(folder: &Path) {
         // Only an empty folder can be removed so.
         let _ = fs::remove_dir(folder.join("lost+found"));
     }
-}
-
-fn boot_id() -> Result<String, CoreError> {
-    fs::read_to_string(BOOT_ID)
-        .map(|text| text.trim().to_owned())
-        .map_err(CoreError::system("reading", BOOT_ID))
 }

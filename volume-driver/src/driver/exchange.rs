@@ -51,12 +51,12 @@ impl Driver {
             step: ExchangeStep::Begun,
         };
         self.registry.begin_exchange(&row)?;
-        crash::point("exchange.begun");
+        crash::point!("exchange.begun");
         if let Err(error) = self.switch(&row, &volume, &staged, request) {
             self.undo_exchange(&row)?;
             return Err(error);
         }
-        crash::point("exchange.switched");
+        crash::point!("exchange.switched");
         let not_remounted = self.finish_exchange(&row)?;
         self.collect_or_log(&volume.image);
         self.exchanged(&row, not_remounted).map(Outcome::Created)
@@ -100,11 +100,12 @@ impl Driver {
     ) -> Result<(), CoreError> {
         let folders: Vec<PathBuf> = row.remounts.iter().map(|(path, _)| path.clone()).collect();
         self.unmount_by_hand(volume, &folders)?;
-        crash::point("exchange.unmounted");
+        crash::point!("exchange.unmounted");
         // Mounts that the registry does not know are found here.
         self.refuse_if_in_use(volume)?;
         self.let_go(volume)?;
         self.seal_content(staged)?;
+        crash::point!("exchange.sealed");
         let safety = CreateSnapshot {
             volume: volume.id,
             label: request.safety_label.clone(),
@@ -113,7 +114,7 @@ impl Driver {
             labels: request.safety_labels.clone(),
         };
         self.take_snapshot(row.safety, volume, &safety)?;
-        crash::point("exchange.saved");
+        crash::point!("exchange.saved");
         self.backend.grow(&staged.image, volume.bytes)?;
         self.registry.switch_images(&row.run, volume, staged)
     }
@@ -132,7 +133,7 @@ impl Driver {
     /// What is left to do after the transaction, but for removing the old image.
     pub(super) fn finish_exchange(&self, row: &ExchangeRow) -> Result<Missing, CoreError> {
         let missing = self.remount(row)?;
-        crash::point("exchange.remounted");
+        crash::point!("exchange.remounted");
         self.registry.finish_exchange(&row.run)?;
         Ok(missing)
     }

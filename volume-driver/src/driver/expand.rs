@@ -34,9 +34,9 @@ impl Driver {
             self.pool.admit_volume(&row.subject(), others, bytes)?;
             self.registry.set_volume_size(id, bytes, grow)?;
         }
-        crash::point("expand.promised");
+        crash::point!("expand.promised");
         self.backend.grow(&row.image, bytes)?;
-        crash::point("expand.grown");
+        crash::point!("expand.grown");
         Ok(Expanded { bytes, filesystem_pending: grow })
     }
 
@@ -58,6 +58,7 @@ impl Driver {
             return Ok(());
         };
         filesystem::grow_mounted(&device.path, &mount.path, filesystem, &row.subject())?;
+        crash::point!("grow.mounted");
         self.registry.set_volume_size(row.id, row.bytes, false)
     }
 
@@ -71,6 +72,7 @@ impl Driver {
     ) -> Result<(), CoreError> {
         if row.grow && filesystem == Filesystem::Ext4 {
             filesystem::grow_unmounted(device, filesystem, &row.subject())?;
+            crash::point!("grow.unmounted");
             self.registry.set_volume_size(row.id, row.bytes, false)?;
         }
         Ok(())

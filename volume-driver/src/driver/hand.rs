@@ -48,6 +48,7 @@ impl Driver {
             readonly,
             options: options.to_vec(),
         };
+        self.settle_intents(row, &mut Vec::new())?;
         let device = self.backend.attached(&row.image)?;
         let live = self.live_mounts(row, device.as_ref())?;
         if let Some(there) = live.iter().find(|live| live.mount.path == place.path()) {
@@ -61,11 +62,11 @@ impl Driver {
         let folder = place.folder()?;
         let intent = MountRow { volume: row.id, mount: wanted, done: false };
         self.registry.insert_mount(&intent)?;
-        crash::point("mount.intended");
+        crash::point!("mount.intended");
         let done = refuse_covered(&place)
             .and_then(|()| self.attach_and_mount(row, filesystem, (&place, &folder), options))
             .and_then(|()| {
-                crash::point("mount.mounted");
+                crash::point!("mount.mounted");
                 self.registry.settle_mount(row.id, place.path())
             });
         if let Err(error) = done {
@@ -117,7 +118,7 @@ impl Driver {
             if let Some(place) = Place::recorded(folder)? {
                 self.unmount_ours(&place, row, device.as_ref())?;
             }
-            crash::point("unmount.unmounted");
+            crash::point!("unmount.unmounted");
             self.registry.remove_mount(row.id, folder)?;
         }
         self.let_go_if_unused(row)

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::backend::Device;
 use crate::core_error::CoreError;
+use crate::crash;
 use crate::driver::Driver;
 use crate::driver::in_use::is_ours;
 use crate::filesystem;
@@ -94,6 +95,7 @@ impl Driver {
                 cause: errno.into(),
             },
         });
+        crash::point!("mounting.mounted");
         self.remember_condition(row, &mounted)?;
         mounted?;
         arrived(place, row, &device)?;

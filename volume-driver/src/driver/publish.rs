@@ -36,6 +36,7 @@ impl Driver {
         };
         let staging = self.roots.find(&request.staging_path)?.ok_or_else(not_staged)?;
 
+        self.settle_intents(&row, &mut Vec::new())?;
         let device = self.backend.attached(&row.image)?;
         let live = self.live_mounts(&row, device.as_ref())?;
         let staged = live
@@ -78,11 +79,11 @@ impl Driver {
         };
         let intent = MountRow { volume: row.id, mount: wanted, done: false };
         self.registry.insert_mount(&intent)?;
-        crash::point("publish.intended");
+        crash::point!("publish.intended");
         let done = refuse_covered(&target)
             .and_then(|()| bind(&row, &staging, &target, request.access, options.flags | inherited, &device))
             .and_then(|()| {
-                crash::point("publish.mounted");
+                crash::point!("publish.mounted");
                 self.registry.settle_mount(row.id, target.path())
             });
         if let Err(error) = done {
@@ -96,7 +97,7 @@ impl Driver {
         let _guard = self.guards.take(id)?;
         let row = self.existing(id)?;
         let Some(target) = self.place_to_undo(&row, target)? else {
-            return self.registry.remove_mount(id, target);
+            return self.forget_mount(&row, target);
         };
         let known = self.registry.mounts(id)?.into_iter().find(|known| known.mount.path == target.path());
         if known.as_ref().is_some_and(|known| known.mount.purpose != MountUse::Published) {
@@ -104,9 +105,11 @@ impl Driver {
         }
         let device = self.backend.attached(&row.image)?;
         self.unmount_ours(&target, &row, device.as_ref())?;
-        crash::point("unpublish.unmounted");
+        crash::point!("unpublish.unmounted");
         target.remove()?;
-        self.registry.remove_mount(id, target.path())
+        crash::point!("unpublish.target-removed");
+        // Where the staging was lost before, nobody else would take the device away.
+        self.forget_mount(&row, target.path())
     }
 }
 
@@ -123,8 +126,10 @@ fn bind(
         Access::Mount => (open_ours(staging, row, device)?, target.make_folder()?),
         Access::Block => (open_node(device)?, target.make_file()?),
     };
+    crash::point!("publish.target-made");
     rustix::mount::mount_bind(place::through(&source), place::through(&onto))
         .map_err(CoreError::errno("publishing at", target.path()))?;
+    crash::point!("publish.bound");
     arrived(target, row, device)?;
     if access == Access::Mount && !flags.is_empty() {
         // A bind mount takes its options only by being mounted again; what lies on top there now is it.

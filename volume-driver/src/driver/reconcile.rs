@@ -2,19 +2,21 @@
 //!
 //! What was half done is undone, or finished where it was promised. What this driver does not know it reports
 //! and never removes. One thing that cannot be mended does not keep the others from being mended: it becomes a
-//! sentence of the report.
+//! sentence of the report. Each step can be cut off anywhere: the next start does it again.
+//!
+//! A *restart* (the kernel still runs that ran before) leaves every live mount and device alone, for containers use
+//! them. After a *reboot* nothing of that is left, and orchestrators ask for everything anew: what the registry says
+//! of places is forgotten, and each volume can be staged at once.
 
-use std::collections::BTreeSet;
+mod places;
+mod unknown;
 
 use crate::core_error::CoreError;
+use crate::crash;
 use crate::driver::Driver;
-use crate::driver::in_use::{is_live, seen};
 use crate::freeze;
-use crate::image::ImageName;
-use crate::loop_device;
 use crate::mount_table::MountTable;
-use crate::nouns::{Access, MountUse};
-use crate::registry::{ExchangeStep, MountRow, VolumeRow, VolumeStep};
+use crate::registry::{ExchangeStep, VolumeRow, VolumeStep};
 
 /// What was done and found.
 type Report = Vec<String>;
@@ -26,24 +28,54 @@ impl Driver {
         if self.registry.any_limits()? {
             self.throttle.use_from_now_on();
         }
+        let boot = self.boot_id()?;
+        let rebooted = self.registry.boot()?.is_some_and(|known| known != boot);
+        if rebooted {
+            report.push("this machine was started anew since the driver last ran".to_owned());
+        }
         // First of all: nothing that touches a frozen filesystem comes back.
         self.thaw_all(&mut report)?;
+        crash::point!("start.thawed");
         self.undo_half_made(&mut report)?;
+        crash::point!("start.undone");
         for row in self.registry.volumes()? {
-            note(&mut report, &row.subject(), self.reconcile_image(&row));
+            note(&mut report, &row.subject(), self.settle_image(&row));
         }
-        self.settle_exchanges(&mut report)?;
+        crash::point!("start.images-settled");
+        // Before exchanges, which mount: what is half mounted would be in their way.
         for row in self.registry.volumes()? {
             let mut found = Report::new();
-            let settled = self.reconcile_mounts(&row, &mut found);
+            let settled = self.settle_intents(&row, &mut found);
             report.append(&mut found);
             note(&mut report, &row.subject(), settled);
         }
+        crash::point!("start.intents-settled");
+        self.settle_exchanges(&mut report)?;
+        crash::point!("start.exchanges-settled");
+        for row in self.registry.volumes()? {
+            let mut found = Report::new();
+            let settled = self.settle_places(&row, rebooted, &mut found);
+            report.append(&mut found);
+            note(&mut report, &row.subject(), settled);
+        }
+        crash::point!("start.places-settled");
         for image in self.registry.discarded()? {
             note(&mut report, &format!("the discarded image {image}"), self.collect(&image));
         }
         self.report_unknown(&mut report)?;
+        self.registry.set_boot(&boot)?;
         Ok(report)
+    }
+
+    /// Which run of the kernel this is.
+    pub(super) fn boot_id(&self) -> Result<String, CoreError> {
+        let path = "/proc/sys/kernel/random/boot_id";
+        match &self.settings.boot_id {
+            Some(given) => Ok(given.clone()),
+            None => std::fs::read_to_string(path)
+                .map(|text| text.trim().to_owned())
+                .map_err(CoreError::system("reading", path)),
+        }
     }
 
     fn thaw_all(&self, report: &mut Report) -> Result<(), CoreError> {
@@ -76,14 +108,15 @@ impl Driver {
         Ok(())
     }
 
-    /// The image is as large as was promised, and a hydrating volume has its device.
-    fn reconcile_image(&self, row: &VolumeRow) -> Result<(), CoreError> {
-        if let Err(error) = self.backend.grow(&row.image, row.bytes) {
-            self.registry.set_volume_condition(row.id, Some(&strongroom_model::chain(&error)))?;
-            return Err(error);
+    /// The image is as large as was promised, and a hydrating volume has its device. Of an image that is missing
+    /// `report_unknown` tells.
+    fn settle_image(&self, row: &VolumeRow) -> Result<(), CoreError> {
+        if !self.backend.path(&row.image).exists() {
+            return Ok(());
         }
+        self.backend.grow(&row.image, row.bytes)?;
         if row.step == VolumeStep::Hydrating {
-            self.backend.attach(&row.image)?;
+            self.attach_device(row)?;
         }
         Ok(())
     }
@@ -102,90 +135,6 @@ impl Driver {
                         report.push(format!("{} was not mounted again: {reason}", path.display()));
                     }
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// Mounts of the registry that are there are kept, the others forgotten; a raw volume that is staged is
-    /// attached again; a device that nothing uses is taken away.
-    fn reconcile_mounts(&self, row: &VolumeRow, report: &mut Report) -> Result<(), CoreError> {
-        let settled = self.reconcile_docker(row, report);
-        note(report, &row.subject(), settled);
-        let known = self.registry.mounts(row.id)?;
-        let staged_raw = |known: &MountRow| {
-            known.done && known.mount.access == Access::Block && known.mount.purpose == MountUse::Staged
-        };
-        let device = if known.iter().any(staged_raw) {
-            Some(self.attach_device(row)?)
-        } else {
-            self.backend.attached(&row.image)?
-        };
-        if let Some(device) = &device {
-            self.limit(row, device)?;
-        }
-        let table = MountTable::read()?;
-        for known in &known {
-            let path = &known.mount.path;
-            let live = device.as_ref().is_some_and(|device| is_live(known, device, &table));
-            let raw_intent =
-                !known.done && known.mount.access == Access::Block && known.mount.purpose == MountUse::Staged;
-            if live && !raw_intent {
-                self.registry.settle_mount(row.id, path)?;
-            } else {
-                report.push(format!("{} is no longer mounted at {}", row.subject(), path.display()));
-                self.registry.remove_mount(row.id, path)?;
-            }
-        }
-        if let Some(device) = &device {
-            for mount in
-                seen(device, &table).filter(|mount| known.iter().all(|known| known.mount.path != mount.path))
-            {
-                report.push(format!(
-                    "{} is mounted at {}, by somebody else",
-                    row.subject(),
-                    mount.path.display()
-                ));
-            }
-        }
-        if row.step == VolumeStep::Ready { self.let_go_if_unused(row) } else { Ok(()) }
-    }
-
-    fn report_unknown(&self, report: &mut Report) -> Result<(), CoreError> {
-        let volumes = self.registry.volumes()?;
-        let snapshots = self.registry.snapshots()?;
-        let discarded = self.registry.discarded()?;
-        let known: BTreeSet<ImageName> = volumes
-            .iter()
-            .map(|row| row.image.clone())
-            .chain(snapshots.iter().map(|row| row.image()))
-            .chain(discarded)
-            .collect();
-        let (images, strangers) = self.backend.list()?;
-        for image in images.iter().filter(|image| !known.contains(image)) {
-            report.push(format!(
-                "the image {image} belongs to nothing that the registry knows; it was left alone"
-            ));
-        }
-        for stranger in strangers {
-            report.push(format!("{} is not ours; it was left alone", stranger.display()));
-        }
-        let there: BTreeSet<&ImageName> = images.iter().collect();
-        for row in snapshots.iter().filter(|row| !there.contains(&row.image())) {
-            report.push(format!("the image of {} is missing", row.subject()));
-        }
-        for row in volumes.iter().filter(|row| !there.contains(&row.image)) {
-            report.push(format!("the image of {} is missing", row.subject()));
-        }
-        let paths: BTreeSet<_> = known.iter().map(|image| self.backend.path(image)).collect();
-        for (device, path) in loop_device::below(self.pool.root()) {
-            if !paths.contains(&path) {
-                let device = device.path();
-                report.push(format!(
-                    "{} is bound to {}, which the registry does not know",
-                    device.display(),
-                    path.display()
-                ));
             }
         }
         Ok(())

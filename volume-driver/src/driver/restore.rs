@@ -78,9 +78,9 @@ impl Driver {
         if let Some(words) = request.point.as_ref().and_then(|point| point.words.as_ref()) {
             self.registry.set_chosen_by(id, words)?;
         }
-        crash::point("restore.promised");
+        crash::point!("restore.promised");
         let made = self.fill_new_image(&row, origin.as_ref(), false).and_then(|()| {
-            crash::point("restore.made");
+            crash::point!("restore.made");
             self.registry.settle_volume(id, VolumeStep::Hydrating)
         });
         if let Err(error) = made {
@@ -105,7 +105,7 @@ impl Driver {
         let row = self.existing(id)?;
         if row.step == VolumeStep::Hydrating {
             self.seal_content(&row)?;
-            crash::point("restore.sealed");
+            crash::point!("restore.sealed");
             self.registry.settle_volume(id, VolumeStep::Ready)?;
         }
         self.describe(&self.existing(id)?)
@@ -132,7 +132,7 @@ impl Driver {
         }
         self.let_go(&row)?;
         self.registry.drop_volume(id)?;
-        crash::point("restore.dropped");
+        crash::point!("restore.dropped");
         self.collect(&row.image)
     }
 }

@@ -65,13 +65,13 @@ impl Driver {
             group: None,
         };
         self.registry.insert_snapshot(&row)?;
-        crash::point("snapshot.intended");
+        crash::point!("snapshot.intended");
         let taken = self
             .backend
             .clone_image(&volume.image, &row.image())
             .and_then(|clone| self.cut(clone, Some(volume), volume.bytes))
             .and_then(|cut| {
-                crash::point("snapshot.cut");
+                crash::point!("snapshot.cut");
                 self.registry.settle_snapshot(id, cut.at, cut.quiesced)
             });
         if let Err(error) = taken {
@@ -92,11 +92,13 @@ impl Driver {
         let at;
         match volume.map(|volume| self.quiesce(volume)).transpose()?.flatten() {
             Some(Quiesced::Frozen(frozen)) => {
+                crash::point!("snapshot.freezing");
                 let cut = clone.cut();
                 at = self.world.clock.now();
-                crash::point("snapshot.frozen");
+                crash::point!("snapshot.frozen");
                 // Thawed before anything else is done, above all before anything is logged.
                 let thawed = frozen.thaw();
+                crash::point!("snapshot.thawed");
                 cut?;
                 thawed?;
             }
@@ -144,7 +146,7 @@ impl Driver {
             return Err(CoreError::Refused { subject: row.subject(), reason });
         }
         self.registry.drop_snapshot(&row)?;
-        crash::point("snapshot.dropped");
+        crash::point!("snapshot.dropped");
         self.collect(&row.image())
     }
 

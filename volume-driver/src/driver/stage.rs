@@ -42,6 +42,7 @@ impl Driver {
             options: request.options.clone(),
         };
 
+        self.settle_intents(&row, &mut Vec::new())?;
         let device = self.backend.attached(&row.image)?;
         let staged = self.live_mounts(&row, device.as_ref())?;
         if let Some(staged) = staged.iter().find(|staged| staged.mount.purpose == MountUse::Staged) {
@@ -62,7 +63,7 @@ impl Driver {
         }
         let intent = MountRow { volume: row.id, mount: wanted, done: false };
         self.registry.insert_mount(&intent)?;
-        crash::point("stage.intended");
+        crash::point!("stage.intended");
         let done = match row.kind.filesystem() {
             None => self.attach_device(&row).map(drop),
             Some(filesystem) => place.make_folder().and_then(|folder| {
@@ -70,7 +71,7 @@ impl Driver {
                 self.attach_and_mount(&row, filesystem, (&place, &folder), &request.options)
             }),
         };
-        crash::point("stage.mounted");
+        crash::point!("stage.mounted");
         if let Err(error) = done.and_then(|()| self.registry.settle_mount(row.id, place.path())) {
             self.undo_mount(&row, &intent);
             return Err(error);
@@ -100,7 +101,7 @@ impl Driver {
             }
         }
         self.unmount_ours(&place, &row, device.as_ref())?;
-        crash::point("unstage.unmounted");
+        crash::point!("unstage.unmounted");
         self.forget_mount(&row, place.path())
     }
 

@@ -7,4 +7,4 @@ mod lives;
 mod node;
 mod snapshots;
 
-pub(crate) use crashes::run_scenario;
+pub(crate) use crashes::act;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::core_error::CoreError;
+use crate::crash;
 use crate::filesystem::{self, BlankDevice, FreshImage};
 use crate::loop_device;
 use crate::mount_table::MountTable;
@@ -122,6 +123,7 @@ fn mount_pool_file(file: &Path, root: &Path) -> Result<(), CoreError> {
         };
     }
     let device = loop_device::attach(file)?;
+    crash::point!("pool.attached");
     mount_pool(&device.path(), root)
 }
 

@@ -83,6 +83,7 @@ impl Ground {
             limits: Limits::default(),
             watchdog,
             cgroup_root: folder.0.path().join("no-cgroups"),
+            boot_id: None,
         };
         std::fs::create_dir_all(&settings.pool).unwrap();
         let socket = Socket::bind(endpoint).await.unwrap();

@@ -1,108 +1,44 @@
-//! The driver is killed between any two steps; its next start makes things whole.
+//! The driver is killed at every step of every operation, and again while it recovers; its next start makes things
+//! whole.
+//!
+//! Nothing is listed by hand: each operation is done once to see by which crash points it comes, then once more for
+//! each of them. That no point of the source is missed is a test of its own.
 
+mod scenarios;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
-use strongroom_model::VolumeId;
-
+use crate::crash;
 use crate::driver::Driver;
-use crate::driver::tests::in_place::{begin, exchange};
-use crate::nouns::{Access, Outcome, Volume, VolumeKind};
-use crate::requests::{BeginRestore, CreateVolume, PublishRequest, SizeRange, StageRequest};
-use crate::testing::{Bench, MIB, snapshot_request, volume_request};
+use crate::nouns::{Access, MountUse};
+use crate::registry::VolumeStep;
+use crate::requests::SnapshotFilter;
+use crate::testing::{Bench, Scratch, can_mount, settings, world};
 
-fn named(driver: &Driver, name: &str) -> Volume {
-    driver.volume_named(&name.parse().unwrap()).unwrap().unwrap()
+pub(crate) use scenarios::act;
+use scenarios::{SCENARIOS, Scenario, scenario};
+
+/// Paths as the kernel writes them.
+fn folder(bench: &Bench) -> PathBuf {
+    fs::canonicalize(bench.scratch.path("")).unwrap()
 }
 
-fn stage(volume: VolumeId, folder: &Path) -> StageRequest {
-    StageRequest {
-        volume,
-        path: folder.join("staging"),
-        access: Access::Mount,
-        filesystem: None,
-        options: Vec::new(),
-    }
-}
-
-fn publish(volume: VolumeId, folder: &Path) -> PublishRequest {
-    PublishRequest {
-        volume,
-        staging_path: folder.join("staging"),
-        target: folder.join("target"),
-        access: Access::Mount,
-        readonly: false,
-        options: Vec::new(),
-        only_target: true,
-    }
-}
-
-/// What the process does that will be killed. The volume `db` exists.
-pub(crate) fn run_scenario(driver: &Driver, scenario: &str, folder: &Path) {
-    let db = named(driver, "db");
-    match scenario {
-        "create" => drop(driver.create(&volume_request("new", 64, VolumeKind::Ext4)).unwrap()),
-        "clone" => {
-            let source = Some(crate::nouns::ContentSource::Volume(db.id));
-            let size = SizeRange::of(0);
-            let request = CreateVolume {
-                name: "new".parse().unwrap(),
-                size,
-                kind: None,
-                source,
-                labels: [].into(),
-                limits: crate::IoLimits::NONE,
-            };
-            driver.create(&request).unwrap();
-        }
-        "delete" => driver.delete(named(driver, "other").id).unwrap(),
-        "expand" => drop(driver.expand(db.id, 128 * MIB).unwrap()),
-        "stage" => drop(driver.stage(&stage(db.id, folder)).unwrap()),
-        "publish" => {
-            driver.stage(&stage(db.id, folder)).unwrap();
-            driver.publish(&publish(db.id, folder)).unwrap();
-            driver.unpublish(db.id, &folder.join("target")).unwrap();
-            driver.unstage(db.id, &folder.join("staging")).unwrap();
-        }
-        "mount" => {
-            driver.mount(db.id, &folder.join("m"), &[]).unwrap();
-            driver.unmount(db.id, None).unwrap();
-        }
-        "snapshot" => {
-            driver.mount(db.id, &folder.join("m"), &[]).unwrap();
-            let taken = driver.create_snapshot(&snapshot_request(&db, "s")).unwrap().agreed().unwrap();
-            driver.delete_snapshot(taken.id).unwrap();
-        }
-        "restore" => {
-            let target = driver.begin_restore(&begin("new", &db)).unwrap().agreed().unwrap();
-            driver.finish_restore(target.volume.id).unwrap();
-        }
-        "discard" => {
-            let target = driver.begin_restore(&begin("new", &db)).unwrap().agreed().unwrap();
-            driver.discard_restore(target.volume.id).unwrap();
-        }
-        "exchange" => {
-            let staged = named(driver, "staged");
-            driver.exchange_content(&exchange(&db, &staged, "run")).unwrap();
-        }
-        other => panic!("{other}"),
-    }
-}
-
-/// After a crash the same request succeeds, and then everything can be removed without a trace.
-fn finish(bench: &Bench) {
+/// Everything is removed, and without a trace.
+fn wipe(bench: &Bench) {
     let driver = bench.driver();
     for volume in driver.volumes().unwrap() {
-        for mount in volume.mounts.iter().filter(|mount| mount.purpose == crate::nouns::MountUse::Published) {
+        for mount in volume.mounts.iter().filter(|mount| mount.purpose == MountUse::Published) {
             driver.unpublish(volume.id, &mount.path).unwrap();
         }
-        for mount in volume.mounts.iter().filter(|mount| mount.purpose == crate::nouns::MountUse::Staged) {
+        for mount in volume.mounts.iter().filter(|mount| mount.purpose == MountUse::Staged) {
             driver.unstage(volume.id, &mount.path).unwrap();
         }
         driver.unmount(volume.id, None).unwrap();
         driver.delete(volume.id).unwrap();
     }
-    for snapshot in driver.snapshots(&crate::requests::SnapshotFilter::default()).unwrap() {
+    for snapshot in driver.snapshots(&SnapshotFilter::default()).unwrap() {
         driver.delete_snapshot(snapshot.id).unwrap();
     }
     let left = bench.inventory();
@@ -117,142 +53,176 @@ fn finish(bench: &Bench) {
     assert!(driver.registry_is_quiet());
 }
 
-/// A driver with the volume `db`, mounted once so that it holds a file.
-fn prepared() -> Option<Bench> {
-    let bench = Bench::new()?;
-    let db = bench.create("db", 64, VolumeKind::Ext4);
-    let folder = bench.mount(&db, "m");
-    fs::write(folder.join("file"), b"precious").unwrap();
-    bench.driver().unmount(db.id, None).unwrap();
-    Some(bench)
+/// Registry, pool, loop devices and mounts agree, and nothing is half done.
+fn assert_sound(bench: &Bench, case: &str) {
+    let driver = bench.driver();
+    let rows = driver.registry.volumes().unwrap();
+    let mounts = driver.registry.all_mounts().unwrap();
+    assert!(rows.iter().all(|row| row.step != VolumeStep::Creating), "{case}: {rows:?}");
+    assert!(driver.registry.snapshots().unwrap().iter().all(|row| row.ready), "{case}");
+    assert!(driver.registry.discarded().unwrap().is_empty(), "{case}");
+    assert!(mounts.iter().all(|row| row.done), "{case}: {mounts:?}");
+
+    let found = bench.inventory();
+    let named = |folder: &str, names: Vec<String>| {
+        let mut names: Vec<String> =
+            names.iter().filter_map(|name| name.strip_prefix(folder)).map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let images = rows.iter().map(|row| row.image.to_string()).collect();
+    let snapshots = driver.registry.snapshots().unwrap();
+    let snapshots = snapshots.iter().map(|row| row.image().to_string()).collect();
+    assert_eq!(found.images, named("volumes/", images), "{case}");
+    assert_eq!(found.snapshots, named("snapshots/", snapshots), "{case}");
+    assert_eq!(found.fresh, Vec::<String>::new(), "{case}");
+    let volumes = driver.volumes().unwrap();
+    for (volume, row) in volumes.iter().zip(&rows) {
+        let needs_device = row.step == VolumeStep::Hydrating || !volume.mounts.is_empty();
+        assert_eq!(volume.device.is_some(), needs_device, "{case}: {volume:?}");
+        assert_eq!(volume.condition, None, "{case}");
+    }
+    assert_eq!(found.loops, volumes.iter().filter(|volume| volume.device.is_some()).count(), "{case}");
+    let shown = mounts.iter().filter(|row| row.mount.access == Access::Mount).count();
+    assert_eq!(found.mounts, shown, "{case}: {mounts:?}");
+    // None is frozen: a frozen one would not let this return, and nextest ends the test.
+    for row in mounts.iter().filter(|row| row.mount.access == Access::Mount && !row.mount.readonly) {
+        fs::write(row.mount.path.join("written"), case).unwrap();
+    }
 }
 
-fn content(bench: &Bench) -> Vec<u8> {
-    let db = named(bench.driver(), "db");
-    let folder = bench.mount(&db, "m");
-    fs::read(folder.join("file")).unwrap()
+/// Where the scenario comes by.
+fn points_of(bench: &Bench, scenario: &Scenario) -> Vec<&'static str> {
+    (scenario.before)(bench);
+    let ((), points) = crash::recorded(|| (scenario.act)(bench.driver(), &folder(bench)));
+    wipe(bench);
+    assert!(!points.is_empty(), "{}", scenario.name);
+    points
 }
 
-#[test]
-fn creating_and_deleting() {
-    for (scenario, point) in [
-        ("create", "create.promised"),
-        ("create", "create.made"),
-        ("clone", "create.promised"),
-        ("clone", "create.made"),
-        ("restore", "restore.promised"),
-        ("restore", "restore.made"),
-        ("restore", "restore.sealed"),
-        ("discard", "restore.dropped"),
-        ("discard", "collect.removed"),
-    ] {
-        let Some(mut bench) = prepared() else { return };
-        bench.crash(scenario, point);
-        let new = bench.driver().volume_named(&"new".parse().unwrap()).unwrap();
-        assert_eq!(new.is_some(), point == "restore.sealed", "{scenario} {point}");
-        if scenario != "discard" {
-            run_scenario(bench.driver(), scenario, Path::new("/"));
+/// What has to be true after the start behind a death.
+fn assert_mended(bench: &Bench, scenario: &Scenario, case: &str) {
+    assert_sound(bench, case);
+    (scenario.after)(bench, case);
+    // The caller asks again.
+    (scenario.act)(bench.driver(), &folder(bench));
+    assert_sound(bench, case);
+    (scenario.done)(bench, case);
+    wipe(bench);
+}
+
+/// Kills the driver at each point of the scenario, and at each point of the start behind each of these deaths.
+fn die_everywhere(name: &str) {
+    let Some(mut bench) = Bench::new() else { return };
+    let scenario = scenario(name);
+    let thorough = std::env::var_os("STRONGROOM_EVERY_DEATH").is_some();
+    let mut cases = 0;
+    for point in points_of(&bench, scenario) {
+        let case = format!("{name} killed at {point}");
+        (scenario.before)(&bench);
+        bench.crash_only(name, point);
+        let ((), on_recovery) = crash::recorded(|| bench.restart());
+        assert_mended(&bench, scenario, &case);
+        cases += 1;
+        // Those that each start comes by, also one with nothing to do, change nothing: once in a night is enough.
+        for second in on_recovery.into_iter().filter(|second| thorough || !second.starts_with("start.")) {
+            let case = format!("{case}, and starting at {second}");
+            (scenario.before)(&bench);
+            bench.crash_only(name, point);
+            bench.crash_only("start", second);
+            bench.restart();
+            assert_mended(&bench, scenario, &case);
+            cases += 1;
         }
-        assert_eq!(content(&bench), b"precious", "{scenario} {point}");
-        finish(&bench);
     }
-    for point in ["delete.dropped", "collect.removed"] {
-        let Some(mut bench) = prepared() else { return };
-        bench.create("other", 64, VolumeKind::Ext4);
-        bench.crash("delete", point);
-        assert_eq!(bench.inventory().images.len(), 1, "{point}");
-        finish(&bench);
+    println!("{name}: {cases} deaths");
+}
+
+macro_rules! deaths {
+    ($($test:ident: $scenario:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            die_everywhere($scenario);
+        })*
+
+        #[test]
+        fn every_scenario_has_its_test() {
+            let tested = BTreeSet::from([$($scenario),*]);
+            assert_eq!(tested, SCENARIOS.iter().map(|scenario| scenario.name).collect());
+        }
+    };
+}
+
+deaths! {
+    creating_an_empty_volume: "create",
+    creating_a_raw_volume: "create-raw",
+    creating_a_volume_from_a_snapshot: "from-snapshot",
+    creating_a_larger_volume_from_a_mounted_one: "clone",
+    deleting_a_volume: "delete",
+    expanding_a_volume: "expand",
+    expanding_a_mounted_volume: "expand-mounted",
+    staging_and_publishing_a_folder: "publish",
+    staging_and_publishing_a_device: "publish-raw",
+    mounting_by_hand: "mount",
+    growing_before_a_mount: "grow",
+    taking_and_deleting_a_snapshot: "snapshot",
+    taking_a_snapshot_of_a_device: "snapshot-raw",
+    restoring: "restore",
+    giving_a_restore_up: "discard",
+    exchanging_content: "exchange",
+}
+
+/// Making a pool is killed too, on a folder of its own each time.
+#[test]
+fn making_a_pool() {
+    if !can_mount() {
+        return;
+    }
+    for point in points_of_a_first_start() {
+        let mut bench = Bench::before_its_first_start();
+        bench.crash("start", point);
+        assert_sound(&bench, point);
+        assert_eq!(bench.report, Vec::<String>::new(), "{point}");
+        bench.create("db", 16, crate::nouns::VolumeKind::Ext4);
+        wipe(&bench);
     }
 }
 
-#[test]
-fn expanding() {
-    for point in ["expand.promised", "expand.grown"] {
-        let Some(mut bench) = prepared() else { return };
-        bench.crash("expand", point);
-        let db = named(bench.driver(), "db");
-        assert_eq!(db.bytes, 128 * MIB);
-        assert_eq!(content(&bench), b"precious", "{point}");
-        let usage = bench.driver().usage(db.id, &bench.scratch.path("m")).unwrap();
-        assert!(usage.total_bytes > 100 * MIB, "{point}: {usage:?}");
-        finish(&bench);
-    }
+fn points_of_a_first_start() -> Vec<&'static str> {
+    let scratch = Scratch::new();
+    crash::recorded(|| Driver::open(settings(&scratch), world()).unwrap()).1
 }
 
 #[test]
-fn mounting() {
-    for (scenario, point) in [
-        ("stage", "stage.intended"),
-        ("stage", "stage.mounted"),
-        ("publish", "publish.intended"),
-        ("publish", "publish.mounted"),
-        ("publish", "unpublish.unmounted"),
-        ("publish", "unstage.unmounted"),
-        ("mount", "mount.intended"),
-        ("mount", "mount.mounted"),
-        ("mount", "unmount.unmounted"),
-    ] {
-        let Some(mut bench) = prepared() else { return };
-        bench.crash(scenario, point);
-        let folder = bench.scratch.path("");
-        let folder = fs::canonicalize(&folder).unwrap();
-        run_scenario(bench.driver(), scenario, &folder);
-        assert_eq!(content(&bench), b"precious", "{scenario} {point}");
-        finish(&bench);
+fn no_crash_point_of_the_source_is_passed_over() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut met: BTreeSet<String> = points_of_a_first_start().into_iter().map(str::to_owned).collect();
+    for scenario in &SCENARIOS {
+        met.extend(points_of(&bench, scenario).into_iter().map(str::to_owned));
     }
-}
-
-#[test]
-fn snapshotting() {
-    for point in
-        ["snapshot.intended", "snapshot.frozen", "snapshot.cut", "snapshot.dropped", "collect.removed"]
+    // Recovery has points of its own; a death in the middle of an exchange and one of a create come by them all.
+    for (name, point) in
+        [("create", "create.made"), ("exchange", "exchange.saved"), ("publish", "stage.intended")]
     {
-        let Some(mut bench) = prepared() else { return };
-        bench.crash("snapshot", point);
-        // Not frozen any more, even where it died in the middle of the freeze.
-        fs::write(bench.scratch.path("m/file"), b"written").unwrap();
-        assert!(bench.inventory().snapshots.is_empty(), "{point}");
-        run_scenario(bench.driver(), "snapshot", &bench.scratch.path(""));
-        finish(&bench);
+        (scenario(name).before)(&bench);
+        bench.crash_only(name, point);
+        met.extend(crash::recorded(|| bench.restart()).1.into_iter().map(str::to_owned));
+        wipe(&bench);
     }
-}
-
-#[test]
-fn exchanging() {
-    for (point, switched) in [
-        ("exchange.begun", false),
-        ("exchange.unmounted", false),
-        ("snapshot.intended", false),
-        ("snapshot.cut", false),
-        ("exchange.saved", false),
-        ("exchange.switched", true),
-        ("exchange.remounted", true),
-        ("collect.removed", true),
-    ] {
-        let Some(mut bench) = prepared() else { return };
-        let db = named(bench.driver(), "db");
-        let folder = bench.mount(&db, "m");
-        let old = bench.snapshot(&db, "old");
-        fs::write(folder.join("file"), b"spoilt").unwrap();
-        let restored = BeginRestore { from_snapshot: Some(old.id), ..begin("staged", &db) };
-        let staged = bench.driver().begin_restore(&restored).unwrap().agreed().unwrap().volume;
-        bench.crash("exchange", point);
-
-        // Mounted again, with all of the old or all of the new.
-        let expected: &[u8] = if switched { b"precious" } else { b"spoilt" };
-        assert_eq!(fs::read(folder.join("file")).unwrap(), expected, "{point}");
-        assert_eq!(bench.inventory().snapshots.len(), if switched { 2 } else { 1 }, "{point}");
-        let outcome = bench.driver().exchange_content(&exchange(&db, &staged, "run")).unwrap();
-        assert_eq!(matches!(outcome, Outcome::Identical(_)), switched, "{point}: {outcome:?}");
-        assert_eq!(fs::read(folder.join("file")).unwrap(), b"precious", "{point}");
-        assert_eq!(bench.inventory().images.len(), 1, "{point}");
-        finish(&bench);
-    }
+    // And one that finds a mount gone.
+    (scenario("snapshot").before)(&bench);
+    rustix::mount::unmount(bench.scratch.path("m"), rustix::mount::UnmountFlags::empty()).unwrap();
+    met.extend(crash::recorded(|| bench.restart()).1.into_iter().map(str::to_owned));
+    let all = crash::points_of_the_source();
+    println!("{} crash points: {all:?}", all.len());
+    let missed: Vec<_> = all.difference(&met).collect();
+    assert!(missed.is_empty(), "no scenario comes by {missed:?}");
 }
 
 #[test]
 fn a_freeze_ends_without_the_driver_that_asked_for_it() {
-    let Some(mut bench) = prepared() else { return };
+    let Some(mut bench) = Bench::new() else { return };
+    (scenario("snapshot").before)(&bench);
     bench.crash_only("snapshot", "snapshot.frozen");
     // No driver runs now: only the watchdog can have thawed it. `timeout` because a frozen write never returns.
     let file = bench.scratch.path("m/written");
@@ -260,5 +230,5 @@ fn a_freeze_ends_without_the_driver_that_asked_for_it() {
         std::process::Command::new("timeout").args(["-s", "KILL", "10", "touch"]).arg(&file).status();
     assert!(written.unwrap().success());
     bench.restart();
-    finish(&bench);
+    wipe(&bench);
 }
