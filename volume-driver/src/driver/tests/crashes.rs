@@ -35,6 +35,9 @@ fn wipe(bench: &Bench) {
         for mount in volume.mounts.iter().filter(|mount| mount.purpose == MountUse::Staged) {
             driver.unstage(volume.id, &mount.path).unwrap();
         }
+        for mount in volume.mounts.iter().filter(|mount| mount.purpose == MountUse::Docker) {
+            driver.unmount(volume.id, Some(&mount.path)).unwrap();
+        }
         driver.unmount(volume.id, None).unwrap();
         driver.delete(volume.id).unwrap();
     }
@@ -164,6 +167,7 @@ deaths! {
     staging_and_publishing_a_folder: "publish",
     staging_and_publishing_a_device: "publish-raw",
     mounting_by_hand: "mount",
+    mounting_for_docker: "docker",
     growing_before_a_mount: "grow",
     taking_and_deleting_a_snapshot: "snapshot",
     taking_a_snapshot_of_a_device: "snapshot-raw",

@@ -35,7 +35,7 @@ pub(crate) fn act(driver: &Driver, name: &str, folder: &Path) {
     (scenario(name).act)(driver, &fs::canonicalize(folder).unwrap());
 }
 
-pub(super) static SCENARIOS: [Scenario; 16] = [
+pub(super) static SCENARIOS: [Scenario; 17] = [
     Scenario {
         name: "create",
         before: db,
@@ -149,6 +149,17 @@ pub(super) static SCENARIOS: [Scenario; 16] = [
             let db = named(driver, "db").id;
             driver.mount(db, &folder.join("m"), &[]).unwrap();
             driver.unmount(db, None).unwrap();
+        },
+        after: nothing_was_lost,
+        done: db_is_precious,
+    },
+    Scenario {
+        name: "docker",
+        before: db,
+        act: |driver, folder| {
+            let db = named(driver, "db").id;
+            driver.docker_mount(db, "container", &folder.join("docker/db")).unwrap();
+            driver.docker_unmount(db, "container").unwrap();
         },
         after: nothing_was_lost,
         done: db_is_precious,
