@@ -51,7 +51,7 @@ impl Driver {
             return Err(CoreError::NodeFull { subject: row.subject(), node: here.clone(), limit });
         }
         self.registry.insert_attachment(id, wanted)?;
-        crash::point("attach.written");
+        crash::point!("attach.written");
         Ok(Outcome::Created(wanted.clone()))
     }
 

@@ -66,9 +66,9 @@ impl Driver {
         let (row, members) = self.plan_group(request, volumes);
         let snapshots: Vec<SnapshotRow> = members.iter().map(|member| member.snapshot.clone()).collect();
         self.registry.insert_group(&row, &snapshots)?;
-        crash::point("group.intended");
+        crash::point!("group.intended");
         let taken = self.cut_until_together(&subject, &members).and_then(|(at, cut)| {
-            crash::point("group.cut");
+            crash::point!("group.cut");
             self.registry.settle_group(row.id, at, &cut)
         });
         if let Err(error) = taken {
@@ -180,7 +180,7 @@ impl Driver {
         }
         let cut = cut_all(&mut clones, &mut witnesses, &raw);
         let at = self.world.clock.now();
-        crash::point("group.frozen");
+        crash::point!("group.frozen");
         // The last frozen has stood still for the shortest time; each is thawed whatever the others say.
         let thawed: Vec<Result<(), CoreError>> = frozen.into_iter().rev().map(Frozen::thaw).collect();
         cut?;
@@ -261,7 +261,7 @@ impl Driver {
         let _members =
             members.iter().map(|member| self.guards.take(member.id)).collect::<Result<Vec<_>, _>>()?;
         self.registry.drop_group(id, &members)?;
-        crash::point("group.dropped");
+        crash::point!("group.dropped");
         members.iter().try_for_each(|member| self.collect(&member.image()))
     }
 

@@ -38,7 +38,7 @@ impl Driver {
             self.admit_limits(&row.subject(), limits)?;
         }
         self.registry.modify_volume(id, &labels, limits)?;
-        crash::point("modify.promised");
+        crash::point!("modify.promised");
         if limits != before
             && let Some(device) = self.backend.attached(&row.image)?
             && let Err(error) = self.limit(&row, &device)

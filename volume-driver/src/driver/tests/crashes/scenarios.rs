@@ -296,6 +296,7 @@ fn clone(driver: &Driver, source: ContentSource, bytes: u64) {
         kind: None,
         source: Some(source),
         labels: [].into(),
+        limits: crate::IoLimits::NONE,
     };
     driver.create(&request).unwrap().agreed().unwrap();
 }
