@@ -26,6 +26,15 @@ pub(crate) struct Device {
     pub(crate) number: (u32, u32),
 }
 
+impl Device {
+    /// Lets the kernel refuse, or allow, all writing to it, by whatever way it is reached.
+    pub(crate) fn set_readonly(&self, readonly: bool) -> Result<(), CoreError> {
+        std::fs::File::open(&self.path)
+            .and_then(|node| crate::sys::set_readonly(&node, readonly))
+            .map_err(CoreError::system("setting whether it may be written:", &self.path))
+    }
+}
+
 /// A clone that was prepared, so that the cut itself takes as little time as possible.
 pub(crate) trait PendingClone: Debug {
     /// Takes the cut. Nothing else may be done while the source is frozen.

@@ -246,7 +246,7 @@ impl Failure for CoreError {
                 "mount a cgroup hierarchy with the io or blkio controller where --cgroup-root says, writable for the driver; or ask for no limit".to_owned()
             }
             Self::Filesystem { .. } => {
-                "take a snapshot first; then repair it by hand (e2fsck or xfs_repair on its device), or restore it from a recovery point".to_owned()
+                "end what uses it and try again; else repair it by hand (e2fsck or xfs_repair on its device; what was found is kept as a snapshot), or restore it from a recovery point".to_owned()
             }
             Self::OnlineGrow { .. } => {
                 "unmount it and mount it again: it grows before the next mount; or give the driver CAP_SYS_RESOURCE".to_owned()

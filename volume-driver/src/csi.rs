@@ -11,6 +11,7 @@ pub(crate) mod door;
 mod group_controller;
 mod handle;
 mod identity;
+mod inline;
 mod node;
 mod page;
 pub(crate) mod status;

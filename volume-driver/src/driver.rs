@@ -9,15 +9,19 @@ mod attachments;
 mod create;
 mod describe;
 mod docker;
+mod ephemeral;
 mod exchange;
 mod expand;
 mod group;
 mod hand;
+mod health;
 mod in_use;
 mod modify;
+mod mount_group;
 mod mounting;
 mod publish;
 mod reconcile;
+mod repair;
 mod restore;
 mod snapshot;
 mod stage;
@@ -155,6 +159,7 @@ impl Driver {
     pub(crate) fn registry_is_quiet(&self) -> bool {
         use crate::registry::ExchangeStep;
         self.registry.discarded().unwrap().is_empty()
+            && self.registry.ephemerals().unwrap().is_empty()
             && self.registry.all_mounts().unwrap().is_empty()
             && self.registry.volumes().unwrap().is_empty()
             && self.registry.snapshots().unwrap().is_empty()

@@ -9,7 +9,7 @@
 mod btrfs;
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ pub(crate) const fn minimum_bytes(filesystem: Option<Filesystem>) -> u64 {
         Some(Filesystem::Ext4) => 8 * 1024 * 1024,
         // What mkfs.xfs asks for.
         Some(Filesystem::Xfs) => 300 * 1024 * 1024,
-        // What mkfs.btrfs asks for (109 MiB), and a little.
-        Some(Filesystem::Btrfs) => 128 * 1024 * 1024,
+        // mkfs.btrfs makes them from 109 MiB on, but the kernel grows none to less than this.
+        Some(Filesystem::Btrfs) => 256 * 1024 * 1024,
     }
 }
 
@@ -169,27 +169,68 @@ pub(crate) fn make_pool_on(device: &BlankDevice<'_>) -> Result<(), CoreError> {
     make_xfs(utf8(device.0)?, &["-L", POOL_LABEL], &device.0.display().to_string())
 }
 
-/// Checks the filesystem on `device`, which must not be mounted, and makes it fit to be mounted beside others. What a log
-/// replay mends is mended.
+/// Whether a filesystem can be mounted as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fitness {
+    /// Yes, as far as it says itself.
+    Sound,
+    /// No: [`repair`] has to change it.
+    Damaged,
+}
+
+/// Checks the filesystem on `device`, which must not be mounted, and makes it fit to be mounted beside others. Logs are
+/// replayed; nothing else is changed.
 pub(crate) fn check(
     device: &Path,
     filesystem: Filesystem,
     volume: VolumeId,
     subject: &str,
-) -> Result<(), CoreError> {
+) -> Result<Fitness, CoreError> {
     match filesystem {
         Filesystem::Ext4 => {
-            let ended = tool::run("e2fsck", &["-p", utf8(device)?], subject, CHECK_LIMIT)?;
-            match ended.code {
-                // 1: errors were corrected. 2: the same, and it was mounted somewhere (it is not).
-                Some(0..=2) => Ok(()),
-                _ => Err(CoreError::Filesystem { subject: subject.to_owned(), report: ended.said }),
-            }
+            let journal = ["-p", "-E", "journal_only", utf8(device)?];
+            let ended = tool::run("e2fsck", &journal, subject, CHECK_LIMIT)?;
+            let sound = ended.code == Some(0) && is_clean_ext4(device)?;
+            Ok(if sound { Fitness::Sound } else { Fitness::Damaged })
         }
-        // XFS replays its log at the mount, and says at the mount when it cannot.
-        Filesystem::Xfs => Ok(()),
+        // It replays its log at the mount, and says at the mount when it cannot.
+        Filesystem::Xfs => Ok(Fitness::Sound),
         // The same; a check of its own would read all metadata each time.
-        Filesystem::Btrfs => btrfs::take_identity(device, volume),
+        Filesystem::Btrfs => btrfs::take_identity(device, volume).map(|()| Fitness::Sound),
+    }
+}
+
+/// What its superblock says: unmounted cleanly (or replayed), and no error met since its last check.
+fn is_clean_ext4(device: &Path) -> Result<bool, CoreError> {
+    // In the superblock, which begins at byte 1024: magic number and state, two bytes each.
+    let mut bytes = [0; 4];
+    File::open(device)
+        .and_then(|file| file.read_exact_at(&mut bytes, 1024 + 56))
+        .map_err(CoreError::system("reading the superblock of", device))?;
+    let [magic_low, magic_high, state, _] = bytes;
+    let (clean, error) = (state & 1 != 0, state & 2 != 0);
+    Ok([magic_low, magic_high] == [0x53, 0xef] && clean && !error)
+}
+
+/// Repairs a damaged filesystem on `device`, which must not be mounted, as far as that loses nothing by itself; what the
+/// program said. The caller has a snapshot.
+pub(crate) fn repair(device: &Path, filesystem: Filesystem, subject: &str) -> Result<String, CoreError> {
+    let failed = |said: String| Err(CoreError::Filesystem { subject: subject.to_owned(), report: said });
+    match filesystem {
+        Filesystem::Ext4 => {
+            let ended = tool::run("e2fsck", &["-f", "-p", utf8(device)?], subject, CHECK_LIMIT)?;
+            // 1: errors were corrected. 2: the same, and it was mounted somewhere (it is not).
+            if matches!(ended.code, Some(0..=2)) { Ok(ended.said) } else { failed(ended.said) }
+        }
+        // Without -L, which would throw away a log that cannot be replayed: that is for a person to decide.
+        Filesystem::Xfs => {
+            let ended = tool::run("xfs_repair", &[utf8(device)?], subject, CHECK_LIMIT)?;
+            if ended.code == Some(0) { Ok("xfs_repair succeeded".to_owned()) } else { failed(ended.said) }
+        }
+        // `btrfs check --repair` can make things worse, as its own manual says.
+        Filesystem::Btrfs => failed(
+            diagnosis(device, filesystem, subject).unwrap_or_else(|| "it cannot be mounted".to_owned()),
+        ),
     }
 }
 
@@ -204,13 +245,18 @@ pub(crate) fn diagnosis(device: &Path, filesystem: Filesystem, subject: &str) ->
     ended.ok().filter(|ended| ended.code != Some(0)).map(|ended| ended.said)
 }
 
+/// Whether a complete check of an ext4 that is not mounted finds nothing to change.
+pub(crate) fn is_whole(device: &Path, subject: &str) -> Result<bool, CoreError> {
+    Ok(tool::run("e2fsck", &["-f", "-n", utf8(device)?], subject, CHECK_LIMIT)?.code == Some(0))
+}
+
 /// Lets an ext4 that is not mounted take all of its device. The others grow only while they are mounted.
 pub(crate) fn grow_unmounted(device: &Path, filesystem: Filesystem, subject: &str) -> Result<(), CoreError> {
     if filesystem != Filesystem::Ext4 {
         return Ok(());
     }
     let path = utf8(device)?;
-    // resize2fs refuses a filesystem that was not checked in full since its last mount.
+    // resize2fs refuses a filesystem that was not checked in full since its last mount, and -n does not count.
     let ended = tool::run("e2fsck", &["-f", "-p", path], subject, CHECK_LIMIT)?;
     if !matches!(ended.code, Some(0..=2)) {
         return Err(CoreError::Filesystem { subject: subject.to_owned(), report: ended.said });
@@ -246,3 +292,6 @@ fn utf8(path: &Path) -> Result<&str, CoreError> {
         reason: "a path that is given to a program must be UTF-8".to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,8 +50,8 @@ pub use points::{Points, PointsError};
 pub use provision::{Beginning, NewVolume, PointChoice, Provision, Provisioned, WantedKind};
 pub use requests::{
     BeginRestore, Changes, CreateGroup, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged,
-    Expanded, LabelScope, Limits, PointContent, PublishRequest, RestoreTarget, SizeRange, SnapshotFilter,
-    StageRequest, WatchdogCommand,
+    Expanded, LabelScope, Limits, PointContent, PublishEphemeral, PublishRequest, RestoreTarget, SizeRange,
+    SnapshotFilter, StageRequest, WatchdogCommand,
 };
 pub use server::{ServeError, Socket};
 pub use volumes::{ExtentReader, OpenedDriver, Volumes};

@@ -173,6 +173,9 @@ pub(crate) fn attach(image: &Path) -> Result<LoopDevice, CoreError> {
         let node = open_or_make(device)?;
         match sys::configure_loop(&node, &file, SECTOR_BYTES, sys::LO_FLAGS_DIRECT_IO) {
             Ok(()) => {
+                // The kernel keeps this mark of an earlier use of the number.
+                sys::set_readonly(&node, false)
+                    .map_err(CoreError::system("opening for writing", device.path()))?;
                 crash::point!("attach.bound");
                 if !device.is_direct() {
                     tracing::warn!(device = %device.path().display(), "direct I/O was not granted");

@@ -62,6 +62,20 @@ pub(crate) fn for_bind(options: &[String], readonly: bool, subject: &str) -> Res
     Ok(MountOptions { flags, data: String::new() })
 }
 
+/// Options for showing a raw device: only whether it is for reading.
+pub(crate) fn for_device(options: &[String], subject: &str) -> Result<bool, CoreError> {
+    let mut readonly = false;
+    for option in options.iter().flat_map(|option| option.split(',')).filter(|option| !option.is_empty()) {
+        match option {
+            "defaults" => {}
+            "ro" => readonly = true,
+            "rw" => readonly = false,
+            other => return Err(refused(other, subject)),
+        }
+    }
+    Ok(readonly)
+}
+
 fn refused(option: &str, subject: &str) -> CoreError {
     let option: String = option.chars().take(64).collect();
     CoreError::Refused {

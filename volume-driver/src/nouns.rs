@@ -18,7 +18,7 @@ pub enum Filesystem {
     Ext4,
     /// XFS; at least 300 MiB, which mkfs.xfs asks for.
     Xfs,
-    /// btrfs; at least 128 MiB.
+    /// btrfs; at least 256 MiB.
     Btrfs,
 }
 

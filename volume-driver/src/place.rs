@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -153,9 +153,17 @@ impl Place {
         }
     }
 
+    /// A link as the last part is refused at once, for the message; that none is followed later does not rest on it.
     fn in_folder(folder: OwnedFd, name: &OsStr) -> Result<Self, CoreError> {
         let path = real_path(&folder)?.join(name);
-        Ok(Self { folder, name: name.to_owned(), path })
+        let place = Self { folder, name: name.to_owned(), path };
+        match place.stat() {
+            Ok(Some(stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                Err(walk_error(&place.path, Errno::LOOP))
+            }
+            // A part that is too long, or a mount that does not answer any more: whoever uses the place will say.
+            _ => Ok(place),
+        }
     }
 
     /// A place that this driver wrote down itself: anywhere on the machine, still without symbolic links. `None`: its
@@ -269,11 +277,13 @@ impl Place {
     }
 }
 
-/// The kernel's number of the mount that `open` lies on, as in mountinfo.
+/// The kernel's number of the mount that `open` lies on, as in mountinfo. Asked of /proc and not of the filesystem, which
+/// may have stopped answering.
 pub(crate) fn mount_id(open: &OwnedFd) -> Result<u64, CoreError> {
-    let found = rustix::fs::statx(open, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-        .map_err(CoreError::errno("looking at", through(open)))?;
-    Ok(found.stx_mnt_id)
+    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", open.as_raw_fd()));
+    let text = fs::read_to_string(&path).map_err(CoreError::system("reading", &path))?;
+    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok());
+    id.ok_or_else(|| CoreError::Bug { what: format!("{} names no mount", path.display()) })
 }
 
 #[cfg(test)]

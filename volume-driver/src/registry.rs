@@ -7,6 +7,7 @@
 
 mod attachments;
 mod docker;
+mod ephemerals;
 mod groups;
 mod mounts;
 mod points;
@@ -24,6 +25,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 pub(crate) use docker::ReferenceRow;
+pub(crate) use ephemerals::EphemeralRow;
 pub(crate) use groups::{CutMember, GroupRow};
 pub(crate) use mounts::{ExchangeRow, ExchangeStep, MountRow};
 pub(crate) use rows::{SnapshotRow, VolumeRow, VolumeStep};

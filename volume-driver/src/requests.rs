@@ -166,6 +166,25 @@ pub struct PublishRequest {
     pub only_target: bool,
 }
 
+/// Make a volume for one workload, that ends with it, and show it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishEphemeral {
+    /// What the orchestrator calls it.
+    pub handle: String,
+    /// Where it shall be seen. Made when it does not exist (its parent must).
+    pub target: PathBuf,
+    /// Its size.
+    pub size: SizeRange,
+    /// What it holds; `None`: ext4.
+    pub filesystem: Option<Filesystem>,
+    /// Refuse writing there.
+    pub readonly: bool,
+    /// Mount options; only harmless ones are allowed.
+    pub options: Vec<String>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+}
+
 /// Among which snapshots a label must be unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LabelScope {

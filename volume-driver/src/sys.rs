@@ -15,6 +15,8 @@ const LOOP_SET_STATUS64: Opcode = LOOP_SET_FD_FAMILY + 0x04;
 const LOOP_GET_STATUS64: Opcode = LOOP_SET_FD_FAMILY + 0x05;
 const LOOP_SET_CAPACITY: Opcode = LOOP_SET_FD_FAMILY + 0x07;
 const LOOP_CONFIGURE: Opcode = LOOP_SET_FD_FAMILY + 0x0A;
+/// `_IO(0x12, 93)`; the kernel reads an `int`.
+const BLKROSET: Opcode = ioctl::opcode::none(0x12, 93);
 const LOOP_CTL_GET_FREE: Opcode = LOOP_SET_FD_FAMILY + 0x82;
 /// `_IOWR('X', 119, int)` and the one after; the kernel reads and writes nothing there.
 const FIFREEZE: Opcode = ioctl::opcode::read_write::<i32>(b'X', 119);
@@ -133,6 +135,13 @@ pub(crate) fn clear_loop(device: &File) -> io::Result<()> {
 pub(crate) fn refresh_loop_size(device: &File) -> io::Result<()> {
     // SAFETY: LOOP_SET_CAPACITY takes no argument.
     unsafe { ioctl::ioctl(device, NoArg::<LOOP_SET_CAPACITY>::new()) }.map_err(io::Error::from)
+}
+
+/// Lets the kernel refuse, or allow, all writing to a block device.
+pub(crate) fn set_readonly(device: &File, readonly: bool) -> io::Result<()> {
+    // SAFETY: BLKROSET reads an `int`, which an `i32` is.
+    unsafe { ioctl::ioctl(device, Setter::<BLKROSET, i32>::new(i32::from(readonly))) }
+        .map_err(io::Error::from)
 }
 
 /// Flushes the filesystem that `folder` lies on and stops all writes to it, until somebody thaws it. EBUSY: it

@@ -16,7 +16,7 @@ use crate::driver::{Driver, Survey};
 use crate::nouns::{Attachment, Capacity, Group, Outcome, Snapshot, Usage, Volume};
 use crate::requests::{
     BeginRestore, Changes, CreateGroup, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged,
-    Expanded, PublishRequest, RestoreTarget, SnapshotFilter, StageRequest,
+    Expanded, PublishEphemeral, PublishRequest, RestoreTarget, SnapshotFilter, StageRequest,
 };
 
 /// The driver. Cheap to clone.
@@ -235,6 +235,42 @@ impl Volumes {
     pub async fn unpublish(&self, volume: VolumeId, target: &Path) -> Result<(), CoreError> {
         let target = target.to_owned();
         self.run(move |driver| driver.unpublish(volume, &target)).await
+    }
+
+    /// Lets a group share what is mounted at `path`: its root folder gets the group and hands it on to what is made in
+    /// it. Files that are there keep their group.
+    ///
+    /// # Errors
+    /// NotFound, NotReady: it is not mounted there. Busy.
+    pub async fn share_with_group(&self, volume: VolumeId, path: &Path, group: u32) -> Result<(), CoreError> {
+        let path = path.to_owned();
+        self.run(move |driver| driver.share_with_group(volume, &path, group)).await
+    }
+
+    /// Makes an inline volume and publishes it. Conflict: it is published otherwise. After an error nothing is left.
+    ///
+    /// # Errors
+    /// As [`Volumes::create`] and [`Volumes::stage`].
+    pub async fn publish_ephemeral(&self, request: PublishEphemeral) -> Result<Outcome<VolumeId>, CoreError> {
+        self.run(move |driver| driver.publish_ephemeral(&request)).await
+    }
+
+    /// Unpublishes an inline volume and deletes it. `false`: there is none of that id at that target.
+    ///
+    /// # Errors
+    /// InUse: something is open there. Busy.
+    pub async fn unpublish_ephemeral(&self, handle: &str, target: &Path) -> Result<bool, CoreError> {
+        let (handle, target) = (handle.to_owned(), target.to_owned());
+        self.run(move |driver| driver.unpublish_ephemeral(&handle, &target)).await
+    }
+
+    /// The volume of an inline id.
+    ///
+    /// # Errors
+    /// When the registry cannot be read.
+    pub async fn ephemeral(&self, handle: &str) -> Result<Option<VolumeId>, CoreError> {
+        let handle = handle.to_owned();
+        self.run(move |driver| driver.ephemeral(&handle)).await
     }
 
     /// What the volume that is staged, published or mounted at `path` holds.

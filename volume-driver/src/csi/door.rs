@@ -200,6 +200,8 @@ pub(crate) struct Capability {
     pub(crate) readonly: bool,
     /// By one workload only.
     pub(crate) only_target: bool,
+    /// The group that its workload's processes share.
+    pub(crate) group: Option<u32>,
 }
 
 impl Capability {
@@ -255,8 +257,8 @@ pub(crate) fn understand(given: &VolumeCapability) -> Checked<Result<Capability,
             return Ok(Err("its volumes can be used on one node only".into()));
         }
     };
-    let (access, filesystem, options) = match access_type {
-        AccessType::Block(_) => (Access::Block, None, Vec::new()),
+    let (access, filesystem, options, group) = match access_type {
+        AccessType::Block(_) => (Access::Block, None, Vec::new(), None),
         AccessType::Mount(mount) => {
             let filesystem = match optional("fs_type", &mount.fs_type)? {
                 "" => None,
@@ -267,17 +269,30 @@ pub(crate) fn understand(given: &VolumeCapability) -> Checked<Result<Capability,
                     }
                 },
             };
-            if !mount.volume_mount_group.is_empty() {
-                return Ok(Err("it does not set the group of a volume's files".into()));
-            }
+            let group = match optional("volume_mount_group", &mount.volume_mount_group)? {
+                "" => None,
+                text => Some(group_number(text)?),
+            };
             let bytes = mount.mount_flags.iter().map(String::len).sum();
             if bytes > MAP_BYTES {
                 return Err(RequestError::TooLong { field: "mount_flags", bytes, limit: MAP_BYTES });
             }
-            (Access::Mount, filesystem, mount.mount_flags.clone())
+            (Access::Mount, filesystem, mount.mount_flags.clone(), group)
         }
     };
-    Ok(Ok(Capability { access, filesystem, options, readonly, only_target }))
+    Ok(Ok(Capability { access, filesystem, options, readonly, only_target, group }))
+}
+
+/// A group by its number. Names mean something else in each container. The largest number means "no change" to the
+/// kernel.
+fn group_number(text: &str) -> Checked<u32> {
+    text.parse()
+        .ok()
+        .filter(|id| *id != u32::MAX && text.bytes().all(|digit| digit.is_ascii_digit()))
+        .ok_or_else(|| RequestError::Wrong {
+            field: "volume_mount_group",
+            reason: format!("{text:?} is not the number of a group"),
+        })
 }
 
 /// All ways in which a volume is going to be used, which must agree with each other.

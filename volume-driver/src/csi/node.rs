@@ -18,15 +18,16 @@ use tonic::{Request, Response, Status};
 
 use super::door::{Blame, Capability};
 use super::status::RequestError;
-use super::{Csi, answer, answered, door};
-use crate::{PublishRequest, StageRequest, Usage};
+use super::{Csi, answer, answered, door, inline};
+use crate::{Access, PublishEphemeral, PublishRequest, StageRequest, Usage};
 
-const OFFERED: [Rpc; 5] = [
+const OFFERED: [Rpc; 6] = [
     Rpc::StageUnstageVolume,
     Rpc::GetVolumeStats,
     Rpc::ExpandVolume,
     Rpc::VolumeCondition,
     Rpc::SingleNodeMultiWriter,
+    Rpc::VolumeMountGroup,
 ];
 
 impl Csi {
@@ -59,13 +60,16 @@ impl Csi {
             .volumes
             .stage(StageRequest {
                 volume,
-                path,
+                path: path.clone(),
                 access: capability.access,
                 filesystem: capability.filesystem,
                 options: capability.options,
             })
             .await?;
         answer::agreed(outcome, || format!("the staged volume {volume}"))?;
+        if let Some(group) = capability.group {
+            self.volumes.share_with_group(volume, &path, group).await?;
+        }
         Ok(NodeStageVolumeResponse {})
     }
 
@@ -74,6 +78,9 @@ impl Csi {
         let target = door::path("target_path", &request.target_path)?;
         door::map("publish_context", &request.publish_context)?;
         door::map("volume_context", &request.volume_context)?;
+        if inline::is_asked_for(&request.volume_context) {
+            return self.publish_inline(request, target).await;
+        }
         let (volume, capability) =
             self.usable(&request.volume_id, request.volume_capability.as_ref()).await?;
         if request.staging_target_path.is_empty() {
@@ -85,7 +92,7 @@ impl Csi {
             .publish(PublishRequest {
                 volume,
                 staging_path: door::path("staging_target_path", &request.staging_target_path)?,
-                target,
+                target: target.clone(),
                 access: capability.access,
                 readonly: request.readonly || capability.readonly,
                 options: capability.options,
@@ -93,14 +100,92 @@ impl Csi {
             })
             .await?;
         answer::agreed(outcome, || format!("the published volume {volume}"))?;
+        if let Some(group) = capability.group {
+            self.volumes.share_with_group(volume, &target, group).await?;
+        }
         Ok(NodePublishVolumeResponse {})
+    }
+
+    /// A volume that comes with a pod: the id is the orchestrator's, and there was no stage.
+    async fn publish_inline(
+        &self,
+        request: NodePublishVolumeRequest,
+        target: PathBuf,
+    ) -> Result<NodePublishVolumeResponse, Status> {
+        let wrong = |field, reason: &str| RequestError::Wrong { field, reason: reason.to_owned() };
+        let handle = request.volume_id;
+        if door::volume_id(&handle)?.is_some() || handle.chars().any(char::is_control) {
+            return Err(wrong("volume_id", "an inline volume cannot have it").into());
+        }
+        let capability = door::capability(request.volume_capability.as_ref(), Blame::Request)?;
+        if capability.access == Access::Block {
+            return Err(wrong("volume_capability", "an inline volume is a folder, not a device").into());
+        }
+        let inline = inline::understand(&request.volume_context)?;
+        if let (Some(one), Some(other)) = (capability.filesystem, inline.parameters.filesystem)
+            && one != other
+        {
+            return Err(
+                wrong("volume_capability", "it names another filesystem than the volume's context").into()
+            );
+        }
+        let outcome = self
+            .volumes
+            .publish_ephemeral(PublishEphemeral {
+                handle: handle.clone(),
+                target: target.clone(),
+                size: inline.size,
+                filesystem: capability.filesystem.or(inline.parameters.filesystem),
+                readonly: request.readonly || capability.readonly,
+                options: capability.options,
+                labels: inline.parameters.labels,
+            })
+            .await?;
+        let (volume, _) = answer::agreed(outcome, || format!("the inline volume {handle:?}"))?;
+        if let Some(group) = capability.group
+            && let Err(error) = self.volumes.share_with_group(volume, &target, group).await
+        {
+            // The call may never be repeated, so nothing may be left of it.
+            self.volumes.unpublish_ephemeral(&handle, &target).await?;
+            return Err(error.into());
+        }
+        Ok(NodePublishVolumeResponse {})
+    }
+
+    /// A volume on this node by its id, or by the id that the orchestrator gave an inline volume.
+    async fn on_node(&self, text: &str) -> Result<VolumeId, Status> {
+        if door::volume_id(text)?.is_none()
+            && let Some(volume) = self.volumes.ephemeral(text).await?
+        {
+            return Ok(volume);
+        }
+        Ok(door::known_volume("volume_id", text)?)
+    }
+
+    async fn unpublish(
+        &self,
+        request: NodeUnpublishVolumeRequest,
+    ) -> Result<NodeUnpublishVolumeResponse, Status> {
+        door::required("volume_id", &request.volume_id)?;
+        let target = door::path("target_path", &request.target_path)?;
+        let inline = door::volume_id(&request.volume_id)?.is_none();
+        if inline && self.volumes.unpublish_ephemeral(&request.volume_id, &target).await? {
+            return Ok(NodeUnpublishVolumeResponse {});
+        }
+        if inline && inline::is_handle(&request.volume_id) {
+            // Taken away before.
+            return Ok(NodeUnpublishVolumeResponse {});
+        }
+        let id = door::known_volume("volume_id", &request.volume_id)?;
+        self.volumes.unpublish(id, &target).await?;
+        Ok(NodeUnpublishVolumeResponse {})
     }
 
     /// A volume and one of the places where it is; unknown is a volume that is not there.
     async fn usage_at(&self, volume: &str, path: &str) -> Result<(VolumeId, PathBuf, Usage), Status> {
         door::required("volume_id", volume)?;
         let path = door::path("volume_path", path)?;
-        let id = door::known_volume("volume_id", volume)?;
+        let id = self.on_node(volume).await?;
         let usage = self.volumes.usage(id, &path).await?;
         Ok((id, path, usage))
     }
@@ -185,14 +270,7 @@ impl Node for Csi {
         request: Request<NodeUnpublishVolumeRequest>,
     ) -> Result<Response<NodeUnpublishVolumeResponse>, Status> {
         let request = request.into_inner();
-        answered("NodeUnpublishVolume", &request.volume_id, async {
-            door::required("volume_id", &request.volume_id)?;
-            let target = door::path("target_path", &request.target_path)?;
-            let id = door::known_volume("volume_id", &request.volume_id)?;
-            self.volumes.unpublish(id, &target).await?;
-            Ok(NodeUnpublishVolumeResponse {})
-        })
-        .await
+        answered("NodeUnpublishVolume", &request.volume_id.clone(), self.unpublish(request)).await
     }
 
     async fn node_get_volume_stats(

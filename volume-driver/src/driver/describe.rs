@@ -6,9 +6,10 @@ use strongroom_model::{VolumeId, VolumeName};
 
 use crate::backend::Device;
 use crate::core_error::CoreError;
-use crate::driver::Driver;
 use crate::driver::mounting::open_ours;
+use crate::driver::{Driver, health};
 use crate::filesystem;
+use crate::mount_table::MountTable;
 use crate::nouns::{Access, Capacity, Mount, Snapshot, Usage, Volume, VolumeState};
 use crate::registry::{SnapshotRow, VolumeRow, VolumeStep};
 use crate::requests::SnapshotFilter;
@@ -64,6 +65,7 @@ impl Driver {
         let allocated = self.backend.allocated_bytes(&row.image);
         let unreachable = allocated.as_ref().err().map(|error| strongroom_model::chain(error));
         let limits = self.registry.limits(row.id)?;
+        let trouble = device.as_ref().and_then(|device| health::trouble(device, &MountTable::read().ok()?));
         Ok(Volume {
             id: row.id,
             name: row.name.clone(),
@@ -75,7 +77,10 @@ impl Driver {
                 VolumeStep::Hydrating | VolumeStep::Creating => VolumeState::Hydrating,
                 VolumeStep::Ready => VolumeState::Ready,
             },
-            condition: unreachable.or_else(|| row.condition.clone()).or_else(|| self.limits_missing(limits)),
+            condition: unreachable
+                .or(trouble)
+                .or_else(|| row.condition.clone())
+                .or_else(|| self.limits_missing(limits)),
             limits,
             attachments: self.registry.attachments(row.id)?,
             mounts,
@@ -130,7 +135,8 @@ impl Driver {
         let place = self.place_to_undo(&row, path).ok().flatten().ok_or_else(nowhere)?;
         let live = self.live_mounts(&row, Some(&device))?;
         let mount = live.into_iter().find(|row| row.mount.path == place.path()).ok_or_else(nowhere)?;
-        let condition = row.condition.clone();
+        let trouble = health::trouble(&device, &MountTable::read()?);
+        let condition = trouble.or_else(|| row.condition.clone());
         if mount.mount.access == Access::Block {
             let total_bytes = row.bytes;
             return Ok(Usage {
@@ -141,6 +147,7 @@ impl Driver {
                 condition,
             });
         }
+        let condition = condition.or_else(|| health::dead(&place, &row, &device));
         let open = open_ours(&place, &row, &device)?;
         let stat = rustix::fs::fstatvfs(&open).map_err(CoreError::errno("measuring", place.path()))?;
         Ok(Usage {

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 
 use strongroom_model::VolumeId;
 
+use crate::backend::Device;
 use crate::core_error::CoreError;
 use crate::crash;
 use crate::driver::Driver;
@@ -63,18 +64,24 @@ impl Driver {
     }
 
     /// Before a mount: lets a filesystem take all of its volume that can only do it unmounted, or that could
-    /// not online.
+    /// not online. It is checked in full first; a repair, if there had to be one, in a sentence.
     pub(super) fn grow_before_mount(
         &self,
         row: &VolumeRow,
         filesystem: Filesystem,
-        device: &std::path::Path,
-    ) -> Result<(), CoreError> {
-        if row.grow && filesystem == Filesystem::Ext4 {
-            filesystem::grow_unmounted(device, filesystem, &row.subject())?;
-            crash::point!("grow.unmounted");
-            self.registry.set_volume_size(row.id, row.bytes, false)?;
+        device: &Device,
+    ) -> Result<Option<String>, CoreError> {
+        if !row.grow || filesystem != Filesystem::Ext4 {
+            return Ok(None);
         }
-        Ok(())
+        let repaired = if filesystem::is_whole(&device.path, &row.subject())? {
+            None
+        } else {
+            Some(self.repair(row, filesystem, device)?)
+        };
+        filesystem::grow_unmounted(&device.path, filesystem, &row.subject())?;
+        crash::point!("grow.unmounted");
+        self.registry.set_volume_size(row.id, row.bytes, false)?;
+        Ok(repaired)
     }
 }

@@ -8,6 +8,7 @@ use crate::core_error::CoreError;
 use crate::crash;
 use crate::driver::Driver;
 use crate::driver::mounting::refuse_covered;
+use crate::driver::publish::{refuse_other_direction, show_device};
 use crate::mount_options;
 use crate::nouns::{Access, Mount, MountUse, Outcome};
 use crate::place::Place;
@@ -31,20 +32,20 @@ impl Driver {
         folder: &Path,
         options: &[String],
     ) -> Result<Outcome<()>, CoreError> {
-        let Some(filesystem) = row.kind.filesystem() else {
-            return Err(CoreError::Refused {
-                subject: row.subject(),
-                reason: "a raw volume cannot be mounted".to_owned(),
-            });
+        let access = if row.kind.filesystem().is_some() { Access::Mount } else { Access::Block };
+        let readonly = match row.kind.filesystem() {
+            Some(filesystem) => {
+                mount_options::for_filesystem(options, filesystem, &row.subject())?.is_readonly()
+            }
+            None => mount_options::for_device(options, &row.subject())?,
         };
-        let readonly = mount_options::for_filesystem(options, filesystem, &row.subject())?.is_readonly();
         let none = || CoreError::NotFound { subject: format!("folder {}", folder.display()) };
         let place = Place::by_hand(folder)?.ok_or_else(none)?;
         self.refuse_own_folders(place.path())?;
         let wanted = Mount {
             path: place.path().to_owned(),
             purpose: MountUse::Hand,
-            access: Access::Mount,
+            access,
             readonly,
             options: options.to_vec(),
         };
@@ -59,16 +60,25 @@ impl Driver {
                 Outcome::Conflict { existing: (), difference }
             });
         }
-        let folder = place.folder()?;
         let intent = MountRow { volume: row.id, mount: wanted, done: false };
         self.registry.insert_mount(&intent)?;
         crash::point!("mount.intended");
-        let done = refuse_covered(&place)
-            .and_then(|()| self.attach_and_mount(row, filesystem, (&place, &folder), options))
-            .and_then(|()| {
-                crash::point!("mount.mounted");
-                self.registry.settle_mount(row.id, place.path())
-            });
+        let show = || match row.kind.filesystem() {
+            Some(filesystem) => {
+                let folder = place.folder()?;
+                refuse_covered(&place)?;
+                self.attach_and_mount(row, filesystem, (&place, &folder), options)
+            }
+            None => {
+                refuse_covered(&place)?;
+                refuse_other_direction(row, &live, readonly)?;
+                show_device(row, &place, readonly, &self.backend.attach(&row.image)?)
+            }
+        };
+        let done = show().and_then(|()| {
+            crash::point!("mount.mounted");
+            self.registry.settle_mount(row.id, place.path())
+        });
         if let Err(error) = done {
             self.undo_mount(row, &intent);
             return Err(error);
@@ -117,10 +127,14 @@ impl Driver {
         for folder in folders {
             if let Some(place) = Place::recorded(folder)? {
                 self.unmount_ours(&place, row, device.as_ref())?;
+                if row.kind.filesystem().is_none() {
+                    place.remove()?;
+                }
             }
             crash::point!("unmount.unmounted");
             self.registry.remove_mount(row.id, folder)?;
         }
+        self.allow_writing(row, device.as_ref())?;
         self.let_go_if_unused(row)
     }
 }

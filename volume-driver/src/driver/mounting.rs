@@ -67,19 +67,39 @@ impl Driver {
     ) -> Result<(), CoreError> {
         let options = mount_options::for_filesystem(options, filesystem, &row.subject())?;
         let device = self.attach_device(row)?;
-        if MountTable::read()?.of_device(device.number).next().is_none() {
-            let fit = filesystem::check(&device.path, filesystem, row.id, &row.subject())
-                .and_then(|()| self.grow_before_mount(row, filesystem, &device.path));
-            self.remember_condition(row, &fit)?;
-            fit?;
+        let alone = MountTable::read()?.of_device(device.number).next().is_none();
+        let mount = || {
+            rustix::mount::mount(
+                &device.path,
+                place::through(folder),
+                filesystem.as_str(),
+                options.flags,
+                std::ffi::CString::new(options.data.as_str())
+                    .expect("allowed options have no NUL")
+                    .as_c_str(),
+            )
+        };
+        let mut repaired: Option<String> = None;
+        if alone {
+            let fit = self.make_fit(row, filesystem, &device).and_then(|done| {
+                self.grow_before_mount(row, filesystem, &device).map(|grown| done.or(grown))
+            });
+            self.remember_condition(row, &fit, None)?;
+            repaired = fit?;
         }
-        let mounted = rustix::mount::mount(
-            &device.path,
-            place::through(folder),
-            filesystem.as_str(),
-            options.flags,
-            std::ffi::CString::new(options.data).expect("allowed options have no NUL").as_c_str(),
-        );
+        let mut mounted = mount();
+        // XFS says only now that its log cannot be replayed, or that it is damaged.
+        if matches!(mounted, Err(Errno::UCLEAN | Errno::BADMSG | Errno::IO))
+            && alone
+            && filesystem == Filesystem::Xfs
+        {
+            let fit = self.repair(row, filesystem, &device);
+            if fit.is_err() {
+                self.remember_condition(row, &fit, None)?;
+            }
+            repaired = Some(fit?);
+            mounted = mount();
+        }
         let mounted = mounted.map_err(|errno| match errno {
             // EUCLEAN, EFSBADCRC (the same as EBADMSG), EIO: the filesystem itself is the reason.
             Errno::UCLEAN | Errno::BADMSG | Errno::IO | Errno::INVAL => CoreError::Filesystem {
@@ -89,14 +109,10 @@ impl Driver {
                     None => format!("mounting it: {errno}; the kernel's log says more"),
                 },
             },
-            errno => CoreError::System {
-                action: "mounting at",
-                path: place.path().to_owned(),
-                cause: errno.into(),
-            },
+            errno => CoreError::errno("mounting at", place.path())(errno),
         });
         crash::point!("mounting.mounted");
-        self.remember_condition(row, &mounted)?;
+        self.remember_condition(row, &mounted, repaired.as_deref())?;
         mounted?;
         arrived(place, row, &device)?;
         if !options.flags.contains(rustix::mount::MountFlags::RDONLY) {
@@ -109,14 +125,19 @@ impl Driver {
         Ok(())
     }
 
-    /// A damaged filesystem is remembered until it is found whole again.
-    fn remember_condition(&self, row: &VolumeRow, fit: &Result<(), CoreError>) -> Result<(), CoreError> {
+    /// A damaged filesystem is remembered until it is found whole again, a repair until the next mount without one.
+    fn remember_condition(
+        &self,
+        row: &VolumeRow,
+        fit: &Result<impl Sized, CoreError>,
+        repaired: Option<&str>,
+    ) -> Result<(), CoreError> {
         match fit {
             Err(error @ CoreError::Filesystem { .. }) => {
                 self.registry.set_volume_condition(row.id, Some(&error.to_string()))
             }
             Err(_) => Ok(()),
-            Ok(()) => self.registry.set_volume_condition(row.id, None),
+            Ok(_) => self.registry.set_volume_condition(row.id, repaired),
         }
     }
 
@@ -163,6 +184,9 @@ impl Driver {
                 && let Some(place) = Place::recorded(&mount.mount.path)?
             {
                 self.unmount_ours(&place, row, device.as_ref())?;
+                if mount.mount.access == Access::Block {
+                    place.remove()?;
+                }
             }
             self.registry.remove_mount(row.id, &mount.mount.path)?;
             self.let_go_if_unused(row)

@@ -24,11 +24,6 @@ impl Driver {
         let _guard = self.guards.take(request.volume)?;
         let row = self.usable(request.volume)?;
         refuse_other_access(&row, request.access)?;
-        if request.access == Access::Block && request.readonly {
-            // A bind mount of a device node that is read-only still lets its device be written.
-            let reason = "a raw volume cannot be published read-only".to_owned();
-            return Err(CoreError::Refused { subject: row.subject(), reason });
-        }
         let options = mount_options::for_bind(&request.options, request.readonly, &row.subject())?;
         let not_staged = || CoreError::NotReady {
             subject: row.subject(),
@@ -71,17 +66,24 @@ impl Driver {
             let holder = format!("it is published at {}", other.mount.path.display());
             return Err(CoreError::InUse { subject: row.subject(), holder });
         }
+        if request.access == Access::Block {
+            refuse_other_direction(&row, &live, wanted.readonly)?;
+        }
         let inherited = match row.kind.filesystem() {
             Some(filesystem) => {
                 mount_options::for_filesystem(&staged.mount.options, filesystem, &row.subject())?.flags
             }
             None => MountFlags::empty(),
         };
+        let readonly = wanted.readonly;
         let intent = MountRow { volume: row.id, mount: wanted, done: false };
         self.registry.insert_mount(&intent)?;
         crash::point!("publish.intended");
         let done = refuse_covered(&target)
-            .and_then(|()| bind(&row, &staging, &target, request.access, options.flags | inherited, &device))
+            .and_then(|()| match request.access {
+                Access::Mount => bind_folder(&row, &staging, &target, options.flags | inherited, &device),
+                Access::Block => show_device(&row, &target, readonly, &device),
+            })
             .and_then(|()| {
                 crash::point!("publish.mounted");
                 self.registry.settle_mount(row.id, target.path())
@@ -91,6 +93,16 @@ impl Driver {
             return Err(error);
         }
         Ok(Outcome::Created(()))
+    }
+
+    /// When a device is shown nowhere any more, nothing keeps it from being written.
+    pub(super) fn allow_writing(&self, row: &VolumeRow, device: Option<&Device>) -> Result<(), CoreError> {
+        let Some(device) = device.filter(|_| row.kind.filesystem().is_none()) else { return Ok(()) };
+        let shown = self.live_mounts(row, Some(device))?;
+        if shown.iter().any(|live| live.mount.purpose != MountUse::Staged) {
+            return Ok(());
+        }
+        device.set_readonly(false)
     }
 
     pub(crate) fn unpublish(&self, id: VolumeId, target: &Path) -> Result<(), CoreError> {
@@ -108,41 +120,86 @@ impl Driver {
         crash::point!("unpublish.unmounted");
         target.remove()?;
         crash::point!("unpublish.target-removed");
+        self.registry.remove_mount(id, target.path())?;
+        self.allow_writing(&row, device.as_ref())?;
         // Where the staging was lost before, nobody else would take the device away.
         self.forget_mount(&row, target.path())
     }
 }
 
-/// Shows what is staged, or the device, at `target`.
-fn bind(
+/// Shows what is staged at `target`.
+fn bind_folder(
     row: &VolumeRow,
     staging: &Place,
     target: &Place,
-    access: Access,
     flags: MountFlags,
     device: &Device,
 ) -> Result<(), CoreError> {
-    let (source, onto) = match access {
-        Access::Mount => (open_ours(staging, row, device)?, target.make_folder()?),
-        Access::Block => (open_node(device)?, target.make_file()?),
-    };
-    crash::point!("publish.target-made");
-    rustix::mount::mount_bind(place::through(&source), place::through(&onto))
-        .map_err(CoreError::errno("publishing at", target.path()))?;
-    crash::point!("publish.bound");
-    arrived(target, row, device)?;
-    if access == Access::Mount && !flags.is_empty() {
+    let (source, onto) = (open_ours(staging, row, device)?, target.make_folder()?);
+    bind(row, &source, (target, &onto), device)?;
+    if !flags.is_empty() {
         // A bind mount takes its options only by being mounted again; what lies on top there now is it.
         let bound = open_ours(target, row, device)?;
         rustix::mount::mount_remount(place::through(&bound), flags | MountFlags::BIND, c"")
             .map_err(CoreError::errno("setting the options of", target.path()))?;
     }
+    Ok(())
+}
+
+/// Shows the device at `target`.
+///
+/// A mount that is read-only does not keep anybody from writing to a device through its node, so the device itself is
+/// made to refuse it.
+pub(super) fn show_device(
+    row: &VolumeRow,
+    target: &Place,
+    readonly: bool,
+    device: &Device,
+) -> Result<(), CoreError> {
+    let (node, onto) = (open_node(device)?, target.make_file()?);
+    device.set_readonly(readonly)?;
+    bind(row, &node, (target, &onto), device)
+}
+
+fn bind(
+    row: &VolumeRow,
+    source: &OwnedFd,
+    (target, onto): (&Place, &OwnedFd),
+    device: &Device,
+) -> Result<(), CoreError> {
+    crash::point!("publish.target-made");
+    rustix::mount::mount_bind(place::through(source), place::through(onto))
+        .map_err(CoreError::errno("publishing at", target.path()))?;
+    crash::point!("publish.bound");
+    arrived(target, row, device)?;
     tracing::debug!(volume = %row.id, target = %target.path().display(), "published");
     Ok(())
 }
 
+/// A device is read-only for all its places or for none.
+pub(super) fn refuse_other_direction(
+    row: &VolumeRow,
+    live: &[MountRow],
+    readonly: bool,
+) -> Result<(), CoreError> {
+    let shown = live.iter().find(|live| {
+        live.mount.access == Access::Block
+            && live.mount.purpose != MountUse::Staged
+            && live.mount.readonly != readonly
+    });
+    let Some(shown) = shown else { return Ok(()) };
+    let (as_what, wanted) = if readonly { ("writing", "reading only") } else { ("reading only", "writing") };
+    Err(CoreError::InUse {
+        subject: row.subject(),
+        holder: format!(
+            "its device is shown at {} for {as_what}, and cannot be shown for {wanted} at the same time",
+            shown.mount.path.display()
+        ),
+    })
+}
+
 /// The node of the volume's device, and nothing that somebody may have put in its place.
-pub(super) fn open_node(device: &Device) -> Result<OwnedFd, CoreError> {
+fn open_node(device: &Device) -> Result<OwnedFd, CoreError> {
     let path = &device.path;
     let node = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         .map_err(CoreError::errno("opening", path))?;

@@ -59,6 +59,7 @@ impl Driver {
             note(&mut report, &row.subject(), settled);
         }
         crash::point!("start.places-settled");
+        self.collect_ephemerals(&mut report)?;
         for image in self.registry.discarded()? {
             note(&mut report, &format!("the discarded image {image}"), self.collect(&image));
         }

@@ -6,12 +6,13 @@ use strongroom_model::VolumeId;
 
 use crate::core_error::CoreError;
 use crate::crash;
-use crate::driver::Driver;
 use crate::driver::in_use::is_live;
 use crate::driver::mounting::refuse_covered;
+use crate::driver::{Driver, health};
 use crate::mount_options;
 use crate::mount_table::MountTable;
 use crate::nouns::{Access, Mount, MountUse, Outcome};
+use crate::place::Place;
 use crate::registry::{MountRow, VolumeRow, VolumeStep};
 use crate::requests::StageRequest;
 
@@ -45,7 +46,16 @@ impl Driver {
         self.settle_intents(&row, &mut Vec::new())?;
         let device = self.backend.attached(&row.image)?;
         let staged = self.live_mounts(&row, device.as_ref())?;
-        if let Some(staged) = staged.iter().find(|staged| staged.mount.purpose == MountUse::Staged) {
+        let there = staged.iter().find(|staged| staged.mount.purpose == MountUse::Staged);
+        let dead = match (there, &device) {
+            (Some(there), Some(device)) if there.mount == wanted && request.access == Access::Mount => {
+                health::dead(&place, &row, device)
+            }
+            _ => None,
+        };
+        if let Some(reason) = dead {
+            self.bury(&row, &place, &staged, reason)?;
+        } else if let Some(staged) = there {
             return Ok(if staged.mount == wanted {
                 Outcome::Identical(())
             } else {
@@ -77,6 +87,25 @@ impl Driver {
             return Err(error);
         }
         Ok(Outcome::Created(()))
+    }
+
+    /// Takes a staged mount away that does not answer any more, so that it can be checked and made anew. What is still
+    /// published shows the same dead filesystem and has to go first.
+    fn bury(
+        &self,
+        row: &VolumeRow,
+        place: &Place,
+        live: &[MountRow],
+        reason: String,
+    ) -> Result<(), CoreError> {
+        tracing::warn!(volume = %row.id, reason, "a staged volume does not answer");
+        if let Some(published) = live.iter().find(|live| live.mount.purpose != MountUse::Staged) {
+            let report = format!("{reason}; it is still published at {}", published.mount.path.display());
+            return Err(CoreError::Filesystem { subject: row.subject(), report });
+        }
+        let device = self.backend.attached(&row.image)?;
+        self.unmount_ours(place, row, device.as_ref())?;
+        self.registry.remove_mount(row.id, place.path())
     }
 
     pub(crate) fn unstage(&self, id: VolumeId, path: &Path) -> Result<(), CoreError> {

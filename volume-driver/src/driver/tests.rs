@@ -2,9 +2,12 @@
 
 mod crashes;
 mod in_place;
+mod inline;
 mod limits;
 mod lives;
 mod node;
+mod raw;
+mod repair;
 mod snapshots;
 
 pub(crate) use crashes::act;

@@ -154,7 +154,7 @@ impl Registry {
 
 /// Paths are bytes; those that are not UTF-8 are kept as hexadecimal text behind `hex:`. Absolute paths begin
 /// with `/`.
-fn path_text(path: &Path) -> String {
+pub(super) fn path_text(path: &Path) -> String {
     path.to_str().map_or_else(
         || {
             path.as_os_str()
@@ -166,7 +166,7 @@ fn path_text(path: &Path) -> String {
     )
 }
 
-fn path_of(text: &str) -> PathBuf {
+pub(super) fn path_of(text: &str) -> PathBuf {
     match text.strip_prefix("hex:") {
         None => PathBuf::from(text),
         Some(hex) => {

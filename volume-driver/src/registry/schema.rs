@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 
 /// `user_version` counts the steps that were taken.
-const STEPS: &[&str] = &[BEGINNING, DOCKER, POINTS, CLUSTERS];
+const STEPS: &[&str] = &[BEGINNING, DOCKER, POINTS, CLUSTERS, INLINE];
 
 const BEGINNING: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -96,6 +96,15 @@ CREATE TABLE volume_settings (
     volume TEXT PRIMARY KEY REFERENCES volumes (id) ON DELETE CASCADE,
     limits TEXT NOT NULL,                  -- JSON: how much I/O a second it may do
     asked  TEXT NOT NULL                   -- JSON: the labels and limits that it was created with
+) STRICT;
+";
+
+/// Inline volumes.
+const INLINE: &str = "
+CREATE TABLE ephemerals (
+    handle TEXT PRIMARY KEY,               -- what the orchestrator calls it
+    volume TEXT NOT NULL,                  -- may not be there yet
+    target TEXT NOT NULL
 ) STRICT;
 ";
 

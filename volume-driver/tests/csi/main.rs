@@ -10,6 +10,7 @@ mod command_line;
 mod conformance;
 mod control;
 mod ground;
+mod node;
 mod path;
 mod refusals;
 mod rough;

@@ -168,6 +168,7 @@ deaths! {
     staging_and_publishing_a_device: "publish-raw",
     mounting_by_hand: "mount",
     mounting_for_docker: "docker",
+    publishing_an_inline_volume: "inline",
     growing_before_a_mount: "grow",
     taking_and_deleting_a_snapshot: "snapshot",
     taking_a_snapshot_of_a_device: "snapshot-raw",

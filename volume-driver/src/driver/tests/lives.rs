@@ -274,7 +274,7 @@ fn a_storm_of_requests_leaves_nothing_behind() {
 #[test]
 fn clones_of_btrfs_are_mounted_side_by_side_and_a_log_that_was_not_replayed_is_kept() {
     let Some(bench) = Bench::new() else { return };
-    let volume = bench.create("source", 128, VolumeKind::Btrfs);
+    let volume = bench.create("source", 256, VolumeKind::Btrfs);
     let folder = bench.mount(&volume, "source");
     fs::write(folder.join("file"), b"before").unwrap();
     let quiet = bench.snapshot(&volume, "quiet");
@@ -285,7 +285,7 @@ fn clones_of_btrfs_are_mounted_side_by_side_and_a_log_that_was_not_replayed_is_k
     file.sync_all().unwrap();
     let images = bench.driver().pool_root().join("volumes");
     let image = fs::read_dir(&images).unwrap().next().unwrap().unwrap().path();
-    let crashed = bench.create("crashed", 128, VolumeKind::Btrfs);
+    let crashed = bench.create("crashed", 256, VolumeKind::Btrfs);
     let other = fs::read_dir(&images).unwrap().map(|entry| entry.unwrap().path());
     let other = other.into_iter().find(|path| *path != image).unwrap();
     let (from, to) =

@@ -35,7 +35,18 @@ pub(crate) fn act(driver: &Driver, name: &str, folder: &Path) {
     (scenario(name).act)(driver, &fs::canonicalize(folder).unwrap());
 }
 
-pub(super) static SCENARIOS: [Scenario; 17] = [
+pub(super) static SCENARIOS: [Scenario; 18] = [
+    Scenario {
+        name: "inline",
+        before: db,
+        act: |driver, folder| {
+            let request = crate::driver::tests::inline::request("csi-1", folder.join("pod"));
+            driver.publish_ephemeral(&request).unwrap();
+            assert!(driver.unpublish_ephemeral("csi-1", &folder.join("pod")).unwrap());
+        },
+        after: db_is_precious,
+        done: |bench, case| assert!(!bench.scratch.path("pod").exists(), "{case}"),
+    },
     Scenario {
         name: "create",
         before: db,
