@@ -163,6 +163,7 @@ impl Driver {
             && self.registry.all_mounts().unwrap().is_empty()
             && self.registry.volumes().unwrap().is_empty()
             && self.registry.snapshots().unwrap().is_empty()
+            && self.registry.groups().unwrap().is_empty()
             && self.registry.exchanges().unwrap().iter().all(|row| row.step == ExchangeStep::Done)
     }
 }

@@ -122,7 +122,7 @@ fn settings_in(folder: &Path) -> DriverSettings {
         mount_roots: vec![folder.to_owned()],
         limits: Limits::default(),
         watchdog: this_program("testing::the_thaw_watchdog", "as-watchdog"),
-        cgroup_root: folder.join("no-cgroups"),
+        cgroup_root: folder.join("cgroups"),
         boot_id: None,
     }
 }
@@ -162,6 +162,16 @@ impl Bench {
     pub(crate) fn restart(&mut self) {
         self.driver = None;
         let (driver, report) = Driver::open(settings(&self.scratch), world()).unwrap();
+        self.driver = Some(driver);
+        self.report = report;
+    }
+
+    /// As [`Bench::restart`], with other settings.
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(&mut DriverSettings)) {
+        self.driver = None;
+        let mut settings = settings(&self.scratch);
+        change(&mut settings);
+        let (driver, report) = Driver::open(settings, world()).unwrap();
         self.driver = Some(driver);
         self.report = report;
     }

@@ -70,7 +70,9 @@ impl Driver {
                 return Err(CoreError::InUse { subject: row.subject(), holder });
             }
         }
-        self.registry.remove_attachments(id, node)
+        self.registry.remove_attachments(id, node)?;
+        crash::point!("detach.written");
+        Ok(())
     }
 
     /// InUse, naming the nodes, when a volume is attached.

@@ -1,6 +1,8 @@
 //! The driver on real loop devices and mounts.
 
 mod crashes;
+mod groups;
+mod held_back;
 mod in_place;
 mod inline;
 mod limits;

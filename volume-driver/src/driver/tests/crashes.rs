@@ -41,6 +41,9 @@ fn wipe(bench: &Bench) {
         driver.unmount(volume.id, None).unwrap();
         driver.delete(volume.id).unwrap();
     }
+    for group in driver.groups().unwrap() {
+        driver.delete_group(group.id, None).unwrap();
+    }
     for snapshot in driver.snapshots(&SnapshotFilter::default()).unwrap() {
         driver.delete_snapshot(snapshot.id).unwrap();
     }
@@ -172,6 +175,9 @@ deaths! {
     growing_before_a_mount: "grow",
     taking_and_deleting_a_snapshot: "snapshot",
     taking_a_snapshot_of_a_device: "snapshot-raw",
+    grouping: "group",
+    grouping_devices: "group-raw",
+    attaching_and_modifying: "attach",
     restoring: "restore",
     giving_a_restore_up: "discard",
     exchanging_content: "exchange",

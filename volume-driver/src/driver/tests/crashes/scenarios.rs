@@ -8,9 +8,12 @@ use std::path::Path;
 use strongroom_model::VolumeId;
 
 use crate::driver::Driver;
+use crate::driver::tests::groups::grouped;
 use crate::driver::tests::in_place::{begin, exchange};
-use crate::nouns::{Access, ContentSource, Volume, VolumeKind, VolumeState};
-use crate::requests::{BeginRestore, CreateVolume, PublishRequest, SizeRange, SnapshotFilter, StageRequest};
+use crate::nouns::{Access, Attachment, ContentSource, Volume, VolumeKind, VolumeState};
+use crate::requests::{
+    BeginRestore, Changes, CreateVolume, PublishRequest, SizeRange, SnapshotFilter, StageRequest,
+};
 use crate::testing::{Bench, MIB, snapshot_request, volume_request};
 
 /// One operation.
@@ -35,7 +38,7 @@ pub(crate) fn act(driver: &Driver, name: &str, folder: &Path) {
     (scenario(name).act)(driver, &fs::canonicalize(folder).unwrap());
 }
 
-pub(super) static SCENARIOS: [Scenario; 18] = [
+pub(super) static SCENARIOS: [Scenario; 21] = [
     Scenario {
         name: "inline",
         before: db,
@@ -221,6 +224,61 @@ pub(super) static SCENARIOS: [Scenario; 18] = [
             let snapshot = bench.driver().snapshots(&SnapshotFilter::default()).unwrap().remove(0);
             let image = fs::read(bench.driver().open_snapshot(snapshot.id).unwrap()).unwrap();
             assert_eq!(image[..8], *b"precious", "{case}");
+        },
+    },
+    Scenario {
+        name: "group",
+        before: |bench| {
+            db(bench);
+            bench.mount(&named(bench.driver(), "db"), "m");
+            bench.create("other", 8, VolumeKind::Block);
+        },
+        act: |driver, _| {
+            let volumes = [named(driver, "db"), named(driver, "other")];
+            let taken = grouped(driver, "g", &[&volumes[0], &volumes[1]]);
+            driver.delete_group(taken.id, None).unwrap();
+        },
+        after: |bench, case| {
+            nothing_was_lost(bench, case);
+            let (groups, members) = (bench.driver().groups().unwrap(), bench.inventory().snapshots.len());
+            assert!(groups.is_empty() && members == 0, "{case}: half of a group");
+        },
+        done: nothing_was_lost,
+    },
+    Scenario {
+        name: "group-raw",
+        before: |bench| {
+            for name in ["db", "other"] {
+                let volume = bench.create(name, 8, VolumeKind::Block);
+                let staging = bench.scratch.folder(name);
+                bench.driver().stage(&stage(volume.id, &staging, Access::Block)).unwrap();
+            }
+        },
+        act: |driver, _| {
+            let volumes = [named(driver, "db"), named(driver, "other")];
+            grouped(driver, "g", &[&volumes[0], &volumes[1]]);
+        },
+        after: |bench, case| {
+            let groups = bench.driver().groups().unwrap();
+            assert_eq!(bench.inventory().snapshots.len(), 2 * groups.len(), "{case}: half of a group");
+        },
+        done: |bench, case| assert_eq!(bench.inventory().snapshots.len(), 2, "{case}"),
+    },
+    Scenario {
+        name: "attach",
+        before: db,
+        act: |driver, _| {
+            let db = named(driver, "db").id;
+            let here = Attachment { node: "test".to_owned(), readonly: false, only_target: true };
+            driver.attach_to_node(db, &here).unwrap().agreed().unwrap();
+            let labels = [("tier".to_owned(), Some("gold".to_owned()))].into();
+            driver.modify(db, &Changes { labels, ..Changes::default() }).unwrap();
+            driver.detach_from_node(db, None).unwrap();
+        },
+        after: db_is_precious,
+        done: |bench, case| {
+            assert_eq!(named(bench.driver(), "db").labels["tier"], "gold", "{case}");
+            db_is_precious(bench, case);
         },
     },
     Scenario {
