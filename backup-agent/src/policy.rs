@@ -1,7 +1,8 @@
 //! Which policy covers a volume.
 //!
-//! Policies are tried in the order of the file, and the first that selects a volume covers it, alone. A volume that none
-//! selects is NOT PROTECTED, and `status` says so. A file without any policy protects everything once a day: whoever only
+//! A volume whose label `policy` names one of them is covered by that one. For all others policies are tried in the order
+//! of the file, and the first that selects a volume covers it, alone; a label that names no policy of this file counts
+//! as none, for a wrong word must not leave a volume without backups. A volume that none selects is NOT PROTECTED, and `status` says so. A file without any policy protects everything once a day: whoever only
 //! writes down a repository gets backups, not silence.
 
 use std::collections::BTreeMap;
@@ -14,6 +15,9 @@ use strongroom_model::{Failure, Remedy};
 use strongroom_settings::{Config, PolicyConfig, RetainConfig, Selector};
 
 use crate::schedule::{Schedule, ScheduleError, jitter_of};
+
+/// The label by which a volume chooses its policy itself: the driver sets it from the parameter `policy`.
+const POLICY_LABEL: &str = "policy";
 
 /// What is added to the longest gap of a schedule where nobody set a goal: time for the run itself.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -95,7 +99,12 @@ impl Policies {
     /// The policy that covers a volume.
     #[must_use]
     pub fn covering(&self, name: &str, labels: &BTreeMap<String, String>) -> Option<&Policy> {
-        self.0.iter().find(|policy| policy.volumes.iter().any(|selector| selector.matches(name, labels)))
+        let chosen = labels.get(POLICY_LABEL);
+        let chosen = chosen.and_then(|chosen| self.0.iter().find(|policy| policy.name == *chosen));
+        let selecting = || {
+            self.0.iter().find(|policy| policy.volumes.iter().any(|selector| selector.matches(name, labels)))
+        };
+        chosen.or_else(selecting)
     }
 
     /// All of them.

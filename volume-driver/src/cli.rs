@@ -5,6 +5,7 @@
 
 mod driver;
 mod from_point;
+mod group;
 mod reach;
 mod snapshot;
 mod views;
@@ -18,6 +19,7 @@ use strongroom_model::World;
 
 pub use driver::DriverArgs;
 pub use from_point::RepositoryFlags;
+pub use group::GroupCommand;
 pub use reach::EndpointArgs;
 pub use snapshot::SnapshotCommand;
 pub use volume::{CreateArgs, VolumeCommand};

@@ -1,19 +1,21 @@
 //! The control service: what the command line, the agent and restore ask of the driver beyond CSI.
 
 mod door;
+mod group;
 
 use std::path::Path;
 use std::time::Duration;
 
 use strongroom_proto::control::driver_control_server::DriverControl;
 use strongroom_proto::control::{
-    BeginRestoreRequest, BeginRestoreResponse, CreateSnapshotRequest, CreateSnapshotResponse,
-    CreateVolumeRequest, CreateVolumeResponse, DiscardRestoreRequest, DiscardRestoreResponse,
+    BeginRestoreRequest, BeginRestoreResponse, CreateGroupRequest, CreateGroupResponse,
+    CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse,
+    DeleteGroupRequest, DeleteGroupResponse, DiscardRestoreRequest, DiscardRestoreResponse,
     ExchangeContentRequest, ExchangeContentResponse, FinishRestoreRequest, FinishRestoreResponse,
-    GetDriverRequest, GetDriverResponse, GetVolumeRequest, GetVolumeResponse, ListSnapshotsRequest,
-    ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse, MountRequest, MountResponse,
-    NotRemounted, OpenSnapshotRequest, OpenSnapshotResponse, UnmountRequest, UnmountResponse,
-    create_volume_request,
+    GetDriverRequest, GetDriverResponse, GetVolumeRequest, GetVolumeResponse, ListGroupsRequest,
+    ListGroupsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse,
+    MountRequest, MountResponse, NotRemounted, OpenSnapshotRequest, OpenSnapshotResponse, UnmountRequest,
+    UnmountResponse, create_volume_request,
 };
 use tonic::{Request, Response, Status};
 
@@ -257,6 +259,29 @@ impl DriverControl for Control {
     ) -> Result<Response<CreateSnapshotResponse>, Status> {
         let request = request.into_inner();
         answered("CreateSnapshot", &request.label.clone(), self.snap(request)).await
+    }
+
+    async fn create_group(
+        &self,
+        request: Request<CreateGroupRequest>,
+    ) -> Result<Response<CreateGroupResponse>, Status> {
+        let request = request.into_inner();
+        answered("CreateGroup", &request.name.clone(), self.group_up(request)).await
+    }
+
+    async fn list_groups(
+        &self,
+        _: Request<ListGroupsRequest>,
+    ) -> Result<Response<ListGroupsResponse>, Status> {
+        answered("ListGroups", "", self.list_of_groups()).await
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<DeleteGroupRequest>,
+    ) -> Result<Response<DeleteGroupResponse>, Status> {
+        let request = request.into_inner();
+        answered("DeleteGroup", &request.group_id.clone(), self.ungroup(request)).await
     }
 
     async fn open_snapshot(

@@ -44,6 +44,15 @@ fn the_first_policy_that_matches_covers_a_volume_and_what_none_matches_is_not_pr
 }
 
 #[test]
+fn a_volume_that_names_its_policy_gets_it_whatever_selects_it() {
+    let policies = policies(CONFIG).unwrap();
+    assert_eq!(covering(&policies, "shop-media", &[("policy", "databases")]).as_deref(), Some("databases"));
+    assert_eq!(covering(&policies, "cache", &[("policy", "shop")]).as_deref(), Some("shop"));
+    assert_eq!(covering(&policies, "shop-media", &[("policy", "no such")]).as_deref(), Some("shop"));
+    assert_eq!(covering(&policies, "cache", &[("policy", "no such")]), None);
+}
+
+#[test]
 fn without_any_policy_every_volume_is_protected_daily() {
     let policies = policies("").unwrap();
     assert_eq!(covering(&policies, "anything", &[]).as_deref(), Some("daily (built in)"));

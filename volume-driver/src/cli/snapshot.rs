@@ -8,6 +8,7 @@ use strongroom_proto::control::{CreateSnapshotRequest, ListSnapshotsRequest};
 use strongroom_proto::csi::{BlockMetadata, DeleteSnapshotRequest, GetMetadataDeltaRequest};
 use strongroom_proto::{CallError, Clients};
 
+use super::group::{self, GroupCommand};
 use super::reach::{self, EndpointArgs, given, named};
 use super::views::{SnapshotView, snapshot_table};
 
@@ -41,6 +42,9 @@ pub enum SnapshotCommand {
         #[command(flatten)]
         at: EndpointArgs,
     },
+    /// Snapshots of several volumes at one moment
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Tell which bytes differ between two snapshots of a volume, without reading them
     Diff {
         /// The id of the older snapshot
@@ -129,6 +133,7 @@ pub(super) async fn run(command: SnapshotCommand, console: &Console, world: &Wor
         }
         SnapshotCommand::List { volume, at } => list(volume, &mut at.connect().await?, console).await?,
         SnapshotCommand::Delete { id, at } => delete(id, &mut at.connect().await?, console).await?,
+        SnapshotCommand::Group(command) => group::run(command, console, world).await?,
         SnapshotCommand::Diff { base, target, limit, at } => {
             diff(base, target, limit, &mut at.connect().await?, console).await?;
         }

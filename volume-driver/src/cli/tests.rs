@@ -34,6 +34,11 @@ fn the_command_line_is_the_one_that_is_fixed() {
         "snapshot list",
         "snapshot list db",
         "snapshot delete snap-1",
+        "snapshot group create nightly db shop --label a=b",
+        "snapshot group list",
+        "snapshot group delete nightly",
+        "volume modify db policy=hourly iops.write=100 label.a=",
+        "volume detach db --node n",
         "snapshot diff snap-1 snap-2",
         "driver-thaw-watchdog 7 30000 /mnt",
     ] {

@@ -22,6 +22,10 @@ pub(super) struct VolumeView {
     /// What is wrong.
     pub(super) message: Option<String>,
     pub(super) mounts: Vec<MountView>,
+    /// How much I/O a second its users may do, such as `iops.write`.
+    pub(super) limits: BTreeMap<String, u64>,
+    /// The nodes that an orchestrator has attached it to.
+    pub(super) attached_to: Vec<String>,
     pub(super) device: Option<String>,
     /// Only told where one volume is shown.
     pub(super) extents: Option<u64>,
@@ -54,6 +58,20 @@ pub(super) struct SnapshotView {
     pub(super) labels: BTreeMap<String, String>,
     /// It needs no log replay.
     pub(super) quiesced: bool,
+    /// The group that it is a member of.
+    pub(super) group: Option<String>,
+}
+
+/// Snapshots of several volumes at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct GroupView {
+    pub(super) id: String,
+    pub(super) name: String,
+    /// `user` or `csi`.
+    pub(super) owner: String,
+    pub(super) created_at: Option<Timestamp>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) snapshots: Vec<SnapshotView>,
 }
 
 fn moment(at: Option<prost_types::Timestamp>) -> Option<Timestamp> {
@@ -92,6 +110,8 @@ impl From<control::Volume> for VolumeView {
             labels: volume.labels.into_iter().collect(),
             message: some(volume.message),
             mounts: volume.mounts.into_iter().map(MountView::from).collect(),
+            limits: volume.limits.into_iter().collect(),
+            attached_to: volume.attached_to,
             device: some(volume.device),
             extents: volume.extents,
             made_from: some(volume.made_from),
@@ -126,6 +146,20 @@ impl From<control::Snapshot> for SnapshotView {
             size_bytes: snapshot.bytes,
             labels: snapshot.labels.into_iter().collect(),
             quiesced: snapshot.quiesced,
+            group: some(snapshot.group_id),
+        }
+    }
+}
+
+impl From<control::Group> for GroupView {
+    fn from(group: control::Group) -> Self {
+        Self {
+            id: group.id,
+            name: group.name,
+            owner: group.owner,
+            created_at: moment(group.created_at),
+            labels: group.labels.into_iter().collect(),
+            snapshots: group.snapshots.into_iter().map(SnapshotView::from).collect(),
         }
     }
 }
@@ -163,6 +197,8 @@ impl VolumeView {
             ),
             ("labels", self.labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect()),
             ("mounts", self.mounts.iter().map(MountView::line).collect()),
+            ("limits", self.limits.iter().map(|(key, limit)| format!("{key}={limit}\n")).collect()),
+            ("attached to", self.attached_to.join(", ")),
         ];
         facts.extend(self.device.as_ref().map(|device| ("device", device.clone())));
         facts.extend(self.extents.map(|extents| ("extents", extents.to_string())));
@@ -206,6 +242,22 @@ pub(super) fn snapshot_table(snapshots: &[SnapshotView], console: &Console) -> T
             snapshot.owner.clone(),
             snapshot.created_at.map(|at| local(at, console.time_zone())).unwrap_or_default(),
             Size(snapshot.size_bytes).to_string(),
+        ]);
+    }
+    table
+}
+
+/// Groups in columns.
+pub(super) fn group_table(groups: &[GroupView], console: &Console) -> Table {
+    let mut table = Table::new(["GROUP", "NAME", "OWNER", "TAKEN", "VOLUMES"]);
+    for group in groups {
+        let volumes: Vec<&str> = group.snapshots.iter().map(|snapshot| snapshot.volume.as_str()).collect();
+        table.row([
+            group.id.clone(),
+            group.name.clone(),
+            group.owner.clone(),
+            group.created_at.map(|at| local(at, console.time_zone())).unwrap_or_default(),
+            volumes.join(", "),
         ]);
     }
     table

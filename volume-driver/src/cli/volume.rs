@@ -10,7 +10,8 @@ use strongroom_proto::control::{
     self, CreateVolumeRequest, ListVolumesRequest, MountRequest, UnmountRequest, create_volume_request,
 };
 use strongroom_proto::csi::{
-    CapacityRange, ControllerExpandVolumeRequest, DeleteVolumeRequest, NodeExpandVolumeRequest,
+    CapacityRange, ControllerExpandVolumeRequest, ControllerModifyVolumeRequest,
+    ControllerUnpublishVolumeRequest, DeleteVolumeRequest, NodeExpandVolumeRequest,
 };
 use strongroom_proto::{CallError, Clients};
 
@@ -80,6 +81,27 @@ pub enum VolumeCommand {
         /// A label of the new volume; may be given again
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = reach::label)]
         labels: Vec<(String, String)>,
+        #[command(flatten)]
+        at: EndpointArgs,
+    },
+    /// Change labels and limits of a volume, while it is in use: all that is asked, or nothing
+    Modify {
+        /// Its name, or its id
+        name: String,
+        /// policy=NAME, label.KEY=VALUE, or how much I/O a second its users may do: iops.read, iops.write,
+        /// bytes-per-second.read, bytes-per-second.write; an empty value takes it away
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = reach::label)]
+        changes: Vec<(String, String)>,
+        #[command(flatten)]
+        at: EndpointArgs,
+    },
+    /// Take a volume from a node that an orchestrator attached it to and has forgotten
+    Detach {
+        /// Its name, or its id
+        name: String,
+        /// Only from this node [default: from all]
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        node: String,
         #[command(flatten)]
         at: EndpointArgs,
     },
@@ -212,6 +234,13 @@ struct Mounted {
 }
 
 #[derive(Debug, Serialize)]
+struct Detached {
+    volume: String,
+    /// From where.
+    nodes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
 struct Unmounted {
     volume: String,
     paths: Vec<String>,
@@ -257,6 +286,12 @@ pub(super) async fn run(command: VolumeCommand, console: &Console) -> Result<Exi
                 ..CreateVolumeRequest::default()
             };
             make(request, &mut at.connect().await?, console).await?;
+        }
+        VolumeCommand::Modify { name, changes, at } => {
+            modify(&name, changes, &mut at.connect().await?, console).await?;
+        }
+        VolumeCommand::Detach { name, node, at } => {
+            detach(&name, node, &mut at.connect().await?, console).await?;
         }
         VolumeCommand::Delete { name, at } => delete(&name, &mut at.connect().await?, console).await?,
     }
@@ -313,6 +348,46 @@ async fn list(labels: Vec<(String, String)>, clients: &mut Clients, console: &Co
         } else {
             text.table(&table);
         }
+    });
+    Ok(())
+}
+
+async fn modify(
+    name: &str,
+    changes: Vec<(String, String)>,
+    clients: &mut Clients,
+    console: &Console,
+) -> Result<(), Failed> {
+    let request = ControllerModifyVolumeRequest {
+        volume_id: reach::volume(clients, name).await?.id,
+        mutable_parameters: changes.into_iter().collect(),
+        ..ControllerModifyVolumeRequest::default()
+    };
+    clients.controller.controller_modify_volume(request).await.map_err(CallError::from)?;
+    let volume: VolumeView = reach::volume(clients, name).await?.into();
+    let shown = volume.clone();
+    console.result(&OneVolume { volume }, |text| shown.facts(text, console));
+    Ok(())
+}
+
+async fn detach(name: &str, node: String, clients: &mut Clients, console: &Console) -> Result<(), Failed> {
+    let before = reach::volume(clients, name).await?;
+    let request = ControllerUnpublishVolumeRequest {
+        volume_id: before.id,
+        node_id: node,
+        ..ControllerUnpublishVolumeRequest::default()
+    };
+    clients.controller.controller_unpublish_volume(request).await.map_err(CallError::from)?;
+    let after = reach::volume(clients, name).await?.attached_to;
+    let mut nodes = before.attached_to;
+    nodes.retain(|node| !after.contains(node));
+    let said = if nodes.is_empty() {
+        format!("{name:?} was not attached there")
+    } else {
+        format!("{name:?} is detached from {}", nodes.join(", "))
+    };
+    console.result(&Detached { volume: name.to_owned(), nodes }, |text| {
+        text.line(said);
     });
     Ok(())
 }

@@ -8,7 +8,9 @@ use strongroom_proto::control::{self, MountKind, VolumeRef, volume_ref};
 use crate::csi::answer::moment;
 use crate::csi::door;
 use crate::csi::status::RequestError;
-use crate::{ContentSource, Mount, MountUse, Snapshot, Volume, VolumeKind, VolumeState, Volumes};
+use crate::{
+    ContentSource, Group, IoQuantity, Mount, MountUse, Snapshot, Volume, VolumeKind, VolumeState, Volumes,
+};
 
 /// The volume that is meant, which must exist.
 pub(super) async fn volume(volumes: &Volumes, given: Option<&VolumeRef>) -> Result<VolumeId, tonic::Status> {
@@ -81,6 +83,11 @@ pub(super) fn volume_out(volume: Volume) -> control::Volume {
         extents: volume.extents,
         created_at: Some(moment(volume.created_at)),
         device: volume.device.map(|device| device.display().to_string()).unwrap_or_default(),
+        limits: IoQuantity::ALL
+            .into_iter()
+            .filter_map(|quantity| Some((quantity.parameter().to_owned(), volume.limits.of(quantity)?.get())))
+            .collect(),
+        attached_to: volume.attachments.into_iter().map(|one| one.node).collect(),
         made_from: match volume.source {
             None => String::new(),
             Some(ContentSource::Snapshot(id)) => id.to_string(),
@@ -102,5 +109,17 @@ pub(super) fn snapshot_out(snapshot: Snapshot) -> control::Snapshot {
         labels: snapshot.labels.into_iter().collect(),
         fs: kind_out(snapshot.kind).into(),
         quiesced: snapshot.quiesced,
+        group_id: snapshot.group.map(|group| group.to_string()).unwrap_or_default(),
+    }
+}
+
+pub(super) fn group_out(group: Group) -> control::Group {
+    control::Group {
+        id: group.id.to_string(),
+        name: group.name,
+        owner: group.owner,
+        created_at: Some(moment(group.created_at)),
+        labels: group.labels.into_iter().collect(),
+        snapshots: group.snapshots.into_iter().map(snapshot_out).collect(),
     }
 }

@@ -154,6 +154,14 @@ pub(crate) fn path(field: &'static str, text: &str) -> Checked<PathBuf> {
     Ok(PathBuf::from(text).components().collect())
 }
 
+/// A list of no more entries than this.
+pub(crate) fn few(field: &'static str, count: usize, most: usize) -> Checked<()> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(RequestError::Wrong { field, reason: format!("it has {count} entries; {most} are allowed") })
+}
+
 /// How many answers are wanted; 0: as many as there are.
 pub(crate) fn count(field: &'static str, value: i32) -> Checked<usize> {
     usize::try_from(value).map_err(|_| RequestError::Wrong { field, reason: format!("{value} is negative") })

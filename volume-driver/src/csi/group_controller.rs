@@ -16,7 +16,7 @@ use super::status::RequestError;
 use super::{Csi, answer, answered, door};
 use crate::CreateGroup;
 
-/// What the name of a snapshot is at most, so that a list of members is bounded before it is read.
+/// Lists are bounded before they are read; the driver knows how many volumes a group may have.
 const MOST_IDS: usize = 1024;
 
 impl Csi {
@@ -30,7 +30,7 @@ impl Csi {
         if request.source_volume_ids.is_empty() {
             return Err(RequestError::Missing { field: "source_volume_ids" }.into());
         }
-        bounded("source_volume_ids", request.source_volume_ids.len())?;
+        door::few("source_volume_ids", request.source_volume_ids.len(), MOST_IDS)?;
         let volumes = request
             .source_volume_ids
             .iter()
@@ -69,16 +69,9 @@ impl Csi {
 
 /// The snapshots that are named. One that cannot be ours stands for a member that no group has.
 fn members(ids: &[String]) -> Result<Vec<SnapshotId>, RequestError> {
-    bounded("snapshot_ids", ids.len())?;
+    door::few("snapshot_ids", ids.len(), MOST_IDS)?;
     let read = |id: &String| Ok(door::snapshot_id(id)?.unwrap_or(SnapshotId::from_bytes([0; 16])));
     ids.iter().map(read).collect()
-}
-
-fn bounded(field: &'static str, count: usize) -> Result<(), RequestError> {
-    if count <= MOST_IDS {
-        return Ok(());
-    }
-    Err(RequestError::Wrong { field, reason: format!("it has {count} entries; {MOST_IDS} are allowed") })
 }
 
 #[tonic::async_trait]

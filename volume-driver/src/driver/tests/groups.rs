@@ -197,7 +197,7 @@ fn a_group_is_taken_once_by_name_and_its_members_come_and_go_with_it() {
     // Its volumes may go, and it stays.
     driver.delete(one.id).unwrap();
     driver.delete(two.id).unwrap();
-    assert_eq!(driver.groups().unwrap(), [group.clone()]);
+    assert_eq!(driver.groups().unwrap(), std::slice::from_ref(&group));
     driver.delete_group(group.id, Some(&[ids[1], ids[0]])).unwrap();
     driver.delete_group(group.id, Some(&[])).unwrap();
     assert_eq!(driver.group(group.id).unwrap_err().code(), "driver.not-found");
