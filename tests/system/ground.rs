@@ -90,6 +90,12 @@ impl Ground {
     /// Starts the driver on an embedded pool of this size and waits until it answers.
     #[track_caller]
     pub(crate) fn start_driver(&mut self, pool_size: &str) {
+        self.start_driver_with(pool_size, &[]);
+    }
+
+    /// The same, with more words on its command line.
+    #[track_caller]
+    pub(crate) fn start_driver_with(&mut self, pool_size: &str, more: &[&str]) {
         assert!(self.driver.is_none(), "one driver at a time");
         let running = self
             .call(["driver", "--pool"])
@@ -104,6 +110,7 @@ impl Ground {
                 "--state-dir",
             ])
             .args([self.path("driver-state")])
+            .args(more)
             .start();
         self.driver = Some(running);
         let begun = Instant::now();

@@ -16,6 +16,7 @@ mod command_line;
 mod cost;
 mod crashes;
 mod damage;
+mod docker;
 mod documents;
 mod images;
 mod json_output;
