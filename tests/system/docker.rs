@@ -120,7 +120,7 @@ fn every_restart() {
     );
     wait_for_more(&machine);
     machine.engine.refused(&["volume", "rm", "db"]);
-    machine.ground.run(["volume", "delete", "db"]).refused(1, "driver.in-use");
+    machine.ground.call(["volume", "delete", "db"]).run().refused(5, "driver.in-use");
 
     // The driver dies, and comes back. The container notices nothing, and the volume can still be mounted.
     let life = started(&machine.engine);
@@ -171,7 +171,7 @@ fn every_restart() {
         "no container is left, and nothing is counted for one"
     );
     machine.engine.docker(&["volume", "rm", "db"]);
-    machine.ground.run(["volume", "show", "db"]).refused(1, "driver.not-found");
+    machine.ground.call(["volume", "show", "db"]).run().refused(1, "driver.not-found");
     machine.end();
 }
 

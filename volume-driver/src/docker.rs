@@ -24,19 +24,22 @@ pub(crate) use plugin::serve;
 
 use std::path::PathBuf;
 
-use crate::Volumes;
+use crate::{Points, Provision, Volumes};
 
 /// What Docker's calls are answered from. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Docker {
     volumes: Volumes,
+    provision: Provision,
+    points: Points,
     /// Where the mounts for containers lie.
     root: PathBuf,
 }
 
 impl Docker {
-    pub(crate) const fn new(volumes: Volumes, root: PathBuf) -> Self {
-        Self { volumes, root }
+    pub(crate) fn new(volumes: Volumes, points: Points, root: PathBuf) -> Self {
+        let provision = Provision::new(volumes.clone(), points.clone());
+        Self { volumes, provision, points, root }
     }
 }
 

@@ -188,13 +188,14 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
         match docker {
             Some(socket) => {
                 console.talk(format_args!("Docker is served at {}", socket.path().display()));
-                let docker = Docker::new(opened.volumes.clone(), docker_root);
+                let docker = Docker::new(opened.volumes.clone(), points.clone(), docker_root);
                 docker::serve(socket, docker, until_told(stopped.clone())).await
             }
             None => Ok(()),
         }
     };
-    let serving = socket.serve(opened.volumes.clone(), points, opened.report, until_told(stopped.clone()));
+    let serving =
+        socket.serve(opened.volumes.clone(), points.clone(), opened.report, until_told(stopped.clone()));
     tokio::select! {
         served = async { tokio::try_join!(serving, serving_docker) } => served.map(drop)?,
         () = told => {}

@@ -11,11 +11,15 @@ use super::wire::{Answer, Capabilities, Request, Volume as WireVolume};
 use super::{Docker, status};
 use crate::csi::status::RequestError;
 use crate::csi::{answer, door};
-use crate::{ContentSource, CoreError, CreateVolume, IoLimits, Volume, VolumeKind, VolumeState};
+use crate::{
+    Beginning, CoreError, IoLimits, NewVolume, PointsError, Provisioned, Volume, VolumeKind, VolumeState,
+};
 
 /// How long a call waits for another operation on the same volume. Docker asks only once; the shortest of its own
 /// limits is a minute.
 const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a call waits for a restore. Docker gives up after two minutes; the answer must come before.
+const RESTORE_PATIENCE: Duration = Duration::from_secs(80);
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A call of Docker that cannot be answered as it wishes.
@@ -36,6 +40,9 @@ pub(super) enum PluginError {
     /// The driver could not.
     #[error(transparent)]
     Core(#[from] CoreError),
+    /// The driver could not, or the agent.
+    #[error(transparent)]
+    Points(#[from] PointsError),
 }
 
 impl Failure for PluginError {
@@ -44,6 +51,7 @@ impl Failure for PluginError {
             Self::Method | Self::Body { .. } | Self::Call { .. } => "request.protocol",
             Self::Request(cause) => cause.code(),
             Self::Core(cause) => cause.code(),
+            Self::Points(cause) => cause.code(),
         }
     }
 
@@ -52,6 +60,7 @@ impl Failure for PluginError {
             Self::Method | Self::Body { .. } | Self::Call { .. } => Remedy::FixRequest,
             Self::Request(cause) => cause.remedy(),
             Self::Core(cause) => cause.remedy(),
+            Self::Points(cause) => cause.remedy(),
         }
     }
 
@@ -62,6 +71,7 @@ impl Failure for PluginError {
             }
             Self::Request(cause) => cause.advice(),
             Self::Core(cause) => cause.advice(),
+            Self::Points(cause) => cause.advice(),
         }
     }
 }
@@ -78,7 +88,7 @@ impl PluginError {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Body { .. } => StatusCode::BAD_REQUEST,
             Self::Call { .. } => StatusCode::NOT_FOUND,
-            Self::Request(_) | Self::Core(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Request(_) | Self::Core(_) | Self::Points(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -106,27 +116,29 @@ impl Docker {
     async fn create(&self, request: Request) -> Answered {
         let name = door::volume_name(&request.name)?;
         let options = Options::parse(&request.opts.unwrap_or_default())?;
-        let source = match &options.origin {
+        let beginning = match options.origin {
             None => None,
             Some(Origin::Snapshot(id)) => {
-                Some(ContentSource::Snapshot(door::known_snapshot("from-snapshot", id)?))
+                Some(Beginning::Snapshot(door::known_snapshot("from-snapshot", &id)?))
             }
-            Some(Origin::Volume(named)) => Some(ContentSource::Volume(self.named(named).await?.id)),
-            Some(Origin::Point(_)) => {
-                let reason = "from-point needs an agent".to_owned();
-                return Err(RequestError::Unsupported { reason }.into());
-            }
+            Some(Origin::Volume(named)) => Some(Beginning::Volume(self.named(&named).await?.id)),
+            Some(Origin::Point(choice)) => Some(Beginning::Point(choice)),
         };
-        let wanted = CreateVolume {
+        let wanted = NewVolume {
             name: name.clone(),
             size: options.size,
             kind: options.kind,
-            source,
+            beginning,
             labels: options.labels,
             limits: IoLimits::NONE,
         };
-        let outcome = patiently(|| self.volumes.create(wanted.clone())).await?;
-        let (volume, _) = answer::agreed(outcome, || format!("volume {name:?}"))?;
+        let subject = || format!("volume {name:?}");
+        let volume = match patiently(|| self.provision.create(wanted.clone(), RESTORE_PATIENCE)).await? {
+            Provisioned::Ready(outcome) => answer::agreed(outcome, subject)?.0,
+            Provisioned::Restoring { percent, .. } => {
+                return Err(RequestError::Restoring { subject: subject(), percent }.into());
+            }
+        };
         visible(volume)?;
         Ok(Answer::default())
     }
@@ -166,7 +178,7 @@ impl Docker {
 
     async fn get(&self, name: &str) -> Answered {
         let volume = self.found(name).await?;
-        let status = status::of(&self.volumes, &volume).await;
+        let status = status::of(&self.volumes, &self.points, &volume).await;
         Ok(Answer {
             volume: Some(WireVolume { status: Some(status), ..brief(&volume) }),
             ..Answer::default()
@@ -219,14 +231,14 @@ fn brief(volume: &Volume) -> WireVolume {
 }
 
 /// Docker asks once. So whoever is busy with the volume is waited for, within bounds.
-async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, CoreError>
+async fn patiently<T, E: Failure, F>(mut ask: impl FnMut() -> F) -> Result<T, E>
 where
-    F: Future<Output = Result<T, CoreError>>,
+    F: Future<Output = Result<T, E>>,
 {
     let began = Instant::now();
     loop {
         match ask().await {
-            Err(CoreError::Busy { .. }) if began.elapsed() < BUSY_PATIENCE => {
+            Err(error) if error.code() == "driver.busy" && began.elapsed() < BUSY_PATIENCE => {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
             answer => return answer,

@@ -9,7 +9,7 @@ use strongroom_console::Size;
 
 use crate::csi::door;
 use crate::csi::status::RequestError;
-use crate::{SizeRange, VolumeKind};
+use crate::{PointChoice, SizeRange, VolumeKind, WantedKind};
 
 /// The label by which policies choose their volumes.
 const POLICY: &str = "policy";
@@ -18,7 +18,7 @@ const POLICY: &str = "policy";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A recovery point in the repository.
-    Point(String),
+    Point(PointChoice),
     /// A snapshot by its id.
     Snapshot(String),
     /// A volume by its name or id.
@@ -29,14 +29,19 @@ pub(super) enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Options {
     pub(super) size: SizeRange,
-    pub(super) kind: Option<VolumeKind>,
+    pub(super) kind: WantedKind,
     pub(super) origin: Option<Origin>,
     pub(super) labels: BTreeMap<String, String>,
 }
 
 impl Options {
     pub(super) fn parse(given: &BTreeMap<String, String>) -> Result<Self, RequestError> {
-        let mut options = Self { size: SizeRange::of(0), kind: None, origin: None, labels: BTreeMap::new() };
+        let mut options = Self {
+            size: SizeRange::of(0),
+            kind: WantedKind::Filesystem,
+            origin: None,
+            labels: BTreeMap::new(),
+        };
         for (name, value) in given {
             options.take(name, value)?;
         }
@@ -61,11 +66,11 @@ impl Options {
                             &"containers of Docker mount folders, and a raw volume has none",
                         ));
                     }
-                    kind => Some(kind),
+                    kind => WantedKind::Exactly(kind),
                 }
             }
             POLICY => self.label(POLICY, value),
-            "from-point" => self.begin_with(name, Origin::Point(named("from-point", value)?))?,
+            "from-point" => self.begin_with(name, Origin::Point(door::point_choice("from-point", value)?))?,
             "from-snapshot" => self.begin_with(name, Origin::Snapshot(named("from-snapshot", value)?))?,
             "from-volume" => self.begin_with(name, Origin::Volume(named("from-volume", value)?))?,
             _ => match name.strip_prefix("label.") {
@@ -122,7 +127,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(options.size, SizeRange::of(64 << 20));
-        assert_eq!(options.kind, Some(VolumeKind::Xfs));
+        assert_eq!(options.kind, WantedKind::Exactly(VolumeKind::Xfs));
         assert_eq!(options.origin, Some(Origin::Volume("db".to_owned())));
         let labels = [("app", "shop"), ("policy", "hourly")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(options.labels, labels.into());

@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 use super::{Docker, plugin};
 use crate::mount_table::MountTable;
 use crate::testing::{Scratch, can_mount, settings, volume_request, world};
-use crate::{Access, BeginRestore, StageRequest, Volume, VolumeKind, Volumes, loop_device};
+use crate::{Access, BeginRestore, Points, StageRequest, Volume, VolumeKind, Volumes, loop_device};
 
 /// A driver with its plugin, on a scratch pool.
 struct Engine {
@@ -41,7 +41,7 @@ impl Engine {
     }
 
     async fn raw(&self, method: http::Method, call: &str, body: impl Into<Body>) -> (StatusCode, Value) {
-        let docker = Docker::new(self.volumes.clone(), self.scratch.path("docker"));
+        let docker = Docker::new(self.volumes.clone(), Points::default(), self.scratch.path("docker"));
         let request =
             http::Request::builder().method(method).uri(format!("/{call}")).body(body.into()).unwrap();
         let answer = plugin::router(docker).oneshot(request).await.unwrap();
@@ -306,6 +306,7 @@ async fn a_volume_is_made_as_its_options_say_and_its_status_tells() {
         (json!({"fs": "block"}), "raw volume"),
         (json!({"from-volume": "nothing"}), "there is no volume"),
         (json!({"from-snapshot": "../../etc"}), "there is no snapshot"),
+        (json!({"from-point": "db@latest"}), "knows no backup agent"),
     ] {
         let error = engine.refused("VolumeDriver.Create", json!({"Name": "new", "Opts": opts})).await;
         assert!(error.contains(reason), "{error}");
