@@ -14,6 +14,7 @@ mod node;
 mod path;
 mod refusals;
 mod rough;
+mod swarm;
 
 use std::process::ExitCode;
 
