@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::{Engine, PLUGIN};
 use island::on_an_island;
 
-use crate::ground::Ground;
+use crate::ground::{Ground, text};
 use crate::kernel;
 
 /// What these tests need of the machine.
@@ -47,7 +47,8 @@ impl Machine {
 }
 
 fn start_driver(ground: &mut Ground) {
-    ground.start_driver_with("2GiB", &["--docker-socket", PLUGIN]);
+    let agent = ground.path("agent.sock");
+    ground.start_driver_with("2GiB", &["--docker-socket", PLUGIN, "--agent-endpoint", text(&agent)]);
 }
 
 /// Waits until `done`, or ends the test.
@@ -178,4 +179,71 @@ fn every_restart() {
 #[test]
 fn a_container_keeps_its_volume_through_every_restart() {
     on_an_island("a_container_keeps_its_volume_through_every_restart", &PROGRAMS, every_restart);
+}
+
+/// A machine that is itself a container may lack the right to grow ext4 while it is mounted; nobody can pass on what they lack.
+fn only_rights_that_we_have(config: &std::path::Path) {
+    const SYS_RESOURCE: u32 = 24;
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let bounding =
+        status.lines().find_map(|line| line.strip_prefix("CapBnd:")).expect("the kernel says it").trim();
+    if u64::from_str_radix(bounding, 16).expect("it is hexadecimal") >> SYS_RESOURCE & 1 == 1 {
+        return;
+    }
+    println!("without CAP_SYS_RESOURCE, which this machine lacks");
+    let text = std::fs::read_to_string(config).expect("it was just made");
+    let less = text.replace(r#", "CAP_SYS_RESOURCE""#, "");
+    assert_ne!(text, less, "{text}");
+    std::fs::write(config, less).expect("it can be written");
+}
+
+/// The plugin as `deploy/swarm/build` makes it, run by the engine itself with the rights that its configuration asks for.
+fn managed_plugin() {
+    island::own_folders();
+    let ground = Ground::new();
+    let engine = Engine::start(&ground);
+    let plugin = ground.path("plugin");
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/swarm/build");
+    kernel::sh(build, &[text(&crate::call::binary()), text(&plugin)]);
+    only_rights_that_we_have(&plugin.join("config.json"));
+    for folder in ["own/agent", "own/state"] {
+        std::fs::create_dir_all(ground.path(folder)).expect("the ground can be written to");
+    }
+    engine.docker(&["plugin", "create", "strongroom", text(&plugin)]);
+    let source = |name: &str, folder: &str| format!("{name}.source={}", ground.path(folder).display());
+    let settings = [source("strongroom", "own/state"), source("agent", "own/agent")];
+    let more = ["STRONGROOM_NODE_ID=swarm-node", "STRONGROOM_POOL_SIZE=1GiB"];
+    let words =
+        ["plugin", "set", "strongroom"].into_iter().chain(settings.iter().map(String::as_str)).chain(more);
+    engine.docker(&words.collect::<Vec<_>>());
+    engine.docker(&["plugin", "enable", "strongroom"]);
+
+    // Its socket is where the engine has it; the command line reaches it there.
+    let id = engine.docker(&["plugin", "inspect", "-f", "{{.Id}}", "strongroom"]);
+    let socket = std::path::PathBuf::from(format!("/run/docker/plugins/{id}/strongroom.sock"));
+    let call = |words: &[&str]| ground.run(words.iter().chain(&["--endpoint", text(&socket)]));
+    wait_until("the plugin to serve", || call(&["volume", "list"]).code == Some(0));
+    call(&["volume", "create", "web", "--size", "64MiB"]).ok();
+    // What is mounted where Swarm publishes is seen on the machine: `propagatedMount` of the configuration.
+    let published = ground.path(&format!("docker/data/plugins/{id}/propagated-mount"));
+    std::fs::create_dir(published.join("3k9x")).expect("the plugin's folder can be written to");
+    call(&["volume", "mount", "web", "/data/published/3k9x"]).ok();
+    std::fs::write(published.join("3k9x/file"), "precious").expect("a mounted volume can be written to");
+    // A write that the volume itself bounds.
+    std::fs::write(published.join("3k9x/large"), vec![1_u8; 80_000_000]).expect_err("it has 64 MiB");
+
+    call(&["volume", "unmount", "web"]).ok();
+    assert!(!published.join("3k9x/file").exists(), "the mount went, on the machine too");
+    call(&["volume", "delete", "web"]).ok();
+    engine.docker(&["plugin", "disable", "strongroom"]);
+    engine.docker(&["plugin", "rm", "strongroom"]);
+}
+
+#[test]
+fn the_engine_runs_the_plugin_for_swarm_with_the_rights_it_asks_for() {
+    on_an_island(
+        "the_engine_runs_the_plugin_for_swarm_with_the_rights_it_asks_for",
+        &PROGRAMS,
+        managed_plugin,
+    );
 }

@@ -189,5 +189,7 @@ impl Drop for Engine {
             eprintln!("--- dockerd said\n{}", self.log());
         }
         self.kill_daemon();
+        // A daemon that was killed once leaves its own folders mounted upon themselves.
+        kernel::take_down(&self.folder);
     }
 }

@@ -122,7 +122,7 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
     };
     // The socket first: a second driver must not touch the pool of the first. Callers wait in its queue meanwhile.
     let socket = Socket::bind(&args.endpoint).await?;
-    let docker = match &args.docker_socket {
+    let docker = match args.docker_socket.as_deref().filter(|endpoint| !endpoint.is_empty()) {
         Some(endpoint) => Some(Socket::bind(endpoint).await?),
         None => None,
     };
