@@ -90,6 +90,12 @@ pub(crate) trait VolumeBackend: Debug + Send + Sync {
     /// The image of a snapshot as a file of this machine.
     fn path(&self, image: &ImageName) -> PathBuf;
 
+    /// Writes on an image what it is; see `image_note`.
+    fn note(&self, image: &ImageName, text: &str) -> Result<(), CoreError>;
+
+    /// What is written on an image. `None`: nothing that can be read.
+    fn noted(&self, image: &ImageName) -> Option<String>;
+
     /// What is there: images, and names that are none.
     fn list(&self) -> Result<(Vec<ImageName>, Vec<PathBuf>), CoreError>;
 

@@ -3,6 +3,7 @@
 //! `driver` is the program itself. `volume` and `snapshot` are clients of a driver that runs: they reach it on its socket and do nothing
 //! by themselves, so a person, an orchestrator and the agent all take the same way.
 
+mod doctor;
 mod driver;
 mod from_point;
 mod group;
@@ -17,7 +18,8 @@ use clap::Subcommand;
 use strongroom_console::{Console, Exit, Failed};
 use strongroom_model::World;
 
-pub use driver::DriverArgs;
+pub use doctor::DoctorArgs;
+pub use driver::{DriverArgs, DriverCommand};
 pub use from_point::RepositoryFlags;
 pub use group::GroupCommand;
 pub use reach::EndpointArgs;
@@ -28,7 +30,7 @@ pub use volume::{CreateArgs, VolumeCommand};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the volume driver: serve CSI and the control service until stopped
-    Driver(DriverArgs),
+    Driver(DriverCommand),
     /// Make, mount, grow and remove volumes through a running driver
     #[command(subcommand)]
     Volume(VolumeCommand),
@@ -62,7 +64,8 @@ impl Command {
 /// Whatever went wrong, with its code and advice.
 pub async fn run(command: Command, console: &Console, world: &World) -> Result<Exit, Failed> {
     match command {
-        Command::Driver(args) => driver::run(args, console, world).await,
+        Command::Driver(DriverCommand::Run(args)) => driver::run(*args, console, world).await,
+        Command::Driver(DriverCommand::Doctor(args)) => doctor::run(args, console, world).await,
         Command::Volume(command) => volume::run(command, console).await,
         Command::Snapshot(command) => snapshot::run(command, console, world).await,
         Command::DriverThawWatchdog { arguments } => {

@@ -3,6 +3,8 @@
 mod door;
 mod group;
 
+pub(crate) use door::finding_out;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,12 +12,13 @@ use strongroom_proto::control::driver_control_server::DriverControl;
 use strongroom_proto::control::{
     BeginRestoreRequest, BeginRestoreResponse, CreateGroupRequest, CreateGroupResponse,
     CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse,
-    DeleteGroupRequest, DeleteGroupResponse, DiscardRestoreRequest, DiscardRestoreResponse,
-    ExchangeContentRequest, ExchangeContentResponse, FinishRestoreRequest, FinishRestoreResponse,
-    GetDriverRequest, GetDriverResponse, GetVolumeRequest, GetVolumeResponse, ListGroupsRequest,
-    ListGroupsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse,
-    MountRequest, MountResponse, NotRemounted, OpenSnapshotRequest, OpenSnapshotResponse, UnmountRequest,
-    UnmountResponse, create_volume_request,
+    DeleteGroupRequest, DeleteGroupResponse, DiscardRestoreRequest, DiscardRestoreResponse, ExamineRequest,
+    ExamineResponse, ExchangeContentRequest, ExchangeContentResponse, FinishRestoreRequest,
+    FinishRestoreResponse, GetDriverRequest, GetDriverResponse, GetVolumeRequest, GetVolumeResponse,
+    ListGroupsRequest, ListGroupsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest,
+    ListVolumesResponse, MountRequest, MountResponse, NotRemounted, OpenSnapshotRequest,
+    OpenSnapshotResponse, RepairRequest, RepairResponse, UnmountRequest, UnmountResponse,
+    create_volume_request,
 };
 use tonic::{Request, Response, Status};
 
@@ -197,6 +200,25 @@ fn owner(given: &str) -> Result<String, RequestError> {
 
 #[tonic::async_trait]
 impl DriverControl for Control {
+    async fn examine(&self, request: Request<ExamineRequest>) -> Result<Response<ExamineResponse>, Status> {
+        let idle = request.into_inner().unstage_idle;
+        answered("Examine", "", async {
+            let found = self.volumes.examine(idle).await?;
+            Ok(ExamineResponse { findings: found.into_iter().map(finding_out).collect() })
+        })
+        .await
+    }
+
+    async fn repair(&self, request: Request<RepairRequest>) -> Result<Response<RepairResponse>, Status> {
+        let RepairRequest { steps, unstage_idle } = request.into_inner();
+        answered("Repair", "", async {
+            let steps = steps.iter().map(|step| door::repair_in(step)).collect::<Result<Vec<_>, _>>()?;
+            let outcomes = self.volumes.repair(steps, unstage_idle).await?;
+            Ok(RepairResponse { outcomes: outcomes.iter().map(ToString::to_string).collect() })
+        })
+        .await
+    }
+
     async fn get_driver(&self, _: Request<GetDriverRequest>) -> Result<Response<GetDriverResponse>, Status> {
         answered("GetDriver", "", self.describe()).await
     }

@@ -9,6 +9,7 @@ mod attachments;
 mod create;
 mod describe;
 mod docker;
+mod doctor;
 mod ephemeral;
 mod exchange;
 mod expand;
@@ -19,6 +20,7 @@ mod in_use;
 mod modify;
 mod mount_group;
 mod mounting;
+mod notes;
 mod publish;
 mod reconcile;
 mod repair;
@@ -68,6 +70,19 @@ pub(crate) mod tests;
 impl Driver {
     /// Opens pool and registry and makes them agree. The sentences say what was done and found.
     pub(crate) fn open(settings: DriverSettings, world: World) -> Result<(Self, Vec<String>), CoreError> {
+        let driver = Self::assemble(settings, world)?;
+        driver.pool.begin_afresh()?;
+        let report = driver.reconcile()?;
+        Ok((driver, report))
+    }
+
+    /// Opens pool and registry to look at them while no driver runs. Nothing is made and nothing is settled.
+    pub(crate) fn look(settings: DriverSettings, world: World) -> Result<Self, CoreError> {
+        pool::is_there(&settings.pool)?;
+        Self::assemble(settings, world)
+    }
+
+    fn assemble(settings: DriverSettings, world: World) -> Result<Self, CoreError> {
         pool::make_folder(&settings.state_dir)?;
         let registry = Registry::open(&settings.state_dir.join("driver.sqlite"))?;
         let known = registry.pool()?;
@@ -79,7 +94,7 @@ impl Driver {
         let backend = Box::new(ReflinkBackend::new(Arc::clone(&pool)));
         let roots = MountRoots::new(settings.mount_roots.clone());
         let throttle = IoThrottle::new(settings.cgroup_root.clone());
-        let driver = Self {
+        Ok(Self {
             settings,
             world,
             registry,
@@ -90,9 +105,7 @@ impl Driver {
             throttle,
             limiting: Mutex::new(()),
             provisioning: Mutex::new(()),
-        };
-        let report = driver.reconcile()?;
-        Ok((driver, report))
+        })
     }
 
     pub(crate) const fn settings(&self) -> &DriverSettings {

@@ -14,10 +14,12 @@ mod csi;
 mod docker;
 mod driver;
 mod filesystem;
+mod findings;
 mod freeze;
 mod guards;
 mod holders;
 mod image;
+mod image_note;
 mod io_limits;
 mod io_throttle;
 mod labels;
@@ -41,6 +43,7 @@ mod volumes;
 mod watchdog;
 
 pub use core_error::CoreError;
+pub use findings::{Finding, Repair, Repaired, Severity};
 pub use io_limits::{IoLimits, IoQuantity};
 pub use nouns::{
     Access, Attachment, Capacity, ContentSource, Filesystem, Group, Mount, MountUse, Outcome, Snapshot,

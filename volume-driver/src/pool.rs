@@ -68,11 +68,16 @@ impl Pool {
         }
         let pool =
             Self { root: medium.root, host: medium.host, id, limits: settings.limits.clone(), _lock: lock };
-        pool.empty_fresh()?;
-        if let Err(error) = pool.make_reserve() {
+        Ok(pool)
+    }
+
+    /// What a driver does before it works with the pool: what was never finished goes, and the reserve is made.
+    pub(crate) fn begin_afresh(&self) -> Result<(), CoreError> {
+        self.empty_fresh()?;
+        if let Err(error) = self.make_reserve() {
             tracing::warn!(error = strongroom_model::chain(&error), "the pool has no room for its reserve");
         }
-        Ok(pool)
+        Ok(())
     }
 
     /// The folder with the images.
@@ -180,6 +185,16 @@ impl Pool {
 fn percent(bytes: u64, percent: u32) -> u64 {
     let share = u128::from(bytes) * u128::from(percent) / 100;
     u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// Refuses a place where no pool was ever made, so that looking at it does not make one.
+pub(crate) fn is_there(pool: &Path) -> Result<(), CoreError> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let device = pool.metadata().is_ok_and(|meta| meta.file_type().is_block_device());
+    if device || pool.join(MARKER).exists() || pool.join(medium::POOL_FILE).exists() {
+        return Ok(());
+    }
+    Err(CoreError::NotFound { subject: format!("the pool {}", pool.display()) })
 }
 
 /// Makes a folder that only we may enter, if it is not there.

@@ -124,6 +124,13 @@ impl Registry {
         })
     }
 
+    /// What SQLite says of the integrity of the registry: `ok`, or what is damaged.
+    pub(crate) fn check(&self) -> Result<Vec<String>, CoreError> {
+        self.ask("checking it", |connection| {
+            connection.prepare("PRAGMA integrity_check(10)")?.query_map([], |row| row.get(0))?.collect()
+        })
+    }
+
     /// Images that nothing refers to any more and that may still lie in the pool.
     pub(crate) fn discarded(&self) -> Result<Vec<ImageName>, CoreError> {
         self.ask("reading discarded images", |connection| {

@@ -176,6 +176,16 @@ impl Bench {
         self.report = report;
     }
 
+    /// The machine is started anew: what was mounted or attached is gone, and the kernel is another.
+    pub(crate) fn reboot(&mut self) {
+        self.driver = None;
+        clean(self.scratch.folder.path());
+        let settings = DriverSettings { boot_id: Some("another".to_owned()), ..settings(&self.scratch) };
+        let (driver, report) = Driver::open(settings, world()).unwrap();
+        self.driver = Some(driver);
+        self.report = report;
+    }
+
     /// Another process opens the pool, does `scenario` and is killed at `point`. Then the driver starts again.
     pub(crate) fn crash(&mut self, scenario: &str, point: &str) {
         self.crash_only(scenario, point);

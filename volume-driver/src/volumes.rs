@@ -13,6 +13,7 @@ use strongroom_model::{ByteRange, GroupId, SnapshotId, VolumeId, VolumeName, Wor
 
 use crate::core_error::CoreError;
 use crate::driver::{Driver, Survey};
+use crate::findings::{Finding, Repair, Repaired};
 use crate::nouns::{Attachment, Capacity, Group, Outcome, Snapshot, Usage, Volume};
 use crate::requests::{
     BeginRestore, Changes, CreateGroup, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged,
@@ -54,6 +55,32 @@ impl Volumes {
             Ok(OpenedDriver { volumes: Self { driver: Arc::new(driver) }, report })
         })
         .await
+    }
+
+    /// Opens pool and registry to examine and repair them while no driver runs: what [`Volumes::open`] would settle is
+    /// left as it is, to be found.
+    ///
+    /// # Errors
+    /// InUse: a driver runs. NotFound: there is no pool.
+    pub async fn look(settings: DriverSettings, world: World) -> Result<Self, CoreError> {
+        blocking(move || Driver::look(settings, world).map(|driver| Self { driver: Arc::new(driver) })).await
+    }
+
+    /// Looks for what is wrong, the worst first; changes nothing. `unstage_idle`: what is staged and published nowhere gets
+    /// a repair.
+    ///
+    /// # Errors
+    /// When registry, pool or mount table cannot be read.
+    pub async fn examine(&self, unstage_idle: bool) -> Result<Vec<Finding>, CoreError> {
+        self.run(move |driver| driver.examine(unstage_idle)).await
+    }
+
+    /// Carries those of the steps out that are still called for; one answer for each.
+    ///
+    /// # Errors
+    /// As [`Volumes::examine`]. A step that fails does not keep the others from being done.
+    pub async fn repair(&self, steps: Vec<Repair>, unstage_idle: bool) -> Result<Vec<Repaired>, CoreError> {
+        self.run(move |driver| driver.carry_out(&steps, unstage_idle)).await
     }
 
     async fn run<T: Send + 'static>(

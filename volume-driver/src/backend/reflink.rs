@@ -16,6 +16,12 @@ use crate::loop_device::{self, LoopDevice};
 use crate::nouns::Filesystem;
 use crate::pool::{Pool, Room};
 
+/// The extended attribute with the note on an image.
+const NOTE: &str = "user.strongroom";
+
+/// Labels have 4 KiB at most, and the rest is short.
+const NOTE_BYTES: usize = 16 * 1024;
+
 /// Files in a pool.
 #[derive(Debug)]
 pub(crate) struct ReflinkBackend {
@@ -166,6 +172,19 @@ impl VolumeBackend for ReflinkBackend {
 
     fn path(&self, image: &ImageName) -> PathBuf {
         image.path(self.pool.root())
+    }
+
+    fn note(&self, image: &ImageName, text: &str) -> Result<(), CoreError> {
+        let path = self.path(image);
+        rustix::fs::setxattr(&path, NOTE, text.as_bytes(), rustix::fs::XattrFlags::empty())
+            .map_err(CoreError::errno("writing a note on", &path))
+    }
+
+    fn noted(&self, image: &ImageName) -> Option<String> {
+        let mut text = vec![0; NOTE_BYTES];
+        let length = rustix::fs::getxattr(self.path(image), NOTE, &mut text[..]).ok()?;
+        text.truncate(length);
+        String::from_utf8(text).ok()
     }
 
     fn list(&self) -> Result<(Vec<ImageName>, Vec<PathBuf>), CoreError> {

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use strongroom_console::{Console, Exit, Failed, Size};
 use strongroom_model::{Failure, Remedy, World};
 use strongroom_monitoring::{Endpoint, MonitoringArgs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::doctor::DoctorArgs;
 use crate::docker::{self, Docker};
 use crate::metrics::DriverMetrics;
 use crate::server::Socket;
@@ -16,6 +17,45 @@ use crate::{DriverSettings, Limits, Points, Volumes, WatchdogCommand};
 
 /// Kubernetes allows 63 characters for the value of a label, which a node's name becomes.
 const LONGEST_NODE_ID: usize = 63;
+
+/// `driver` by itself runs the driver; behind it stands an errand for one.
+#[derive(Debug)]
+pub enum DriverCommand {
+    /// Run it.
+    Run(Box<DriverArgs>),
+    /// Look for what is wrong with it.
+    Doctor(DoctorArgs),
+}
+
+/// By hand, so that `driver doctor` asks for nothing that only a driver needs, whatever the environment holds.
+impl FromArgMatches for DriverCommand {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand() {
+            Some((_, errand)) => DoctorArgs::from_arg_matches(errand).map(Self::Doctor),
+            None => DriverArgs::from_arg_matches(matches).map(|args| Self::Run(Box::new(args))),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for DriverCommand {
+    fn augment_args(command: Command) -> Command {
+        let doctor = DoctorArgs::augment_args(Command::new("doctor"))
+            .about("Look for what is wrong with volumes, mounts, pool and machine; --repair mends what can be mended");
+        DriverArgs::augment_args(command)
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true)
+            .subcommand(doctor)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
 
 /// How the driver is run.
 #[derive(Debug, Args)]

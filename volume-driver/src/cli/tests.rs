@@ -18,6 +18,9 @@ fn the_command_line_is_the_one_that_is_fixed() {
     Line::command().debug_assert();
     for words in [
         "driver --pool /p --pool-size 10G --endpoint unix:///run/x.sock --node-id n --state-dir /s",
+        "driver doctor",
+        "driver doctor --repair --unstage-idle --endpoint /run/x.sock",
+        "driver doctor --pool /p --state-dir /s",
         "volume create db --size 64MiB",
         "volume create db --size 64MiB --fs xfs --label a=b --label c=d",
         "volume create db --size 64MiB --from-snapshot snap-1",
@@ -58,6 +61,8 @@ fn what_contradicts_itself_is_refused() {
         "volume create db --from-point rp-1 --label a=b",
         "volume create db --size 1G --repository file:///r",
         "driver --pool /p --endpoint /e --node-id a/b --state-dir /s",
+        "driver --pool /p doctor",
+        "driver doctor --pool /p",
     ] {
         assert!(read(words).is_err(), "{words}");
     }

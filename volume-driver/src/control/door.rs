@@ -9,7 +9,8 @@ use crate::csi::answer::moment;
 use crate::csi::door;
 use crate::csi::status::RequestError;
 use crate::{
-    ContentSource, Group, IoQuantity, Mount, MountUse, Snapshot, Volume, VolumeKind, VolumeState, Volumes,
+    ContentSource, Finding, Group, IoQuantity, Mount, MountUse, Repair, Snapshot, Volume, VolumeKind,
+    VolumeState, Volumes,
 };
 
 /// The volume that is meant, which must exist.
@@ -122,4 +123,24 @@ pub(super) fn group_out(group: Group) -> control::Group {
         labels: group.labels.into_iter().collect(),
         snapshots: group.snapshots.into_iter().map(snapshot_out).collect(),
     }
+}
+
+pub(crate) fn finding_out(found: Finding) -> control::Finding {
+    let repair = found.repair.map(|repair| repair.to_text()).unwrap_or_default();
+    control::Finding {
+        code: found.code,
+        severity: found.severity.to_string(),
+        subject: found.subject,
+        message: found.message,
+        advice: found.advice,
+        repair,
+    }
+}
+
+/// A step as `Finding.repair` had it.
+pub(super) fn repair_in(text: &str) -> Result<Repair, RequestError> {
+    Repair::parse(text).ok_or_else(|| RequestError::Wrong {
+        field: "steps",
+        reason: "it is not the repair of a finding".to_owned(),
+    })
 }

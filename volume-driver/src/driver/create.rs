@@ -97,7 +97,9 @@ impl Driver {
             self.undo_create(&row)?;
             return Err(error);
         }
-        Ok(Outcome::Created(self.describe(&self.existing(id)?)?))
+        let row = self.existing(id)?;
+        self.note_volume(&row);
+        Ok(Outcome::Created(self.describe(&row)?))
     }
 
     /// Writes down a volume, if there is room for it.

@@ -44,7 +44,9 @@ impl Driver {
         let _guard = self.guards.take(id)?;
         self.existing(id)?;
         self.registry.set_volume_labels(id, labels)?;
-        self.describe(&self.existing(id)?)
+        let row = self.existing(id)?;
+        self.note_volume(&row);
+        self.describe(&row)
     }
 
     /// A row with what kernel and pool add to it. An image that cannot be looked at is a condition, not an

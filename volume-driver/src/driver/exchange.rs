@@ -58,6 +58,7 @@ impl Driver {
         }
         crash::point!("exchange.switched");
         let not_remounted = self.finish_exchange(&row)?;
+        self.note_volume(&self.existing(row.volume)?);
         self.collect_or_log(&volume.image);
         self.exchanged(&row, not_remounted).map(Outcome::Created)
     }

@@ -49,7 +49,9 @@ impl Driver {
             }
             return Err(error);
         }
-        self.describe(&self.existing(id)?)
+        let row = self.existing(id)?;
+        self.note_volume(&row);
+        self.describe(&row)
     }
 
     /// Limits can be asked for only where the kernel can do them.

@@ -63,6 +63,8 @@ impl Driver {
         for image in self.registry.discarded()? {
             note(&mut report, &format!("the discarded image {image}"), self.collect(&image));
         }
+        self.registry.volumes()?.iter().for_each(|row| self.note_volume(row));
+        self.registry.snapshots()?.iter().for_each(|row| self.note_snapshot(row));
         self.report_unknown(&mut report)?;
         self.registry.set_boot(&boot)?;
         Ok(report)

@@ -96,6 +96,7 @@ impl Driver {
 
     fn restore_target(&self, id: VolumeId) -> Result<RestoreTarget, CoreError> {
         let row = self.existing(id)?;
+        self.note_volume(&row);
         let device = self.backend.attach(&row.image)?.path;
         Ok(RestoreTarget { volume: self.describe(&row)?, device })
     }
@@ -108,7 +109,9 @@ impl Driver {
             crash::point!("restore.sealed");
             self.registry.settle_volume(id, VolumeStep::Ready)?;
         }
-        self.describe(&self.existing(id)?)
+        let row = self.existing(id)?;
+        self.note_volume(&row);
+        self.describe(&row)
     }
 
     /// Makes all that was written to a hydrating volume durable, and takes its device away.

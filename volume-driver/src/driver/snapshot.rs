@@ -78,7 +78,9 @@ impl Driver {
             self.undo_snapshot(&row)?;
             return Err(error);
         }
-        self.complete_snapshot(id)
+        let row = self.complete_snapshot(id)?;
+        self.note_snapshot(&row);
+        Ok(row)
     }
 
     /// Takes the cut of a prepared clone. The filesystem of `volume`, if it is mounted, is frozen meanwhile.

@@ -1,6 +1,7 @@
 //! The driver on real loop devices and mounts.
 
 mod crashes;
+mod doctor;
 mod groups;
 mod held_back;
 mod in_place;
@@ -10,6 +11,7 @@ mod lives;
 mod node;
 mod raw;
 mod repair;
+mod restarts;
 mod snapshots;
 
 pub(crate) use crashes::act;

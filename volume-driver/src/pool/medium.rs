@@ -16,7 +16,7 @@ use crate::requests::DriverSettings;
 
 use super::make_folder;
 
-const POOL_FILE: &str = "pool.img";
+pub(super) const POOL_FILE: &str = "pool.img";
 const MOUNTED: &str = "mounted";
 
 /// Where the images shall lie.

@@ -39,6 +39,7 @@ fn wipe(bench: &Bench) {
             driver.unmount(volume.id, Some(&mount.path)).unwrap();
         }
         driver.unmount(volume.id, None).unwrap();
+        driver.detach_from_node(volume.id, None).unwrap();
         driver.delete(volume.id).unwrap();
     }
     for group in driver.groups().unwrap() {
