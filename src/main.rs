@@ -59,9 +59,27 @@ fn run(command: Command, console: &Console) -> Exit {
 async fn dispatch(command: Command, console: &Console, world: &World) -> Result<Exit, Failed> {
     match command {
         Command::Driver(command) => strongroom_driver::cli::run(command, console, world).await,
-        Command::Agent(command) => strongroom_agent::cli::run(command, console, world).await,
+        Command::Agent(command) => {
+            strongroom_agent::cli::run(command, console, world, &|beside, routes| {
+                routes.add_service(strongroom_restore::serve::service(beside_the_agent(beside)))
+            })
+            .await
+        }
         Command::Restore(command) => strongroom_restore::cli::run(command, console, world).await,
         Command::Papers(command) => papers::run(command, console),
+    }
+}
+
+/// Restores that the driver asks for are served on the agent's socket, since the agent has the key.
+fn beside_the_agent(beside: strongroom_agent::cli::Beside) -> strongroom_restore::serve::Surroundings {
+    strongroom_restore::serve::Surroundings {
+        opened: beside.opened,
+        endpoint: beside.endpoint,
+        state_dir: beside.state_dir.join("restore"),
+        budget_bytes: beside.budget_bytes,
+        zone: beside.zone,
+        world: beside.world,
+        cancel: beside.cancel,
     }
 }
 

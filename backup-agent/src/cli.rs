@@ -10,6 +10,7 @@ mod repository;
 mod signals;
 mod status;
 
+pub use agent::{Beside, Neighbour};
 use clap::Subcommand;
 use strongroom_console::{Console, Exit, Failed};
 use strongroom_model::World;
@@ -34,14 +35,19 @@ pub enum Command {
     Status(status::StatusArgs),
 }
 
-/// Runs a command.
+/// Runs a command. `neighbour` adds to the agent's socket what other roles serve there.
 ///
 /// # Errors
 /// What went wrong, for the person who gave it.
-pub async fn run(command: Command, console: &Console, world: &World) -> Result<Exit, Failed> {
+pub async fn run(
+    command: Command,
+    console: &Console,
+    world: &World,
+    neighbour: &Neighbour,
+) -> Result<Exit, Failed> {
     match command {
         Command::Init(args) => init::run(args, console, world).await,
-        Command::Agent(args) => agent::run(args, console, world).await,
+        Command::Agent(args) => agent::run(args, console, world, neighbour).await,
         Command::Backup(command) => backup::run(command, console, world).await,
         Command::Points(command) => points::run(command, console, world).await,
         Command::Repository(command) => repository::run(command, console, world).await,

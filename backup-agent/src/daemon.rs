@@ -26,11 +26,17 @@ use strongroom_settings::AgentConfig;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::control::Places;
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
 use crate::run::{Agent, BackupError, BackupReport, Target, back_up};
 
 use housekeeping::Housekeeping;
+
+/// Forgets what the policies no longer retain of a volume.
+pub(crate) async fn retain_volume(agent: &Agent, policies: &Policies, volume: &VolumeName) {
+    housekeeping::retain(agent, policies, Some(volume)).await;
+}
 
 pub use decide::{Decision, Resting, decide};
 pub use health::{Health, SocketError};
@@ -54,6 +60,8 @@ pub struct Daemon {
     pub config: AgentConfig,
     /// What others are told.
     pub health: Health,
+    /// Shared with the backups that are asked for on the socket.
+    pub places: Places,
 }
 
 /// Why nothing can be backed up at all.
@@ -142,9 +150,15 @@ impl Daemon {
         if !house.is_due(now) || state.is_keeping_house() || (self.is_alone() && !state.jobs.is_empty()) {
             return;
         }
+        // Backups that are asked for hold it, where one agent alone may write.
+        let Ok(quiet) = Arc::clone(&self.places.house).try_write_owned() else { return };
+        let quiet = self.is_alone().then_some(quiet);
         house.begin(now);
         let (agent, policies) = (Arc::clone(&self.agent), Arc::clone(&self.policies));
-        state.chore = Some(tokio::spawn(async move { housekeeping::keep(&agent, &policies).await }));
+        state.chore = Some(tokio::spawn(async move {
+            let _quiet = quiet;
+            housekeeping::keep(&agent, &policies).await;
+        }));
     }
 
     async fn look(&self, state: &mut State) -> Result<(Option<Driver>, Vec<Volume>, Arc<Fold>), Trouble> {
@@ -185,9 +199,12 @@ impl Daemon {
         let decision = decide(volumes, fold, &self.policies, &state.running, &state.resting, free, now);
         let Some(driver) = driver else { return decision.wake };
         for volume in decision.start {
+            // What is asked for on the socket takes places, too; the next look finds the volume still due.
+            let Ok(place) = Arc::clone(&self.places.slots).try_acquire_owned() else { break };
             state.running.insert(volume.name.clone());
             let (agent, driver, cancel) = (Arc::clone(&self.agent), driver.clone(), cancel.clone());
             state.jobs.spawn(async move {
+                let _place = place;
                 let name = volume.name.clone();
                 tracing::info!(volume = %name, "backing up");
                 let done =

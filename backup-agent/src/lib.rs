@@ -9,6 +9,7 @@
 
 pub mod capture;
 pub mod cli;
+pub mod control;
 pub mod daemon;
 pub mod driver;
 pub mod policy;

@@ -29,7 +29,7 @@ use strongroom_repository::{
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::{Budget, Capture, CaptureError, Meter, Scope, Tally, capture};
-use crate::driver::{Driver, Volume};
+use crate::driver::{Driver, Snapshot, Volume};
 
 pub use error::BackupError;
 
@@ -63,6 +63,8 @@ pub struct Agent {
 pub enum Target {
     /// A volume of a driver.
     Volume(Driver, Volume),
+    /// A snapshot that was cut for a point whose id is chosen already.
+    Cut(Driver, Box<Cut>),
     /// An image file or block device.
     Image(VolumeName, PathBuf),
 }
@@ -73,9 +75,21 @@ impl Target {
     pub const fn name(&self) -> &VolumeName {
         match self {
             Self::Volume(_, volume) => &volume.name,
+            Self::Cut(_, cut) => &cut.volume.name,
             Self::Image(name, _) => name,
         }
     }
+}
+
+/// A snapshot of a driver that shall become a recovery point. Its volume may be gone by now.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// The volume, as it was.
+    pub volume: Volume,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The id that the point shall have.
+    pub point: RecoveryPointId,
 }
 
 /// How much of a volume was looked at.
@@ -302,7 +316,11 @@ impl Run<'_> {
     async fn publish(&mut self, draft: Draft) -> Result<Published, BackupError> {
         let mut attempt = 1;
         loop {
-            match self.session().publish(draft.clone(), true).await {
+            let published = match self.target {
+                Target::Cut(_, cut) => self.session().publish_under(cut.point, draft.clone(), true).await,
+                Target::Volume(..) | Target::Image(..) => self.session().publish(draft.clone(), true).await,
+            };
+            match published {
                 Err(PublishError::Fenced { session }) if attempt < ATTEMPTS => {
                     tracing::warn!(session, "this session was fenced; going on in a new one");
                     attempt += 1;

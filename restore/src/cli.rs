@@ -229,6 +229,7 @@ impl RestoreArgs {
             console: console.clone(),
             world: world.clone(),
             state_dir,
+            watch: None,
             endpoint: endpoint_of(self.endpoint.as_ref(), config.as_ref()),
             bounds: Bounds {
                 budget_bytes: self.memory_budget.0.max(SMALLEST_BUDGET_BYTES),
@@ -251,7 +252,7 @@ impl RestoreArgs {
             TargetRequest::Device { path: path.clone(), compare: self.compare }
         } else if let Some(name) = &self.to_volume {
             let (bytes, fs) = (self.size.map(|size| size.0), self.fs.map(Fs::word));
-            TargetRequest::Volume { name: name.clone(), bytes, fs }
+            TargetRequest::Volume { name: name.clone(), bytes, fs, only: None }
         } else {
             TargetRequest::InPlace {
                 into: self.into.clone(),

@@ -100,20 +100,8 @@ impl Driver {
 
     pub(crate) async fn begin_restore(
         &self,
-        name: &str,
-        fs: Filesystem,
-        bytes: u64,
-        labels: Labels,
-        from: Option<&str>,
+        request: BeginRestoreRequest,
     ) -> Result<BeginRestoreResponse, CallError> {
-        let request = BeginRestoreRequest {
-            name: name.into(),
-            fs: fs.into(),
-            bytes,
-            labels: labels.into_iter().collect(),
-            from_snapshot_id: from.unwrap_or_default().into(),
-            ..BeginRestoreRequest::default()
-        };
         Ok(self.clients.driver.clone().begin_restore(request).await?.into_inner())
     }
 

@@ -25,6 +25,7 @@ pub mod report;
 pub mod request;
 pub mod restore;
 pub mod select;
+pub mod serve;
 pub mod supply;
 pub mod survey;
 mod target;

@@ -48,6 +48,8 @@ pub enum TargetRequest {
         bytes: Option<u64>,
         /// What it is, when the point does not say or says it wrong: `ext4`, `xfs` or `block`.
         fs: Option<String>,
+        /// The driver's id of the volume, when it waits there to be filled: then no other is made.
+        only: Option<String>,
     },
     /// An existing volume of the driver.
     InPlace {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_block_io::{BlockSource, BlockTarget, Caching, FileSource};
-use strongroom_console::{Console, Failed};
+use strongroom_console::{Console, Failed, Progress};
 use strongroom_model::{Remedy, RunId, World, chain};
 use strongroom_repository::map::MapReader;
 use strongroom_repository::record::Restored;
@@ -45,6 +45,8 @@ pub struct Restore {
     pub state_dir: Option<PathBuf>,
     /// The driver's socket.
     pub endpoint: Option<String>,
+    /// Told how far it is, instead of the console.
+    pub watch: Option<Progress>,
     /// How much at once.
     pub bounds: Bounds,
 }
@@ -206,7 +208,7 @@ impl Restore {
     }
 }
 
-fn hold_name(run: RunId) -> String {
+pub(crate) fn hold_name(run: RunId) -> String {
     format!("restore {run}")
 }
 

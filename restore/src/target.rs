@@ -59,6 +59,8 @@ pub(crate) struct Wanted {
     pub(crate) start_over: bool,
     /// Drawn for this run; one that goes on keeps its own.
     pub(crate) run: RunId,
+    /// The volume of the driver that waits to be filled: no other is made.
+    pub(crate) only: Option<String>,
     pub(crate) state_dir: Option<PathBuf>,
 }
 

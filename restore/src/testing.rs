@@ -203,6 +203,7 @@ impl Bench {
             world: self.world.clone(),
             state_dir: Some(self.path("state")),
             endpoint: None,
+            watch: None,
             bounds: Bounds { budget_bytes: 1 << 20, workers: 2, sync_bytes: 100_000 },
         };
         (restore, captured)

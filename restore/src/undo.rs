@@ -6,7 +6,7 @@
 use jiff::tz::TimeZone;
 use strongroom_console::{Failed, Text, local_and_utc};
 use strongroom_model::{RunId, VolumeName, World};
-use strongroom_proto::control::{Snapshot, VolumeState};
+use strongroom_proto::control::{BeginRestoreRequest, Snapshot, VolumeState};
 
 use crate::driver::{Driver, Labels, RESTORES, RUN, UNDOES, fs_of_word, fs_word, safety_label};
 use crate::plan::aligned;
@@ -99,7 +99,16 @@ impl UndoPlan {
         ]);
         let name = self.run.to_string();
         let fs = fs_of_word(&self.fs);
-        let begun = driver.begin_restore(&name, fs, self.bytes, labels, Some(&self.snapshot)).await?;
+        let begun = driver
+            .begin_restore(BeginRestoreRequest {
+                name,
+                fs: fs.into(),
+                bytes: self.bytes,
+                labels: labels.into_iter().collect(),
+                from_snapshot_id: self.snapshot.clone(),
+                ..BeginRestoreRequest::default()
+            })
+            .await?;
         let labels = Labels::from([
             (RUN.to_owned(), self.run.to_string()),
             (UNDOES.to_owned(), self.undoes.to_string()),

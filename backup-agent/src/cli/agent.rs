@@ -1,15 +1,20 @@
 //! `strongroom agent`: the daemon, until SIGTERM.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use strongroom_console::{Console, Exit, Failed};
 use strongroom_model::{Failure as _, Remedy, World, chain};
 use strongroom_settings::{OpenedRepository, RepositoryArgs, RepositorySettings, open_repository};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use super::backup::{RunError, agent_of};
 use super::signals::stopped_by_signals;
+use crate::control::{self, Places};
 use crate::daemon::{Daemon, Health};
 use crate::policy::Policies;
 
@@ -23,7 +28,34 @@ pub struct AgentArgs {
 /// How long it waits before a store that does not answer at the start is tried again.
 const PAUSE: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(args: AgentArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+/// What another role needs to serve something of its own on the agent's socket.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// The repository, once it is open.
+    pub opened: watch::Receiver<Option<OpenedRepository>>,
+    /// The driver's socket.
+    pub endpoint: Option<String>,
+    /// Where the agent keeps its state.
+    pub state_dir: PathBuf,
+    /// What the neighbour may hold in memory: as much again as all backups.
+    pub budget_bytes: u64,
+    /// The time zone of the machine.
+    pub zone: TimeZone,
+    /// Clock and randomness.
+    pub world: World,
+    /// When the agent stops.
+    pub cancel: CancellationToken,
+}
+
+/// Adds what another role serves beside the agent: the roles do not know each other, whoever starts them does.
+pub type Neighbour = dyn Fn(Beside, Routes) -> Routes + Send + Sync;
+
+pub(super) async fn run(
+    args: AgentArgs,
+    console: &Console,
+    world: &World,
+    neighbour: &Neighbour,
+) -> Result<Exit, Failed> {
     let (settings, config) = args.repository.resolve_with_config()?;
     let (Some(config), Some(path)) = (config, &args.repository.config) else {
         return Err(RunError::NoConfig.into());
@@ -38,19 +70,37 @@ pub(super) async fn run(args: AgentArgs, console: &Console, world: &World) -> Re
         );
     }
     let cancel = stopped_by_signals();
+    let policies = Arc::new(policies);
+    let endpoint = config.driver.map(|driver| driver.endpoint);
+    let places = Places::new(config.agent.jobs.get());
+    let (tell_agent, agent) = watch::channel(None);
+    let (tell_opened, opened) = watch::channel(None);
+    let control = control::Surroundings {
+        agent,
+        endpoint: endpoint.clone(),
+        policies: Arc::clone(&policies),
+        places: places.clone(),
+        cancel: cancel.clone(),
+    };
+    let beside = Beside {
+        opened,
+        endpoint: endpoint.clone(),
+        state_dir: config.agent.state_dir.clone(),
+        budget_bytes: config.agent.memory_budget.bytes(),
+        zone: console.time_zone().clone(),
+        world: world.clone(),
+        cancel: cancel.clone(),
+    };
+    let routes = |routes: Routes| neighbour(beside, routes.add_service(control::service(control)));
     let health = match &config.agent.socket {
-        Some(socket) => Health::serve(socket, cancel.clone()).await?,
+        Some(socket) => Health::serve(socket, routes, cancel.clone()).await?,
         None => Health::default(),
     };
     let Some(opened) = open(&settings, world, &cancel, &health).await? else { return Ok(Exit::Done) };
-    let agent = agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world);
-    let daemon = Daemon {
-        agent: Arc::new(agent),
-        policies: Arc::new(policies),
-        endpoint: config.driver.map(|driver| driver.endpoint),
-        config: config.agent,
-        health,
-    };
+    tell_opened.send_replace(Some(opened.clone()));
+    let agent = Arc::new(agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world));
+    tell_agent.send_replace(Some(Arc::clone(&agent)));
+    let daemon = Daemon { agent, policies, endpoint, config: config.agent, health, places };
     daemon.run(&cancel).await;
     Ok(Exit::Done)
 }

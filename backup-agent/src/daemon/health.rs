@@ -3,16 +3,23 @@
 //! SERVING means: driver and repository answer, and no volume's last backup failed. It is the agent's own belief; whether the
 //! volumes are protected is what `strongroom status` computes.
 
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use strongroom_model::{Failure, Remedy};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
+
+/// Connections that may wait to be accepted, and calls of one connection that run at once: the driver is the one who calls.
+const BACKLOG: i32 = 64;
+const CALLS_AT_ONCE: usize = 64;
 
 /// The name of the service whose health is told, besides the empty one.
 const SERVICE: &str = "strongroom.agent";
@@ -80,12 +87,26 @@ impl Drop for SocketFile {
     }
 }
 
+/// The mode is set on the socket before it gets its name, so that there is no moment at which others could open it.
+fn listen(path: &Path) -> rustix::io::Result<std::os::unix::net::UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
 impl Health {
-    /// Serves a socket until `cancel`; a socket that a killed agent left behind is replaced.
+    /// Serves a socket, with what `routes` adds to it, until `cancel`; a socket that a killed agent left behind is replaced.
     ///
     /// # Errors
     /// When another agent answers there, or the socket cannot be made.
-    pub async fn serve(path: &Path, cancel: CancellationToken) -> Result<Self, SocketError> {
+    pub async fn serve(
+        path: &Path,
+        routes: impl FnOnce(Routes) -> Routes,
+        cancel: CancellationToken,
+    ) -> Result<Self, SocketError> {
         let failed = |cause| SocketError::Io { path: path.to_owned(), cause };
         if UnixStream::connect(path).await.is_ok() {
             return Err(SocketError::Taken { path: path.to_owned() });
@@ -93,15 +114,17 @@ impl Health {
         if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
             std::fs::remove_file(path).map_err(failed)?;
         }
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = listen(path).map_err(|errno| failed(errno.into()))?;
+        let listener = UnixListener::from_std(listener).map_err(failed)?;
         let (reporter, service) = health_reporter();
+        let routes = routes(Routes::new(service));
         tokio::spawn(async move {
             let serving = tonic::transport::Server::builder()
-                .add_service(service)
+                .concurrency_limit_per_connection(CALLS_AT_ONCE)
+                .add_routes(routes)
                 .serve_with_incoming_shutdown(UnixListenerStream::new(listener), cancel.cancelled_owned());
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the agent's socket is served no longer");

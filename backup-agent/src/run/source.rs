@@ -11,7 +11,7 @@ use strongroom_model::{SnapshotId, VolumeId, VolumeName, chain};
 use strongroom_repository::map::MapReader;
 use strongroom_repository::{Fold, Point, Source};
 
-use super::{Agent, BackupError, Target};
+use super::{Agent, BackupError, Cut, Target};
 use crate::capture::{CaptureError, Changes, Scope};
 use crate::driver::{Driver, Snapshot, Volume};
 
@@ -51,6 +51,7 @@ impl Opened {
     pub(super) async fn open(agent: &Agent, target: &Target, fold: &Fold) -> Result<Self, BackupError> {
         match target {
             Target::Volume(driver, volume) => Self::snapshot(agent, driver, volume, fold).await,
+            Target::Cut(driver, cut) => Self::cut(agent, driver, cut, fold).await,
             Target::Image(name, path) => Self::image(agent, name, path, fold).await,
         }
     }
@@ -65,12 +66,7 @@ impl Opened {
             return Err(BackupError::NotReady { volume: volume.name.clone(), why: why.clone() });
         }
         let repository = agent.repository.id();
-        let before = driver.snapshots(volume.id, repository).await?;
-        let (parent, base) = parent_and_base(fold, &volume.name, volume.id, &before);
-        // Strays of killed runs go first, so that they cannot pile up while runs keep failing.
-        for stray in before.iter().map(|snapshot| snapshot.id).filter(|id| Some(*id) != base) {
-            forget(driver, stray).await;
-        }
+        let (parent, base) = base_of(agent, driver, volume, fold).await?;
         let mut drawn = [0; 4];
         agent.world.entropy.fill(&mut drawn);
         let now = agent.world.clock.now();
@@ -83,6 +79,29 @@ impl Opened {
                 return Err(error.into());
             }
         };
+        let then = base.iter().map(|base| base.id).collect();
+        Self::over(driver, volume, &snapshot, path, parent, base.as_ref(), then).await
+    }
+
+    /// A snapshot that somebody else took, and will delete or hand over to the agent when it is a point.
+    async fn cut(agent: &Agent, driver: &Driver, cut: &Cut, fold: &Fold) -> Result<Self, BackupError> {
+        let (parent, base) = base_of(agent, driver, &cut.volume, fold).await?;
+        let path = driver.open(cut.snapshot.id).await?;
+        // It becomes the base of the next run, unless there is a younger one.
+        let then =
+            base.iter().filter(|base| base.taken_at <= cut.snapshot.taken_at).map(|base| base.id).collect();
+        Self::over(driver, &cut.volume, &cut.snapshot, path, parent, base.as_ref(), then).await
+    }
+
+    async fn over(
+        driver: &Driver,
+        volume: &Volume,
+        snapshot: &Snapshot,
+        path: PathBuf,
+        parent: Option<&Point>,
+        base: Option<&Snapshot>,
+        then: Vec<SnapshotId>,
+    ) -> Result<Self, BackupError> {
         let source = open_file(path.clone()).await.map_err(|cause| BackupError::Open { path, cause })?;
         Ok(Self {
             source: Arc::new(source),
@@ -98,8 +117,8 @@ impl Opened {
             from: From::Snapshot {
                 driver: driver.clone(),
                 snapshot: snapshot.id,
-                base,
-                then: base.into_iter().collect(),
+                base: base.map(|base| base.id),
+                then,
             },
         })
     }
@@ -155,6 +174,21 @@ impl Opened {
             }
         }
     }
+}
+
+/// What to compare a volume with. Strays of killed runs go first, so that they cannot pile up while runs keep failing.
+async fn base_of<'a>(
+    agent: &Agent,
+    driver: &Driver,
+    volume: &Volume,
+    fold: &'a Fold,
+) -> Result<(Option<&'a Point>, Option<Snapshot>), BackupError> {
+    let before = driver.snapshots(volume.id, agent.repository.id()).await?;
+    let (parent, base) = parent_and_base(fold, &volume.name, volume.id, &before);
+    for stray in before.iter().map(|snapshot| snapshot.id).filter(|id| Some(*id) != base) {
+        forget(driver, stray).await;
+    }
+    Ok((parent, before.into_iter().find(|snapshot| Some(snapshot.id) == base)))
 }
 
 /// The newest point of this very volume whose snapshot still exists, with that snapshot; else the newest point of the name.

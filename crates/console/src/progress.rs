@@ -97,6 +97,15 @@ impl Progress {
         self.change(|state| stage.clone_into(&mut state.stage));
     }
 
+    /// How much of the whole is done, in percent; `None` while the whole is not known.
+    #[must_use]
+    pub fn percent(&self) -> Option<u8> {
+        let state = lock(&self.inner.state);
+        let total = state.total_bytes?;
+        let percent = u128::from(state.done_bytes) * 100 / u128::from(total.max(1));
+        Some(u8::try_from(percent).unwrap_or(100).min(100))
+    }
+
     /// It is over: the bar goes away.
     pub fn finish(&self) {
         let mut state = lock(&self.inner.state);

@@ -85,6 +85,8 @@ impl RepositorySettings {
 pub struct OpenedRepository {
     /// The repository.
     pub repository: Repository,
+    /// The store that it lies in.
+    pub store: Arc<dyn ObjectStore>,
     /// Requests and bytes as they went over the line.
     pub counts: Arc<Counts>,
 }
@@ -112,8 +114,8 @@ pub async fn open_repository_with(
 ) -> Result<OpenedRepository, OpenRepositoryError> {
     let unlock = settings.unlock()?;
     let OpenedStore { store, counts } = settings.open_counted(world).await?;
-    let repository = Repository::open(store, world.clone(), &unlock, options).await?;
-    Ok(OpenedRepository { repository, counts })
+    let repository = Repository::open(Arc::clone(&store), world.clone(), &unlock, options).await?;
+    Ok(OpenedRepository { repository, store, counts })
 }
 
 /// The store that the settings name. Nothing is asked of it yet.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use strongroom_block_io::{BlockSource, BlockTarget, Caching, FileSource};
 use strongroom_console::Failed;
 use strongroom_model::VolumeName;
+use strongroom_proto::control::BeginRestoreRequest;
 use strongroom_repository::Source;
 
 use super::{Prepared, Restore};
@@ -40,7 +41,18 @@ impl Restore {
             Source::Image { .. } => None,
         };
         let labels = volume::labels(&prepared.wanted, prepared.plan.run, owner, &prepared.point.info.labels);
-        let begun = driver.begin_restore(name.as_str(), fs_of_word(fs), bytes, labels, None).await?;
+        let begun = driver
+            .begin_restore(BeginRestoreRequest {
+                name: name.to_string(),
+                fs: fs_of_word(fs).into(),
+                bytes,
+                labels: labels.into_iter().collect(),
+                from_snapshot_id: String::new(),
+                point_id: prepared.plan.point.id.to_string(),
+                content_bytes: prepared.plan.point.volume_bytes,
+                only_volume_id: prepared.wanted.only.clone().unwrap_or_default(),
+            })
+            .await?;
         prepared.aimed.journal = prepared.wanted.state_journal(&begun.volume_id);
         let (hydrated, verified, journal) =
             self.fill(prepared, &begun.volume_id, &begun.path, begun.resumed).await?;
@@ -79,8 +91,16 @@ impl Restore {
                 (RESTORES.into(), volume_id.clone()),
                 (BASE.into(), in_place::label_of_base(&prepared.plan.base)),
             ]);
-            let begun =
-                driver.begin_restore(&staging, fs_of_word(&fs), bytes, labels, from.as_deref()).await?;
+            let begun = driver
+                .begin_restore(BeginRestoreRequest {
+                    name: staging,
+                    fs: fs_of_word(&fs).into(),
+                    bytes,
+                    labels: labels.into_iter().collect(),
+                    from_snapshot_id: from.clone().unwrap_or_default(),
+                    ..BeginRestoreRequest::default()
+                })
+                .await?;
             if own && let Some(snapshot) = &from {
                 // The clone stands on its own.
                 driver.delete_snapshot(snapshot).await?;

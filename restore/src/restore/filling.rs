@@ -24,7 +24,11 @@ impl Restore {
     ) -> Result<Hydrated, HydrateError> {
         let Prepared { plan, map, supply, .. } = prepared;
         let todo = plan.totals.write_bytes + plan.totals.copy_bytes;
-        let progress = self.console.progress("restoring", Some(todo));
+        let progress = match &self.watch {
+            Some(watch) => watch.clone(),
+            None => self.console.progress("restoring", Some(todo)),
+        };
+        progress.set_total(todo);
         let survey = self.survey(plan, map, &**supply);
         let hydration = Hydration {
             plan,

@@ -94,6 +94,10 @@ impl Restore {
             chunk_bytes: map.head().chunk_bytes,
             start_over: request.start_over,
             run: RunId::random(&*self.world.entropy),
+            only: match &request.target {
+                TargetRequest::Volume { only, .. } => only.clone(),
+                _ => None,
+            },
             state_dir: self.state_dir.clone(),
         }
     }
@@ -110,7 +114,7 @@ impl Restore {
         match &request.target {
             TargetRequest::File { path, overwrite } => file::aim(wanted, path, *overwrite),
             TargetRequest::Device { path, compare } => device::aim(wanted, path, *compare),
-            TargetRequest::Volume { name, bytes, fs } => {
+            TargetRequest::Volume { name, bytes, fs, .. } => {
                 volume::aim(wanted, driver()?, name, *bytes, fs.as_deref()).await
             }
             TargetRequest::InPlace { into, force_identity, remount } => {

@@ -1,7 +1,7 @@
 //! A new volume of the driver: it cannot be used before it is complete.
 
 use strongroom_console::Failed;
-use strongroom_model::{RunId, VolumeName};
+use strongroom_model::{RunId, VolumeId, VolumeName};
 use strongroom_proto::control::{Volume, VolumeState};
 
 use super::{Aimed, Wanted};
@@ -24,12 +24,6 @@ pub(crate) async fn aim(
         return Err(Refusal::TooSmall { target: format!("new volume {name}"), bytes, needed }.into());
     }
     let fs = fs.or(wanted.point.fs.as_deref()).unwrap_or("block").to_owned();
-    let mut notes = Vec::new();
-    if bytes > needed && fs != "block" {
-        notes.push(format!(
-            "the volume is larger than the point; its {fs} keeps its size until you grow it with `strongroom volume expand`"
-        ));
-    }
     let target = Target::Volume { name: name.clone(), bytes, fs };
     let mut run = wanted.run;
     let mut journal = None;
@@ -53,7 +47,7 @@ pub(crate) async fn aim(
         earlier,
         cloned_from: None,
         undo: false,
-        notes,
+        notes: Vec::new(),
     })
 }
 
@@ -61,6 +55,9 @@ pub(crate) async fn aim(
 fn begun(wanted: &Wanted, found: &Volume, name: &VolumeName) -> Result<RunId, Failed> {
     if found.state() != VolumeState::Hydrating {
         return Err(Refusal::VolumeExists { name: name.clone() }.into());
+    }
+    if wanted.only.as_ref() == Some(&found.id) {
+        return Ok(run_of(&found.id).unwrap_or(wanted.run));
     }
     let point = found.labels.get(POINT);
     match found.labels.get(RUN).and_then(|run| run.parse().ok()) {
@@ -74,6 +71,11 @@ fn begun(wanted: &Wanted, found: &Volume, name: &VolumeName) -> Result<RunId, Fa
                 .into())
         }
     }
+}
+
+/// The run that fills a volume which the driver holds ready: always the same, so that it goes on after a restart of anybody.
+pub(crate) fn run_of(volume: &str) -> Option<RunId> {
+    volume.parse().ok().map(|id: VolumeId| RunId::from_bytes(*id.bytes()))
 }
 
 /// The labels of a new volume: those that its source had, and whose content it is.

@@ -46,13 +46,37 @@ impl Session {
     /// [`PublishError::Fenced`]: go on with [`Session::reopen`]. [`PublishError::Gone`]: what the map refers to
     /// was swept; back up again in this session. Otherwise the journal or the store failed.
     pub async fn publish(&self, draft: Draft, last: bool) -> Result<Published, PublishError> {
+        self.publish_chosen(None, draft, last).await
+    }
+
+    /// [`Session::publish`] under an id that was chosen beforehand, so that others could be told it before there was a point. An id
+    /// that is in the journal already is taken for this very draft: choose one at random, and never for two drafts.
+    ///
+    /// # Errors
+    /// As [`Session::publish`].
+    pub async fn publish_under(
+        &self,
+        point: RecoveryPointId,
+        draft: Draft,
+        last: bool,
+    ) -> Result<Published, PublishError> {
+        self.publish_chosen(Some(point), draft, last).await
+    }
+
+    async fn publish_chosen(
+        &self,
+        chosen: Option<RecoveryPointId>,
+        draft: Draft,
+        last: bool,
+    ) -> Result<Published, PublishError> {
         self.keep();
         self.spill(&mut self.lists());
         let mut needs = self.needs(&draft)?;
         let key = (draft.volume.clone(), needs.root, draft.info.taken_at);
-        let point = match &self.lists().unclear {
-            Some((unclear, point)) if *unclear == key => *point,
-            _ => RecoveryPointId::random(&*self.repository.inner.world.entropy),
+        let point = match (chosen, &self.lists().unclear) {
+            (Some(chosen), _) => chosen,
+            (None, Some((unclear, point))) if *unclear == key => *point,
+            (None, _) => RecoveryPointId::random(&*self.repository.inner.world.entropy),
         };
         let published = self.publish_as(point, &draft, &mut needs, last).await;
         match &published {
