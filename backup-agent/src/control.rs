@@ -119,7 +119,8 @@ impl Service {
         if let Some(there) = fold.points.get(&point) {
             same(there, &cut)?;
             hold(&agent, there).await?;
-            let repository_id = agent.repository.id().to_string();
+            let keep = is_newest_of_its_volume(there, &fold);
+            let repository_id = if keep { agent.repository.id().to_string() } else { String::new() };
             return Ok(BackUpSnapshotResponse { done: true, percent: 100, repository_id });
         }
         let endpoint = self.surroundings.endpoint.clone().ok_or(Refused::NoDriver)?;
@@ -217,6 +218,17 @@ fn same(there: &Point, cut: &Cut) -> Result<(), Refused> {
         }
         _ => Err(Refused::Taken { point: there.id }),
     }
+}
+
+/// Whether the next run compares with this point, if its snapshot still exists then.
+fn is_newest_of_its_volume(point: &Point, fold: &Fold) -> bool {
+    let volume_of = |point: &Point| match &point.info.source {
+        Source::Driver { volume, .. } => Some(*volume),
+        Source::Image { .. } => None,
+    };
+    let newest =
+        fold.points_of(&point.volume).into_iter().rev().find(|other| volume_of(other) == volume_of(point));
+    newest.is_some_and(|newest| newest.id == point.id)
 }
 
 async fn hold(agent: &Agent, point: &Point) -> Result<(), Status> {

@@ -7,6 +7,7 @@
 
 mod attachments;
 mod create;
+pub(crate) mod deliver;
 mod describe;
 mod docker;
 mod doctor;

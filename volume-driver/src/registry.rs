@@ -6,6 +6,7 @@
 //! names everything that may lie in the pool; see `reconcile`.
 
 mod attachments;
+mod deliveries;
 mod docker;
 mod ephemerals;
 mod groups;
@@ -24,6 +25,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
+pub(crate) use deliveries::{Delivery, DeliveryStep};
 pub(crate) use docker::ReferenceRow;
 pub(crate) use ephemerals::EphemeralRow;
 pub(crate) use groups::{CutMember, GroupRow};

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_block_io::ChangedRanges;
-use strongroom_model::{ByteRange, GroupId, SnapshotId, VolumeId, VolumeName, World};
+use strongroom_model::{
+    ByteRange, GroupId, RecoveryPointId, RepositoryId, SnapshotId, VolumeId, VolumeName, World,
+};
 
 use crate::core_error::CoreError;
 use crate::driver::{Driver, Survey};
 use crate::findings::{Finding, Repair, Repaired};
 use crate::nouns::{Attachment, Capacity, Group, Outcome, Snapshot, Usage, Volume};
+use crate::registry::Delivery;
 use crate::requests::{
     BeginRestore, Changes, CreateGroup, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged,
     Expanded, PublishEphemeral, PublishRequest, RestoreTarget, SnapshotFilter, StageRequest,
@@ -473,6 +476,51 @@ impl Volumes {
     /// As [`Volumes::create`].
     pub async fn begin_restore(&self, request: BeginRestore) -> Result<Outcome<RestoreTarget>, CoreError> {
         self.run(move |driver| driver.begin_restore(&request)).await
+    }
+
+    /// Takes the cut of a snapshot that shall become a recovery point; asked again by the same name: the same.
+    ///
+    /// # Errors
+    /// As [`Volumes::create_snapshot`]. Conflict: another snapshot has that name. Busy also: it is being deleted.
+    pub(crate) async fn begin_delivery(
+        &self,
+        volume: VolumeId,
+        name: String,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Delivery, CoreError> {
+        self.run(move |driver| driver.begin_delivery(volume, &name, &labels)).await
+    }
+
+    /// Snapshots that shall become recovery points, and those that did, oldest first.
+    pub(crate) async fn deliveries(&self) -> Result<Vec<Delivery>, CoreError> {
+        self.run(Driver::deliveries).await
+    }
+
+    pub(crate) async fn delivery(&self, point: RecoveryPointId) -> Result<Option<Delivery>, CoreError> {
+        self.run(move |driver| driver.delivery(point)).await
+    }
+
+    pub(crate) async fn delivery_named(&self, name: String) -> Result<Option<Delivery>, CoreError> {
+        self.run(move |driver| driver.delivery_named(&name)).await
+    }
+
+    /// The point is published; its snapshot becomes the agent's base for that repository, or goes.
+    pub(crate) async fn finish_delivery(
+        &self,
+        point: RecoveryPointId,
+        repository: Option<RepositoryId>,
+    ) -> Result<(), CoreError> {
+        self.run(move |driver| driver.finish_delivery(point, repository)).await
+    }
+
+    /// Nobody wants the point any more. It stays known until it is forgotten.
+    pub(crate) async fn cancel_delivery(&self, point: RecoveryPointId) -> Result<(), CoreError> {
+        self.run(move |driver| driver.cancel_delivery(point)).await
+    }
+
+    /// The point is gone, or never came to be.
+    pub(crate) async fn forget_delivery(&self, point: RecoveryPointId) -> Result<(), CoreError> {
+        self.run(move |driver| driver.forget_delivery(point)).await
     }
 
     /// By which words the recovery point was chosen that a volume was restored from; `None`: by its id.

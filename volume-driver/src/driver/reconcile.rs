@@ -108,6 +108,7 @@ impl Driver {
             report.push(format!("{} was half taken, and was undone", row.subject()));
             self.undo_snapshot(&row)?;
         }
+        self.settle_deliveries(report)?;
         Ok(())
     }
 

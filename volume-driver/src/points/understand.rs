@@ -23,7 +23,7 @@ pub(crate) struct PointInfo {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-fn nonsense(what: impl ToString) -> PointsError {
+pub(super) fn nonsense(what: impl ToString) -> PointsError {
     PointsError::Nonsense { what: what.to_string() }
 }
 

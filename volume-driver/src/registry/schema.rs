@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 
 /// `user_version` counts the steps that were taken.
-const STEPS: &[&str] = &[BEGINNING, DOCKER, POINTS, CLUSTERS, INLINE];
+const STEPS: &[&str] = &[BEGINNING, DOCKER, POINTS, CLUSTERS, INLINE, DELIVERIES];
 
 const BEGINNING: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -105,6 +105,22 @@ CREATE TABLE ephemerals (
     handle TEXT PRIMARY KEY,               -- what the orchestrator calls it
     volume TEXT NOT NULL,                  -- may not be there yet
     target TEXT NOT NULL
+) STRICT;
+";
+
+/// Snapshots of type backup: what has to be brought to the agent.
+const DELIVERIES: &str = "
+CREATE TABLE deliveries (
+    point       TEXT PRIMARY KEY,          -- chosen before the cut
+    name        TEXT NOT NULL UNIQUE,      -- what the orchestrator calls it
+    volume      TEXT NOT NULL,             -- may be gone
+    volume_name TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    bytes       INTEGER NOT NULL,
+    labels      TEXT NOT NULL,             -- JSON
+    snapshot    TEXT NOT NULL,             -- the cut; gone or the agent's once it is published
+    taken_at    TEXT NOT NULL,
+    step        TEXT NOT NULL              -- cutting | waiting | published | cancelled
 ) STRICT;
 ";
 
