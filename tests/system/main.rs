@@ -21,6 +21,7 @@ mod documents;
 mod images;
 mod json_output;
 mod memory;
+mod points;
 mod refusals;
 mod secrets;
 mod status;

@@ -21,18 +21,26 @@ use std::time::{Duration, Instant};
 
 use tonic::{Request, Response, Status};
 
-use crate::{Provision, Volumes};
+use crate::points::Courier;
+use crate::{Points, Provision, Volumes};
 
 /// The services of CSI. Clones share the driver.
 #[derive(Debug, Clone)]
 pub(crate) struct Csi {
     volumes: Volumes,
     provision: Provision,
+    points: Points,
+    courier: Courier,
 }
 
 impl Csi {
-    pub(crate) const fn new(volumes: Volumes, provision: Provision) -> Self {
-        Self { volumes, provision }
+    pub(crate) const fn new(
+        volumes: Volumes,
+        provision: Provision,
+        points: Points,
+        courier: Courier,
+    ) -> Self {
+        Self { volumes, provision, points, courier }
     }
 }
 

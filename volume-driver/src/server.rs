@@ -27,6 +27,7 @@ use tonic::transport::Server;
 use crate::control::Control;
 use crate::csi::Csi;
 use crate::metrics::{Calls, CountCalls};
+use crate::points::Courier;
 use crate::{Points, Provision, Volumes};
 
 /// How many connections may wait to be accepted. Callers are a handful of sidecars and people.
@@ -221,8 +222,9 @@ impl Socket {
     ) -> Result<(), ServeError> {
         // The name stays until the end of this function.
         let Self { listener, name, calls } = self;
-        let provision = Provision::new(volumes.clone(), points);
-        let csi = Csi::new(volumes.clone(), provision.clone());
+        let provision = Provision::new(volumes.clone(), points.clone());
+        let courier = Courier::new(volumes.clone(), points.clone());
+        let csi = Csi::new(volumes.clone(), provision.clone(), points, courier.clone());
         let limiting = limit_again(volumes.clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let serving = Server::builder()
@@ -249,6 +251,7 @@ impl Socket {
             ended = serving => ended.map_err(|cause| ServeError::Transport { path: name.path.clone(), cause }),
             // It never ends by itself; its end is that of the others.
             () = limiting => Ok(()),
+            () = courier.run() => Ok(()),
             () = patience => {
                 tracing::warn!(seconds = LAST_CALLS.as_secs(), "stopped although calls were still going on");
                 Ok(())

@@ -1,6 +1,8 @@
 //! Controller: volumes and snapshots come and go.
 
 mod attach;
+mod snapshots;
+
 use std::time::Duration;
 
 use strongroom_proto::csi::controller_server::Controller;
@@ -18,7 +20,7 @@ use strongroom_proto::csi::{
     DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, GetSnapshotRequest, GetSnapshotResponse,
     ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse,
     ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse, VolumeContentSource,
-    controller_get_volume_response, list_snapshots_response, list_volumes_response,
+    controller_get_volume_response, list_volumes_response,
 };
 use tonic::{Request, Response, Status};
 
@@ -26,10 +28,7 @@ use super::handle::SnapshotHandle;
 use super::page::page;
 use super::status::RequestError;
 use super::{Csi, answer, answered, door, patience};
-use crate::{
-    Beginning, CreateSnapshot, IoLimits, LabelScope, NewVolume, PointChoice, Provisioned, SizeRange,
-    SnapshotFilter, Volume, WantedKind,
-};
+use crate::{Beginning, IoLimits, NewVolume, PointChoice, Provisioned, SizeRange, Volume, WantedKind};
 
 /// What is served: all there is.
 const OFFERED: [Rpc; 15] = [
@@ -207,61 +206,6 @@ impl Csi {
         })
     }
 
-    async fn snap(&self, request: CreateSnapshotRequest) -> Result<CreateSnapshotResponse, Status> {
-        let name = door::snapshot_name(&request.name)?;
-        door::required("source_volume_id", &request.source_volume_id)?;
-        door::map("secrets", &request.secrets)?;
-        let parameters = door::parameters(&request.parameters)?;
-        if parameters.filesystem.is_some() || parameters.from_point.is_some() {
-            let reason =
-                "a snapshot holds what its volume holds; there are only type and label.KEY".to_owned();
-            return Err(RequestError::Wrong { field: "parameters", reason }.into());
-        }
-        if parameters.backup == Some(true) {
-            let reason = "snapshots of type backup come with the next version".to_owned();
-            return Err(RequestError::Unsupported { reason }.into());
-        }
-        let volume = door::known_volume("source_volume_id", &request.source_volume_id)?;
-        let request = CreateSnapshot {
-            volume,
-            label: name.clone(),
-            scope: LabelScope::Driver,
-            owner: "csi".to_owned(),
-            labels: parameters.labels,
-        };
-        let outcome = self.volumes.create_snapshot(request).await?;
-        let (snapshot, _) = answer::agreed(outcome, || format!("snapshot {name:?}"))?;
-        Ok(CreateSnapshotResponse { snapshot: Some(answer::snapshot(&snapshot)) })
-    }
-
-    async fn list_of_snapshots(
-        &self,
-        request: ListSnapshotsRequest,
-    ) -> Result<ListSnapshotsResponse, Status> {
-        let most = door::count("max_entries", request.max_entries)?;
-        let empty = ListSnapshotsResponse { entries: Vec::new(), next_token: String::new() };
-        let mut filter = SnapshotFilter::default();
-        if !request.snapshot_id.is_empty() {
-            match door::snapshot_id(&request.snapshot_id)? {
-                Some(id) => filter.id = Some(id),
-                None => return Ok(empty),
-            }
-        }
-        if !request.source_volume_id.is_empty() {
-            match door::volume_id(&request.source_volume_id)? {
-                Some(id) => filter.volume = Some(id),
-                None => return Ok(empty),
-            }
-        }
-        let found = self.volumes.snapshots(filter).await?;
-        let (found, next_token) = page(found, |snapshot| snapshot.id, most, &request.starting_token)?;
-        let entries = found
-            .iter()
-            .map(|one| list_snapshots_response::Entry { snapshot: Some(answer::snapshot(one)) })
-            .collect();
-        Ok(ListSnapshotsResponse { entries, next_token })
-    }
-
     async fn list_of_volumes(&self, request: ListVolumesRequest) -> Result<ListVolumesResponse, Status> {
         let most = door::count("max_entries", request.max_entries)?;
         let found = self.volumes.volumes().await?;
@@ -398,9 +342,7 @@ impl Controller for Csi {
     ) -> Result<Response<DeleteSnapshotResponse>, Status> {
         let request = request.into_inner();
         answered("DeleteSnapshot", &request.snapshot_id, async {
-            if let Some(id) = door::snapshot_id(&request.snapshot_id)? {
-                self.volumes.delete_snapshot(id).await?;
-            }
+            self.remove_snapshot(&request.snapshot_id).await?;
             Ok(DeleteSnapshotResponse {})
         })
         .await
@@ -418,12 +360,7 @@ impl Controller for Csi {
         request: Request<GetSnapshotRequest>,
     ) -> Result<Response<GetSnapshotResponse>, Status> {
         let request = request.into_inner();
-        answered("GetSnapshot", &request.snapshot_id, async {
-            let id = door::known_snapshot("snapshot_id", &request.snapshot_id)?;
-            let snapshot = self.volumes.snapshot(id).await?;
-            Ok(GetSnapshotResponse { snapshot: Some(answer::snapshot(&snapshot)) })
-        })
-        .await
+        answered("GetSnapshot", &request.snapshot_id.clone(), self.one_snapshot(request)).await
     }
 
     async fn controller_expand_volume(

@@ -89,8 +89,13 @@ pub(crate) fn volume_id(text: &str) -> Checked<Option<VolumeId>> {
     id("volume_id", text)
 }
 
-/// The id of a snapshot that may be gone; `None` when it never was one of ours.
+/// The id of a snapshot of this driver that may be gone; `None` when it never was one of ours.
 pub(crate) fn snapshot_id(text: &str) -> Checked<Option<SnapshotId>> {
+    id("snapshot_id", text)
+}
+
+/// The id of a snapshot of either kind that may be gone; `None` when it never was one of ours.
+pub(crate) fn handle(text: &str) -> Checked<Option<SnapshotHandle>> {
     id("snapshot_id", text)
 }
 

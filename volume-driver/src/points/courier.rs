@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{Points, PointsError};
-use crate::core_error::CoreError;
 use crate::registry::{Delivery, DeliveryStep};
 use crate::volumes::Volumes;
 
@@ -102,15 +101,12 @@ impl Courier {
         }
     }
 
-    /// How many snapshots wait to become points, and of how many of them the last attempt failed.
-    pub(crate) async fn waiting(&self) -> Result<(usize, usize), CoreError> {
-        let all = self.volumes.deliveries().await?;
-        let waiting = all.iter().filter(|one| one.step == DeliveryStep::Waiting).count();
-        Ok((waiting, self.troubles().len().min(waiting)))
-    }
-
     /// Brings what there is to be brought, for ever.
     pub(crate) async fn run(self) {
+        if !self.points.is_configured() {
+            // What is left from a time with an agent waits for the next.
+            return std::future::pending().await;
+        }
         loop {
             let pause = match self.volumes.deliveries().await {
                 Ok(deliveries) => self.round(deliveries).await,
