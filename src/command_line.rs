@@ -118,10 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_begins_with_a_point_is_made_by_a_restore() {
+    fn a_volume_that_begins_with_a_point_of_a_named_repository_is_made_by_a_restore() {
         let line =
             ["strongroom", "volume", "create", "new", "--from-point", "rp-1", "--endpoint", "/run/x.sock"];
-        let command = CommandLine::try_parse_from(line).map(|line| line.command.settled());
+        let settled = |line: &[&str]| CommandLine::try_parse_from(line).map(|line| line.command.settled());
+        let command = settled(&line);
+        assert!(matches!(command, Ok(Ok(Command::Driver(_)))), "the driver's agent restores: {command:?}");
+        let command = settled(&[&line[..], &["--repository", "/r"]].concat());
         assert!(matches!(command, Ok(Ok(Command::Restore(_)))), "{command:?}");
     }
 

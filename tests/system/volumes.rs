@@ -165,7 +165,19 @@ fn volumes_begin_from_snapshots_from_volumes_and_from_points() {
 
     ground.run(["volume", "create", "from-snapshot", "--size", "256MiB", "--from-snapshot", &snapshot]).ok();
     ground.run(["volume", "create", "from-volume", "--size", "256MiB", "--from-volume", "db"]).ok();
-    ground.run(["volume", "create", "from-point", "--size", "256MiB", "--from-point", &point]).ok();
+    ground
+        .run([
+            "volume",
+            "create",
+            "from-point",
+            "--size",
+            "256MiB",
+            "--from-point",
+            &point,
+            "--repository",
+            ground.repository(),
+        ])
+        .ok();
     for (name, expected) in [("from-snapshot", &then), ("from-volume", &now), ("from-point", &then)] {
         let at = ground.path(name);
         fs::create_dir(&at).expect("a mount point can be made");

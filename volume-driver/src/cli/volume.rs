@@ -149,8 +149,8 @@ pub struct From {
     /// Begin with what another volume holds now
     #[arg(long, value_name = "NAME")]
     pub from_volume: Option<String>,
-    /// Begin with a recovery point: a restore into a new volume
-    #[arg(long, value_name = "ID", conflicts_with_all = ["fs", "labels"])]
+    /// Begin with a recovery point: its id or the beginning of it, NAME@latest, or NAME@TIME
+    #[arg(long, value_name = "POINT")]
     pub from_point: Option<String>,
 }
 
@@ -187,25 +187,6 @@ impl Failure for PathError {
 
     fn advice(&self) -> String {
         "give an absolute path".into()
-    }
-}
-
-/// A command of this program that has no business here.
-#[derive(Debug, thiserror::Error)]
-#[error("a volume is made from a recovery point by `strongroom restore run --to-volume`")]
-struct FromPoint;
-
-impl Failure for FromPoint {
-    fn code(&self) -> &'static str {
-        "driver.bug"
-    }
-
-    fn remedy(&self) -> Remedy {
-        Remedy::Bug
-    }
-
-    fn advice(&self) -> String {
-        "use that command, and report this".into()
     }
 }
 
@@ -300,7 +281,7 @@ pub(super) async fn run(command: VolumeCommand, console: &Console) -> Result<Exi
 
 async fn create(args: CreateArgs, console: &Console) -> Result<(), Failed> {
     let source = match (args.from.from_snapshot, args.from.from_volume, args.from.from_point) {
-        (_, _, Some(_)) => return Err(FromPoint.into()),
+        (_, _, Some(point)) => Some(create_volume_request::Source::Point(point)),
         (Some(id), _, _) => Some(create_volume_request::Source::SnapshotId(id)),
         (_, Some(name), _) => Some(create_volume_request::Source::Volume(named(&name))),
         (None, None, None) => None,
@@ -323,7 +304,15 @@ async fn create(args: CreateArgs, console: &Console) -> Result<(), Failed> {
 }
 
 async fn make(request: CreateVolumeRequest, clients: &mut Clients, console: &Console) -> Result<(), Failed> {
-    let answer = clients.driver.create_volume(request).await.map_err(CallError::from)?.into_inner();
+    let answer = loop {
+        let answer =
+            clients.driver.create_volume(request.clone()).await.map_err(CallError::from)?.into_inner();
+        match answer.restoring_percent {
+            None => break answer,
+            // The driver has waited for a moment already.
+            Some(percent) => console.talk(format_args!("restoring {}: {percent} %", request.name)),
+        }
+    };
     let volume: VolumeView = given(answer.volume, "the volume")?.into();
     let shown = volume.clone();
     console.result(&MadeVolume { volume, created: !answer.existed }, |text| {
