@@ -249,7 +249,7 @@ impl Failure for CoreError {
                 "end what uses it and try again; else repair it by hand (e2fsck or xfs_repair on its device; what was found is kept as a snapshot), or restore it from a recovery point".to_owned()
             }
             Self::OnlineGrow { .. } => {
-                "unmount it and mount it again: it grows before the next mount; or give the driver CAP_SYS_RESOURCE".to_owned()
+                "unmount it and mount it again: it grows before the next mount; or give the driver CAP_SYS_RESOURCE; xfs and btrfs grow without it".to_owned()
             }
             Self::Freeze { .. } => "try again when the volume is less busy".to_owned(),
             Self::Program { .. } => "check that the program is installed; its message says what else is wrong".to_owned(),

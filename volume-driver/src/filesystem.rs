@@ -281,7 +281,17 @@ pub(crate) fn grow_mounted(
             if ended.code == Some(0) {
                 return Ok(());
             }
-            Err(CoreError::OnlineGrow { subject: subject.to_owned(), report: ended.said })
+            let may = rustix::thread::capabilities(None)
+                .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE));
+            if may {
+                let (program, subject) = ("resize2fs".to_owned(), subject.to_owned());
+                return Err(CoreError::Program { program, subject, report: ended.said });
+            }
+            let report = format!(
+                "the kernel wants CAP_SYS_RESOURCE for that, which the driver does not have ({})",
+                ended.said
+            );
+            Err(CoreError::OnlineGrow { subject: subject.to_owned(), report })
         }
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::core_error::CoreError;
+use crate::mount_table::MountTable;
+use crate::place;
 use crate::requests::WatchdogCommand;
 use crate::sys;
 use crate::watchdog::Watchdog;
@@ -45,6 +47,11 @@ impl Armed {
     ) -> Result<Self, CoreError> {
         let failed = |reason: String| CoreError::Freeze { subject: subject.to_owned(), reason };
         let open = File::open(folder).map_err(CoreError::system("opening", folder))?;
+        // By mountinfo it is mounted there; a link that stands there now would lead to another filesystem.
+        let id = place::mount_id(&open)?;
+        if MountTable::read()?.numbered(id).is_none_or(|mount| mount.path != folder) {
+            return Err(failed(format!("{} is not where it is mounted any more", folder.display())));
+        }
         let device = open.metadata().map_err(CoreError::system("looking at", folder))?.dev();
         let watchdog = Watchdog::start(command, folder, device, deadline)
             .map_err(|cause| failed(format!("its watchdog: {cause}")))?;

@@ -77,7 +77,8 @@ pub(crate) fn for_device(options: &[String], subject: &str) -> Result<bool, Core
 }
 
 fn refused(option: &str, subject: &str) -> CoreError {
-    let option: String = option.chars().take(64).collect();
+    // CSI holds values of mount options to be secrets, perhaps.
+    let option: String = option.split('=').next().unwrap_or_default().chars().take(64).collect();
     CoreError::Refused {
         subject: subject.to_owned(),
         reason: format!("the mount option {option:?} is not among the allowed ones"),

@@ -279,8 +279,8 @@ impl Place {
 
 /// The kernel's number of the mount that `open` lies on, as in mountinfo. Asked of /proc and not of the filesystem, which
 /// may have stopped answering.
-pub(crate) fn mount_id(open: &OwnedFd) -> Result<u64, CoreError> {
-    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", open.as_raw_fd()));
+pub(crate) fn mount_id(open: &impl AsFd) -> Result<u64, CoreError> {
+    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", open.as_fd().as_raw_fd()));
     let text = fs::read_to_string(&path).map_err(CoreError::system("reading", &path))?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok());
     id.ok_or_else(|| CoreError::Bug { what: format!("{} names no mount", path.display()) })

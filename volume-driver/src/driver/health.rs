@@ -26,7 +26,7 @@ pub(super) fn trouble(device: &Device, table: &MountTable) -> Option<String> {
     match errors.trim().parse() {
         Ok(0_u64) | Err(_) => None,
         Ok(count) => Some(format!(
-            "its filesystem has met {count} errors; it is checked and repaired before its next mount"
+            "its filesystem has met errors ({count}); it is checked and repaired before its next mount"
         )),
     }
 }
@@ -52,5 +52,7 @@ pub(super) fn dead(place: &Place, row: &VolumeRow, device: &Device) -> Option<St
             _ => Ok(()),
         }
     };
-    looked().err().map(|errno| format!("its filesystem does not answer any more: {errno}"))
+    // That a folder is closed to this driver says nothing about the filesystem.
+    let told = looked().err().filter(|errno| !matches!(*errno, Errno::ACCESS | Errno::PERM));
+    told.map(|errno| format!("its filesystem does not answer any more: {errno}"))
 }

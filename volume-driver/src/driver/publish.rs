@@ -10,9 +10,9 @@ use strongroom_model::VolumeId;
 use crate::backend::Device;
 use crate::core_error::CoreError;
 use crate::crash;
-use crate::driver::Driver;
 use crate::driver::mounting::{arrived, open_ours, refuse_covered};
 use crate::driver::stage::refuse_other_access;
+use crate::driver::{Driver, health};
 use crate::mount_options;
 use crate::nouns::{Access, Mount, MountUse, Outcome};
 use crate::place::{self, Place};
@@ -76,6 +76,12 @@ impl Driver {
             None => MountFlags::empty(),
         };
         let readonly = wanted.readonly;
+        if request.access == Access::Mount
+            && let Some(reason) = health::dead(&staging, &row, &device)
+        {
+            let report = format!("{reason}; it comes back when it is unstaged and staged again");
+            return Err(CoreError::Filesystem { subject: row.subject(), report });
+        }
         let intent = MountRow { volume: row.id, mount: wanted, done: false };
         self.registry.insert_mount(&intent)?;
         crash::point!("publish.intended");

@@ -326,3 +326,27 @@ fn clones_of_btrfs_are_mounted_side_by_side_and_a_log_that_was_not_replayed_is_k
     }
     assert_eq!(bench.inventory().loops, 0);
 }
+
+#[test]
+fn a_clone_of_xfs_with_a_log_that_was_not_replayed_is_mounted_beside_its_source() {
+    let Some(bench) = Bench::new() else { return };
+    let volume = bench.create("source", 300, VolumeKind::Xfs);
+    let folder = bench.mount(&volume, "source");
+    let images = bench.driver().pool_root().join("volumes");
+    let image = fs::read_dir(&images).unwrap().next().unwrap().unwrap().path();
+    let crashed = bench.create("crashed", 300, VolumeKind::Xfs);
+    let file = fs::File::create(folder.join("synced")).unwrap();
+    file.write_all_at(b"in the log", 0).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    // As a crash leaves it: nothing is frozen when it is copied so.
+    let other = fs::read_dir(&images).unwrap().map(|entry| entry.unwrap().path());
+    let other = other.into_iter().find(|path| *path != image).unwrap();
+    let (from, to) =
+        (fs::File::open(&image).unwrap(), fs::OpenOptions::new().write(true).open(&other).unwrap());
+    rustix::fs::ioctl_ficlone(&to, &from).unwrap();
+    drop((from, to));
+    let crashed_at = bench.mount(&crashed, "crashed");
+    assert_eq!(fs::read(crashed_at.join("synced")).unwrap(), b"in the log");
+    assert_eq!(bench.driver().volume(crashed.id).unwrap().condition, None);
+}

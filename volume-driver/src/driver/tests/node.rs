@@ -186,11 +186,21 @@ fn a_mount_namespace_that_keeps_a_device_is_noticed_and_named() {
     let Some(bench) = Bench::new() else { return };
     let volume = bench.create("db", 64, VolumeKind::Ext4);
     let folder = bench.mount(&volume, "mounted");
+    // It keeps nothing but this one mount: other tests run at the same time.
+    let script = r#"
+        while read -r _ _ _ _ at _; do
+            case "$at" in "$0") ;; /tmp/*) umount -l "$at" ;; esac
+        done < /proc/self/mountinfo
+        echo ready; exec sleep 60"#;
     let mut other = std::process::Command::new("unshare")
-        .args(["-m", "--propagation", "private", "sleep", "60"])
+        .args(["-m", "--propagation", "private", "sh", "-c", script])
+        .arg(fs::canonicalize(&folder).unwrap())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut ready = [0; 5];
+    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut ready).unwrap();
     let refused = bench.driver().unmount(volume.id, Some(&folder)).unwrap_err();
     assert!(refused.code() == "driver.in-use" && refused.to_string().contains("namespace"), "{refused}");
     assert_eq!(bench.driver().delete(volume.id).unwrap_err().code(), "driver.in-use");
@@ -256,4 +266,26 @@ fn what_was_published_before_the_roots_changed_can_be_taken_away() {
     assert!(refused.to_string().contains("--mount-root"), "{refused}");
     assert!(!target.exists() && driver.volume(volume.id).unwrap().mounts.is_empty());
     bench.driver = Some(driver);
+}
+
+/// Many images of databases want a folder that is theirs alone.
+#[test]
+fn a_volume_whose_root_folder_is_closed_to_others_is_used_like_any() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let (staging, target) = (bench.scratch.path("staging"), bench.scratch.path("target"));
+    driver.stage(&stage(&volume, staging.clone(), Access::Mount)).unwrap();
+    std::os::unix::fs::chown(&staging, Some(999), Some(999)).unwrap();
+    fs::set_permissions(&staging, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(
+        driver.stage(&stage(&volume, staging.clone(), Access::Mount)).unwrap(),
+        Outcome::Identical(())
+    );
+    driver.publish(&publish(&volume, staging.clone(), target.clone(), Access::Mount)).unwrap();
+    assert!(driver.usage(volume.id, &target).unwrap().condition.is_none());
+    assert!(bench.snapshot(&volume, "s").quiesced);
+    driver.share_with_group(volume.id, &target, 999).unwrap();
+    driver.unpublish(volume.id, &target).unwrap();
+    driver.unstage(volume.id, &staging).unwrap();
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use strongroom_model::Failure as _;
 
 use crate::nouns::{Access, Outcome, Snapshot, Volume, VolumeKind};
-use crate::requests::{SnapshotFilter, StageRequest};
+use crate::requests::{PublishRequest, SnapshotFilter, StageRequest};
 use crate::testing::Bench;
 
 fn image(bench: &Bench, volume: &Volume) -> PathBuf {
@@ -123,6 +123,16 @@ fn a_staged_filesystem_that_stopped_is_noticed_and_comes_back() {
             Ok(usage) => assert!(usage.condition.is_some(), "{name}"),
             Err(error) => panic!("{name}: {error}"),
         }
+        let publish = PublishRequest {
+            volume: volume.id,
+            staging_path: staging.clone(),
+            target: bench.scratch.path("target"),
+            access: Access::Mount,
+            readonly: false,
+            options: Vec::new(),
+            only_target: false,
+        };
+        assert_eq!(bench.driver().publish(&publish).unwrap_err().code(), "driver.filesystem");
         assert_eq!(bench.driver().stage(&request).unwrap(), Outcome::Created(()), "{name}: not the old one");
         assert_eq!(fs::read(staging.join("file")).unwrap(), b"precious");
         assert_eq!(bench.driver().usage(volume.id, &staging).unwrap().condition, None);
@@ -142,4 +152,26 @@ fn a_volume_whose_image_was_removed_is_not_deleted_under_its_user() {
     bench.driver().unmount(volume.id, None).unwrap();
     bench.driver().delete(volume.id).unwrap();
     assert_eq!(bench.inventory().loops, 0);
+}
+
+#[test]
+fn errors_that_a_mounted_ext4_meets_are_told_and_mended_at_the_next_mount() {
+    let Some(bench) = Bench::new() else { return };
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let folder = bench.mount(&volume, "db");
+    let device = bench.driver().volume(volume.id).unwrap().device.unwrap();
+    let name = device.file_name().unwrap().to_str().unwrap();
+    let Ok(()) = fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "a test") else {
+        println!("SKIPPED: this kernel does not make errors on demand");
+        return;
+    };
+    let told = condition(&bench, &volume).unwrap();
+    assert!(told.contains("errors (1)"), "{told}");
+    bench.driver().unmount(volume.id, None).unwrap();
+    bench.driver().mount(volume.id, &folder, &[]).unwrap();
+    let told = condition(&bench, &volume).unwrap();
+    assert!(told.contains("snap-") && saved(&bench, &volume).len() == 1, "{told}");
+    bench.driver().unmount(volume.id, None).unwrap();
+    bench.driver().mount(volume.id, &folder, &[]).unwrap();
+    assert_eq!(condition(&bench, &volume), None);
 }
