@@ -37,6 +37,12 @@ pub enum VolumeKind {
 }
 
 impl VolumeKind {
+    /// The smallest that it can be.
+    #[must_use]
+    pub const fn least_bytes(self) -> u64 {
+        crate::filesystem::minimum_bytes(self.filesystem())
+    }
+
     /// The filesystem, if it is not a raw device.
     #[must_use]
     pub const fn filesystem(self) -> Option<Filesystem> {

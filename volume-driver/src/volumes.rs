@@ -204,6 +204,14 @@ impl Volumes {
         self.run(move |driver| driver.modify(volume, &changes)).await
     }
 
+    /// Why the I/O of volumes cannot be limited on this machine; `None`: it can.
+    ///
+    /// # Errors
+    /// When the driver cannot look.
+    pub async fn cannot_limit(&self) -> Result<Option<String>, CoreError> {
+        self.run(|driver| Ok(driver.cannot_limit())).await
+    }
+
     /// Limits the I/O of volumes also in control groups that came since. Cheap where nothing is limited.
     ///
     /// # Errors

@@ -28,7 +28,9 @@ use super::handle::SnapshotHandle;
 use super::page::page;
 use super::status::RequestError;
 use super::{Csi, answer, answered, door, patience};
-use crate::{Beginning, IoLimits, NewVolume, PointChoice, Provisioned, SizeRange, Volume, WantedKind};
+use crate::{
+    Beginning, IoLimits, NewVolume, PointChoice, Provisioned, SizeRange, Volume, VolumeKind, WantedKind,
+};
 
 /// What is served: all there is.
 const OFFERED: [Rpc; 15] = [
@@ -65,10 +67,7 @@ impl Csi {
         door::map("secrets", &request.secrets)?;
         let changes = door::mutable_parameters(&request.mutable_parameters)?;
         door::reachable(request.accessibility_requirements.as_ref(), self.volumes.node())?;
-        if parameters.backup.is_some() {
-            let reason = "type is a parameter of snapshots".to_owned();
-            return Err(RequestError::Wrong { field: "parameters", reason }.into());
-        }
+        door::no_snapshot_parameters(&parameters)?;
         // Without a word about its kind it is whatever it begins with, which must have a filesystem then.
         let kind = door::kind_for(&capabilities, parameters.filesystem)?;
         let kind = kind.map_or(WantedKind::Filesystem, WantedKind::Exactly);
@@ -116,9 +115,12 @@ impl Csi {
             return Err(RequestError::Missing { field: "volume_capabilities" }.into());
         }
         door::map("volume_context", &request.volume_context)?;
+        door::map("secrets", &request.secrets)?;
+        door::map("parameters", &request.parameters)?;
+        door::map("mutable_parameters", &request.mutable_parameters)?;
         let id = door::known_volume("volume_id", &request.volume_id)?;
         let volume = self.volumes.brief(id).await?;
-        Ok(match self.unsupported(&request, &volume)? {
+        Ok(match self.unsupported(&request, &volume).await? {
             Some(message) => ValidateVolumeCapabilitiesResponse { confirmed: None, message },
             None => ValidateVolumeCapabilitiesResponse {
                 confirmed: Some(Confirmed {
@@ -133,11 +135,11 @@ impl Csi {
     }
 
     /// The first thing in `request` that `volume` does not offer.
-    fn unsupported(
+    async fn unsupported(
         &self,
         request: &ValidateVolumeCapabilitiesRequest,
         volume: &Volume,
-    ) -> Result<Option<String>, RequestError> {
+    ) -> Result<Option<String>, Status> {
         for given in &request.volume_capabilities {
             match door::understand(given)? {
                 Err(reason) => return Ok(Some(reason)),
@@ -148,18 +150,45 @@ impl Csi {
                 }
             }
         }
-        if let Err(error) = door::parameters(&request.parameters) {
-            return Ok(Some(error.to_string()));
+        match door::parameters(&request.parameters) {
+            Err(error) => return Ok(Some(error.to_string())),
+            Ok(parameters) => {
+                if let Err(error) = door::no_snapshot_parameters(&parameters) {
+                    return Ok(Some(error.to_string()));
+                }
+                let wanted = parameters.filesystem.map(VolumeKind::from);
+                if let Some(wanted) = wanted.filter(|wanted| *wanted != volume.kind) {
+                    return Ok(Some(format!("it is {}, not {wanted}", volume.kind)));
+                }
+            }
         }
-        Ok(door::mutable_parameters(&request.mutable_parameters).err().map(|error| error.to_string()))
+        match door::mutable_parameters(&request.mutable_parameters) {
+            Err(error) => Ok(Some(error.to_string())),
+            Ok(changes) if changes.limits.values().any(Option::is_some) => Ok(self
+                .volumes
+                .cannot_limit()
+                .await?
+                .map(|missing| format!("its I/O cannot be limited: {missing}"))),
+            Ok(_) => Ok(None),
+        }
     }
 
     async fn capacity(&self, request: GetCapacityRequest) -> Result<GetCapacityResponse, Status> {
         let parameters = door::parameters(&request.parameters)?;
+        door::no_snapshot_parameters(&parameters)?;
+        if let Some(place) = &request.accessible_topology {
+            door::map("accessible_topology", &place.segments)?;
+        }
         let mut possible = request
             .accessible_topology
             .as_ref()
             .is_none_or(|place| place.segments.is_empty() || door::is_here(place, self.volumes.node()));
+        let room = self.volumes.capacity().await?;
+        // Without a word about what it shall hold: the smallest of all that can be made.
+        let mut least = room.minimum_volume_bytes;
+        if let Some(filesystem) = parameters.filesystem {
+            least = VolumeKind::from(filesystem).least_bytes();
+        }
         if !request.volume_capabilities.is_empty() {
             // Nothing of a kind that is not offered can be made: that is an answer, not an error.
             let mut capabilities = Vec::new();
@@ -169,14 +198,17 @@ impl Csi {
                     Err(_) => possible = false,
                 }
             }
-            possible &= door::kind_for(&capabilities, parameters.filesystem).is_ok();
+            match door::kind_for(&capabilities, parameters.filesystem) {
+                Ok(kind) => least = kind.unwrap_or(VolumeKind::Ext4).least_bytes(),
+                Err(_) => possible = false,
+            }
         }
-        let room = self.volumes.capacity().await?;
-        let available = if possible { answer::bytes(room.available_bytes) } else { 0 };
+        // What is left may be too little for any volume of the kind.
+        let most = if possible && room.available_bytes >= least { room.available_bytes } else { 0 };
         Ok(GetCapacityResponse {
-            available_capacity: available,
-            maximum_volume_size: Some(available),
-            minimum_volume_size: Some(answer::bytes(room.minimum_volume_bytes)),
+            available_capacity: answer::bytes(most),
+            maximum_volume_size: Some(answer::bytes(most)),
+            minimum_volume_size: Some(answer::bytes(least)),
         })
     }
 
@@ -190,6 +222,7 @@ impl Csi {
             return Err(RequestError::Missing { field: "capacity_range" }.into());
         }
         let size = door::size(range)?;
+        door::map("secrets", &request.secrets)?;
         let id = door::known_volume("volume_id", &request.volume_id)?;
         let volume = self.volumes.brief(id).await?;
         if request.volume_capability.is_some() {
@@ -208,6 +241,7 @@ impl Csi {
 
     async fn list_of_volumes(&self, request: ListVolumesRequest) -> Result<ListVolumesResponse, Status> {
         let most = door::count("max_entries", request.max_entries)?;
+        door::optional("starting_token", &request.starting_token)?;
         let found = self.volumes.volumes().await?;
         let (found, next_token) = page(found, |volume| volume.id, most, &request.starting_token)?;
         let entries = found
@@ -269,8 +303,10 @@ impl Controller for Csi {
     ) -> Result<Response<DeleteVolumeResponse>, Status> {
         let request = request.into_inner();
         answered("DeleteVolume", &request.volume_id, async {
+            let id = door::volume_id(&request.volume_id)?;
+            door::map("secrets", &request.secrets)?;
             // What was never ours is as gone as what was deleted before.
-            if let Some(id) = door::volume_id(&request.volume_id)? {
+            if let Some(id) = id {
                 self.provision.delete(id).await?;
             }
             Ok(DeleteVolumeResponse {})
@@ -342,6 +378,7 @@ impl Controller for Csi {
     ) -> Result<Response<DeleteSnapshotResponse>, Status> {
         let request = request.into_inner();
         answered("DeleteSnapshot", &request.snapshot_id, async {
+            door::map("secrets", &request.secrets)?;
             self.remove_snapshot(&request.snapshot_id).await?;
             Ok(DeleteSnapshotResponse {})
         })

@@ -418,6 +418,15 @@ pub(crate) fn parameters(given: &HashMap<String, String>) -> Checked<Parameters>
     Ok(parameters)
 }
 
+/// Refuses what is said of snapshots only.
+pub(crate) fn no_snapshot_parameters(parameters: &Parameters) -> Checked<()> {
+    if parameters.backup.is_none() {
+        return Ok(());
+    }
+    let reason = "type is a parameter of snapshots".to_owned();
+    Err(RequestError::Wrong { field: "parameters", reason })
+}
+
 /// What the parameters of a group of snapshots say: labels.
 pub(crate) fn group_parameters(given: &HashMap<String, String>) -> Checked<BTreeMap<String, String>> {
     let parameters = parameters(given)?;
@@ -486,7 +495,13 @@ pub(crate) fn is_here(place: &Topology, node: &str) -> bool {
 }
 
 /// A volume has to be reachable from one of the required places, and ours is reachable from here only.
+///
+/// So there is nothing to choose: when this node is among those that are required, it is taken whatever stands before it
+/// in the order of preference, and when none is required, preferences alone keep nothing from being made here.
 pub(crate) fn reachable(requirement: Option<&TopologyRequirement>, node: &str) -> Checked<()> {
+    for place in requirement.iter().flat_map(|places| places.requisite.iter().chain(&places.preferred)) {
+        map("accessibility_requirements", &place.segments)?;
+    }
     match requirement {
         Some(places)
             if !places.requisite.is_empty() && !places.requisite.iter().any(|one| is_here(one, node)) =>

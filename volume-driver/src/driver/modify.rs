@@ -54,6 +54,11 @@ impl Driver {
         self.describe(&row)
     }
 
+    /// Why I/O cannot be limited here; `None`: it can.
+    pub(crate) fn cannot_limit(&self) -> Option<String> {
+        self.throttle.check().err()
+    }
+
     /// Limits can be asked for only where the kernel can do them.
     pub(super) fn admit_limits(&self, subject: &str, limits: IoLimits) -> Result<(), CoreError> {
         if limits.is_none() {

@@ -39,7 +39,7 @@ async fn the_plugin_says_who_it_is_and_what_it_can() {
         .collect();
     assert_eq!(numbers, (1..=15).collect::<BTreeSet<i32>>());
     let node = ground.clients.node.node_get_capabilities(NodeGetCapabilitiesRequest {}).await.unwrap();
-    assert_eq!(node.into_inner().capabilities.len(), 5);
+    assert_eq!(node.into_inner().capabilities.len(), 6);
     let info = ground.clients.node.node_get_info(NodeGetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(info.node_id, "node-1");
     assert_eq!(info.accessible_topology.unwrap().segments["strongroom.io/node"], "node-1");

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod changes;
+mod cluster;
 mod command_line;
 mod conformance;
 mod control;

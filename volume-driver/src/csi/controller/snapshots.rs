@@ -73,6 +73,7 @@ impl Csi {
         &self,
         request: GetSnapshotRequest,
     ) -> Result<GetSnapshotResponse, Status> {
+        door::map("secrets", &request.secrets)?;
         let snapshot = match door::known_handle("snapshot_id", &request.snapshot_id)? {
             SnapshotHandle::Local(id) => answer::snapshot(&self.volumes.snapshot(id).await?),
             SnapshotHandle::Point(id) => self.point(id).await?,
@@ -95,6 +96,8 @@ impl Csi {
         request: ListSnapshotsRequest,
     ) -> Result<ListSnapshotsResponse, Status> {
         let most = door::count("max_entries", request.max_entries)?;
+        door::optional("starting_token", &request.starting_token)?;
+        door::map("secrets", &request.secrets)?;
         let empty = ListSnapshotsResponse { entries: Vec::new(), next_token: String::new() };
         let only = match request.snapshot_id.as_str() {
             "" => None,
