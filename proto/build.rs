@@ -33,7 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let secretive = secretive(&descriptors);
     fs::write(out.join("redacted.rs"), redacted(&secretive)?)?;
     fs::write(out.join("redacted_cases.rs"), cases(&secretive)?)?;
+    fs::write(out.join("limits.rs"), limits(&descriptors)?)?;
     tonic_prost_build::configure()
+        .codec_path("crate::limits::LimitedCodec")
         .skip_debug(secretive.iter().map(|message| format!(".{}", message.wire)))
         .compile_fds(descriptors)?;
     forbid_unknown_packages(&out)
@@ -124,5 +126,62 @@ fn module(wire: &str) -> Result<&'static str, String> {
         Ok("control")
     } else {
         Err(format!("{wire} is in a package that has no module"))
+    }
+}
+
+/// The list of what CSI's messages may hold, sorted by their names; see src/limits.rs, which also says where the numbers
+/// come from.
+fn limits(descriptors: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
+    let mut list = Vec::new();
+    let mut text = String::new();
+    for file in &descriptors.file {
+        let Ok(module) = module(&format!("{}.", file.package())) else { continue };
+        for message in &file.message_type {
+            let name = message.name();
+            let known = module == "csi" && name.ends_with("Request");
+            let known = if known { format!("Some({name:?})") } else { "None".to_owned() };
+            writeln!(text, "impl Limits for crate::{module}::{name} {{")?;
+            writeln!(text, "    const MESSAGE: Option<&'static str> = {known};\n}}")?;
+            if module == "csi" {
+                limits_of(message, "", &mut list);
+            }
+        }
+    }
+    list.sort();
+    writeln!(
+        text,
+        "static LIMITS: &[Fields] = &[{}];",
+        list.iter().map(|(name, fields)| format!("({name:?}, &[{fields}])")).collect::<Vec<_>>().join(",\n")
+    )?;
+    Ok(text)
+}
+
+fn limits_of(message: &DescriptorProto, parent: &str, list: &mut Vec<(String, String)>) {
+    use prost_types::field_descriptor_proto::{Label, Type};
+    let name = format!("{parent}{}", message.name());
+    let mut fields = String::new();
+    for field in &message.field {
+        let part = field.type_name().trim_start_matches(".csi.v1.");
+        let is_map = message.nested_type.iter().any(|nested| {
+            nested.options.as_ref().is_some_and(|options| options.map_entry())
+                && part == format!("{name}.{}", nested.name())
+        });
+        let kind = match (field.r#type(), field.name()) {
+            (Type::String, "mount_flags") => "Texts(4096)".to_owned(),
+            (Type::String, "node_id") => "Text(256)".to_owned(),
+            // The kernel's limit for a path, without the closing NUL.
+            (Type::String, path) if path.ends_with("_path") && field.label() != Label::Repeated => {
+                "Text(4095)".to_owned()
+            }
+            (Type::String, _) => "Text(128)".to_owned(),
+            (Type::Message, _) if is_map => "Map(4096)".to_owned(),
+            (Type::Message, _) if field.type_name().starts_with(".csi.v1.") => format!("Part({part:?})"),
+            _ => continue,
+        };
+        fields += &format!("({}, {:?}, Kind::{kind}), ", field.number(), field.name());
+    }
+    list.push((name.clone(), fields));
+    for nested in &message.nested_type {
+        limits_of(nested, &format!("{name}."), list);
     }
 }
