@@ -272,6 +272,9 @@ impl Place {
         };
         match rustix::fs::unlinkat(&self.folder, self.name.as_os_str(), flags) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOTEMPTY) => {
+                Err(refused(&self.path, "the folder is not empty, so it will not be removed"))
+            }
             Err(errno) => Err(CoreError::errno("removing", &self.path)(errno)),
         }
     }

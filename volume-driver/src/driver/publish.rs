@@ -14,6 +14,7 @@ use crate::driver::mounting::{arrived, open_ours, refuse_covered};
 use crate::driver::stage::refuse_other_access;
 use crate::driver::{Driver, health};
 use crate::mount_options;
+use crate::mount_table::MountTable;
 use crate::nouns::{Access, Mount, MountUse, Outcome};
 use crate::place::{self, Place};
 use crate::registry::{MountRow, VolumeRow};
@@ -124,7 +125,10 @@ impl Driver {
         let device = self.backend.attached(&row.image)?;
         self.unmount_ours(&target, &row, device.as_ref())?;
         crash::point!("unpublish.unmounted");
-        target.remove()?;
+        // What is mounted there now is somebody else's, and so is the place.
+        if MountTable::read()?.at(target.path()).is_none() {
+            target.remove()?;
+        }
         crash::point!("unpublish.target-removed");
         self.registry.remove_mount(id, target.path())?;
         self.allow_writing(&row, device.as_ref())?;
