@@ -278,6 +278,14 @@ impl Place {
             Err(errno) => Err(CoreError::errno("removing", &self.path)(errno)),
         }
     }
+
+    /// Removes an empty file and nothing else: a folder is never what was made for a device.
+    pub(crate) fn remove_file(&self) -> Result<(), CoreError> {
+        match self.stat()? {
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => self.remove(),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The kernel's number of the mount that `open` lies on, as in mountinfo. Asked of /proc and not of the filesystem, which

@@ -185,7 +185,7 @@ impl Driver {
             {
                 self.unmount_ours(&place, row, device.as_ref())?;
                 if mount.mount.access == Access::Block {
-                    place.remove()?;
+                    place.remove_file()?;
                 }
             }
             self.registry.remove_mount(row.id, &mount.mount.path)?;
