@@ -97,7 +97,7 @@ fn a_raw_volume_ends_at_its_last_byte() {
 #[test]
 fn a_volume_grows_under_its_workload_and_not_beyond_what_was_asked() {
     let Some(machine) = Machine::new("online growth") else { return };
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         let name = kind.name();
         let id = volume::small(&machine, name, kind);
         let target = volume::publish(&machine, &id, name, kind);
@@ -132,7 +132,7 @@ fn a_volume_grows_under_its_workload_and_not_beyond_what_was_asked() {
             }
             _ => {
                 let written = write_until_full(&target.join("file"));
-                assert!(written <= larger && written > larger / 4 * 3, "{name}: {written} of {larger}");
+                assert!(written <= larger && written > larger / 2, "{name}: {written} of {larger}");
             }
         }
         // Volumes do not shrink: as large or less is fine as it is, a limit below is not.

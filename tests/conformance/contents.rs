@@ -38,7 +38,7 @@ fn look_into(machine: &Machine, id: &str, name: &str, kind: Kind) -> Content {
 #[test]
 fn snapshots_restores_and_clones_hold_what_was_written() {
     let Some(mut machine) = Machine::new("contents") else { return };
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         let name = kind.name();
         let source = source(&machine, kind);
         let snapshot = volume::snapshot(&machine, &source.id, &format!("first of {name}")).snapshot_id;
@@ -78,7 +78,7 @@ fn snapshots_restores_and_clones_hold_what_was_written() {
 #[test]
 fn what_is_restored_larger_is_larger_inside_and_holds_the_same() {
     let Some(machine) = Machine::new("larger restores") else { return };
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         let name = kind.name();
         let source = source(&machine, kind);
         let snapshot = volume::snapshot(&machine, &source.id, &format!("of {name}")).snapshot_id;
@@ -104,7 +104,7 @@ fn what_is_restored_larger_is_larger_inside_and_holds_the_same() {
                     assert_eq!(content::read(&target, kind), source.content, "{what} of {name}");
                     // The filesystem, not only the device, is larger: so much fits into it.
                     let file = fs::File::create(target.join("large")).unwrap();
-                    let bytes = (kind.mib() + kind.mib() / 2) * MIB;
+                    let bytes = (kind.mib() + kind.mib() / 8) * MIB;
                     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)
                         .unwrap_or_else(|errno| panic!("{what} of {name} is no larger inside: {errno}"));
                 }
@@ -119,7 +119,7 @@ fn what_is_restored_larger_is_larger_inside_and_holds_the_same() {
 #[test]
 fn data_survives_unstaging_restarts_and_expansion() {
     let Some(mut machine) = Machine::new("survival of data") else { return };
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         let name = kind.name();
         let source = source(&machine, kind);
         machine.restart();

@@ -51,7 +51,7 @@ fn a_group_holds_what_was_in_all_its_members_and_goes_as_one() {
     let Some(mut machine) = Machine::new("group snapshots") else { return };
     let mut members = Vec::new();
     let mut contents = Vec::new();
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         let id = volume::small(&machine, kind.name(), kind);
         let target = volume::publish(&machine, &id, kind.name(), kind);
         content::fill(&target, kind, 1);

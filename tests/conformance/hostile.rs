@@ -18,12 +18,13 @@ use tonic::{Code, Status};
 use crate::call::{self, PATHS, name_of};
 use crate::machine::Machine;
 pub(crate) use bases::Bases;
+pub(crate) use corpus::{places, strings};
 pub(crate) use fields::message;
 use fields::{Leaf, Sort};
-use yard::Yard;
+pub(crate) use yard::Yard;
 
 /// What a caller can act on. UNKNOWN, INTERNAL and the like mean that nobody thought of it.
-const PROPER: [Code; 8] = [
+pub(crate) const PROPER: [Code; 8] = [
     Code::InvalidArgument,
     Code::NotFound,
     Code::AlreadyExists,
@@ -90,11 +91,11 @@ fn try_all(machine: &mut Machine, values: impl Fn(&Leaf, &Machine) -> Vec<prost_
 #[test]
 fn no_string_of_any_call_leads_out_of_the_drivers_folders() {
     let Some(mut machine) = Machine::new("hostile strings") else { return };
-    let texts = corpus::strings();
+    let texts = strings();
     assert!(texts.len() >= 60, "{}", texts.len());
     let values = |leaf: &Leaf, machine: &Machine| {
         let mut all = texts.clone();
-        all.extend(corpus::places(machine));
+        all.extend(places(machine));
         if leaf.is_path() {
             let root = machine.text("yard/mounts/pods");
             all.extend(texts.iter().map(|text| format!("{root}/{text}")));

@@ -20,6 +20,7 @@ mod frozen;
 mod groups;
 mod hostile;
 mod identity;
+mod inline;
 #[path = "../system/kernel.rs"]
 #[expect(dead_code, reason = "the system tests use more of it")]
 mod kernel;

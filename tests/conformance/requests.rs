@@ -18,17 +18,28 @@ pub(crate) const NO_SNAPSHOT: &str = "snap-00000000000000000000000000000000";
 pub(crate) enum Kind {
     Ext4,
     Xfs,
+    Btrfs,
     Block,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Block];
+    /// All that this machine has.
+    pub(crate) fn all() -> Vec<Self> {
+        let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        let btrfs = known.contains("btrfs") && std::path::Path::new("/usr/sbin/mkfs.btrfs").exists();
+        if !btrfs {
+            println!("SKIPPED: btrfs is not here");
+        }
+        let all = [Self::Ext4, Self::Xfs, Self::Btrfs, Self::Block];
+        all.into_iter().filter(|kind| btrfs || *kind != Self::Btrfs).collect()
+    }
 
     /// How it is used by one workload.
     pub(crate) fn capability(self) -> VolumeCapability {
         match self {
             Self::Ext4 => mount("ext4"),
             Self::Xfs => mount("xfs"),
+            Self::Btrfs => mount("btrfs"),
             Self::Block => block(),
         }
     }
@@ -38,6 +49,7 @@ impl Kind {
         match self {
             Self::Ext4 | Self::Block => 64,
             Self::Xfs => 300,
+            Self::Btrfs => 256,
         }
     }
 
@@ -45,6 +57,7 @@ impl Kind {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
             Self::Block => "block",
         }
     }

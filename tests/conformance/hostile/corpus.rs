@@ -5,9 +5,9 @@
 use crate::machine::Machine;
 
 /// In every name that could become a file.
-pub(super) const MARK: &str = "strongroom-hostile";
+pub(crate) const MARK: &str = "strongroom-hostile";
 
-pub(super) fn strings() -> Vec<String> {
+pub(crate) fn strings() -> Vec<String> {
     let marked = [
         "../M",
         "../../M",
@@ -105,7 +105,7 @@ pub(super) fn strings() -> Vec<String> {
 }
 
 /// Places of this machine that are not the driver's to touch, or not this way.
-pub(super) fn places(machine: &Machine) -> Vec<String> {
+pub(crate) fn places(machine: &Machine) -> Vec<String> {
     let names = [
         "yard",
         "yard/outside",

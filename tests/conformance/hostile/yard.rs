@@ -11,13 +11,13 @@ use crate::machine::Machine;
 
 /// How everything was that is not the driver's.
 #[derive(Debug)]
-pub(super) struct Yard {
+pub(crate) struct Yard {
     before: BTreeMap<String, String>,
 }
 
 impl Yard {
     /// Lays out canaries and links, and remembers all.
-    pub(super) fn look(machine: &Machine) -> Self {
+    pub(crate) fn look(machine: &Machine) -> Self {
         let canary = machine.path("yard/outside/canary");
         fs::create_dir_all(machine.path("yard/outside/folder")).unwrap();
         fs::write(&canary, "sings").unwrap();
@@ -30,7 +30,7 @@ impl Yard {
     }
 
     /// The first thing that is not as it was.
-    pub(super) fn differs(&self, machine: &Machine) -> Option<String> {
+    pub(crate) fn differs(&self, machine: &Machine) -> Option<String> {
         let now = state(machine);
         let changed = now.iter().find(|(path, how)| self.before.get(*path) != Some(how));
         let gone = self.before.keys().find(|path| !now.contains_key(*path));
