@@ -52,7 +52,7 @@ pub(super) struct FullPool(std::path::PathBuf);
 impl FullPool {
     pub(super) fn new(scene: &Scene) -> Self {
         let path = scene.machine.path("pool/filler");
-        let stat = rustix::fs::statvfs(&scene.machine.path("pool")).unwrap();
+        let stat = rustix::fs::statvfs(scene.machine.path("pool")).unwrap();
         let file = File::create(&path).unwrap();
         let bytes = (stat.f_bavail.saturating_sub(8192)) * stat.f_frsize;
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).unwrap();
