@@ -8,7 +8,7 @@ export RUST_BACKTRACE ?= 0
 # Root can install and start everything, so for root nothing may be skipped.
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo 1 || echo 0)
 
-.PHONY: help quickstart test lint fmt docs unit bench setup-test setup-quickstart clean
+.PHONY: help quickstart test lint fmt docs unit bench setup-test setup-bench setup-quickstart clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,9 +32,12 @@ docs: ## Build the documentation of the code; a broken link fails
 unit: ## Run the tests alone, the real object stores included
 	STRONGROOM_TEST_S3_REQUIRED=$(ROOT) tests/servers/with-s3 tests/setup/run-tests
 
-bench: setup-test ## Measure: cost of an incremental, peak memory at 4 GiB and 1 TiB, throughput (takes a while)
+bench: setup-test setup-bench ## Measure: incrementals, memory, throughput, changed blocks, snapshots, volume I/O (takes a while)
 	$(CARGO) build --release --locked
 	benches/run
+
+setup-bench:
+	@tests/setup/debian bench
 
 setup-quickstart:
 	@tests/setup/debian quickstart

@@ -4,6 +4,7 @@
 //! trait knows that an image is a file.
 
 mod reflink;
+mod tidy;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -44,6 +45,17 @@ pub(crate) trait PendingClone: Debug {
     fn finish(self: Box<Self>, bytes: u64) -> Result<(), CoreError>;
 }
 
+/// What tidying did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tidied {
+    /// How many bytes lie elsewhere now.
+    pub(crate) bytes: u64,
+    /// In how many extents the image lay before.
+    pub(crate) before: u64,
+    /// And after.
+    pub(crate) after: u64,
+}
+
 /// Stores the images of volumes and snapshots.
 ///
 /// A name is there or not there: making and cloning are complete and durable under the name, or leave nothing
@@ -78,6 +90,15 @@ pub(crate) trait VolumeBackend: Debug + Send + Sync {
 
     /// In how many extents it lies.
     fn extents(&self, image: &ImageName) -> Result<u64, CoreError>;
+
+    /// Lets an image lie in fewer pieces: those stretches first that lie in most. `go_on` is asked before every piece.
+    /// The bytes stay what they are, also for those who write meanwhile.
+    fn tidy(
+        &self,
+        image: &ImageName,
+        most_bytes: u64,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Tidied, CoreError>;
 
     /// What differs between two snapshots, or what one holds beside zeros.
     fn changed(

@@ -7,6 +7,7 @@ mod doctor;
 mod driver;
 mod from_point;
 mod group;
+mod limits;
 mod reach;
 mod snapshot;
 mod views;

@@ -175,12 +175,14 @@ impl CoreError {
         move |errno| Self::System { action, path, cause: errno.into() }
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether a disk was full.
+    pub(crate) fn is_full(&self) -> bool {
         match self {
             Self::System { cause, .. } => {
                 matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
             Self::Blocks { cause, .. } => cause.is_full(),
+            Self::Registry { cause, .. } => cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
             _ => false,
         }
     }
@@ -197,7 +199,9 @@ impl Failure for CoreError {
             Self::Size { .. } => "driver.size",
             Self::NotReady { .. } => "driver.not-ready",
             Self::PoolFull { .. } => "driver.pool-full",
-            Self::System { .. } | Self::Blocks { .. } if self.is_full() => "driver.pool-full",
+            Self::System { .. } | Self::Blocks { .. } | Self::Registry { .. } if self.is_full() => {
+                "driver.pool-full"
+            }
             Self::NodeFull { .. } => "driver.node-full",
             Self::NoIoLimits { .. } => "driver.no-io-limits",
             Self::Filesystem { .. } => "driver.filesystem",

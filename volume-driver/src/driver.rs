@@ -6,6 +6,7 @@
 //! never of the registry alone.
 
 mod attachments;
+mod condition;
 mod create;
 pub(crate) mod deliver;
 mod describe;
@@ -22,6 +23,7 @@ mod modify;
 mod mount_group;
 mod mounting;
 mod notes;
+mod pause;
 mod publish;
 mod reconcile;
 mod repair;
@@ -29,6 +31,7 @@ mod restore;
 mod snapshot;
 mod stage;
 mod survey;
+mod upkeep;
 
 pub(crate) use survey::{Survey, SurveyedVolume};
 
@@ -39,6 +42,7 @@ use strongroom_model::{SnapshotId, VolumeId, World};
 use crate::backend::{ReflinkBackend, VolumeBackend};
 use crate::core_error::CoreError;
 use crate::crash;
+use crate::driver::pause::Paused;
 use crate::guards::Guards;
 use crate::image::ImageName;
 use crate::io_throttle::IoThrottle;
@@ -46,6 +50,8 @@ use crate::place::MountRoots;
 use crate::pool::{self, Pool};
 use crate::registry::{Registry, SnapshotRow, VolumeRow, VolumeStep};
 use crate::requests::DriverSettings;
+
+pub(crate) use upkeep::Upkeep;
 
 /// The parts, put together.
 #[derive(Debug)]
@@ -63,10 +69,27 @@ pub(crate) struct Driver {
     limiting: Mutex<()>,
     /// Held from asking whether there is room for a volume until it is promised.
     provisioning: Mutex<()>,
+    /// The volumes whose writers wait, since the pool is full.
+    paused: Paused,
 }
 
 #[cfg(test)]
 pub(crate) mod tests;
+
+/// Where the state folder lies on the pool itself, even opening the registry may need what is kept back.
+fn open_registry(settings: &DriverSettings) -> Result<Registry, CoreError> {
+    let path = settings.state_dir.join("driver.sqlite");
+    loop {
+        match Registry::open(&path) {
+            Err(error)
+                if crate::registry::may_lack_space(&error) && pool::give_reserve_in(&settings.pool) =>
+            {
+                tracing::warn!("the registry found no space; a part of the pool's reserve was given");
+            }
+            opened => return opened,
+        }
+    }
+}
 
 impl Driver {
     /// Opens pool and registry and makes them agree. The sentences say what was done and found.
@@ -85,13 +108,14 @@ impl Driver {
 
     fn assemble(settings: DriverSettings, world: World) -> Result<Self, CoreError> {
         pool::make_folder(&settings.state_dir)?;
-        let registry = Registry::open(&settings.state_dir.join("driver.sqlite"))?;
+        let registry = open_registry(&settings)?;
         let known = registry.pool()?;
         let pool = Arc::new(Pool::open(&settings, known.as_deref(), &*world.entropy)?);
         if known.is_none() {
             crash::point!("pool.claimed");
             registry.set_pool(pool.id())?;
         }
+        registry.rests_on(Arc::clone(&pool));
         let backend = Box::new(ReflinkBackend::new(Arc::clone(&pool)));
         let roots = MountRoots::new(settings.mount_roots.clone());
         let throttle = IoThrottle::new(settings.cgroup_root.clone());
@@ -106,6 +130,7 @@ impl Driver {
             throttle,
             limiting: Mutex::new(()),
             provisioning: Mutex::new(()),
+            paused: Paused::default(),
         })
     }
 
@@ -167,6 +192,15 @@ impl Driver {
     /// Where the images lie.
     pub(crate) fn pool_root(&self) -> &std::path::Path {
         self.pool.root()
+    }
+
+    pub(crate) fn volume_row(&self, id: VolumeId) -> VolumeRow {
+        self.existing(id).unwrap()
+    }
+
+    /// What the reserve lacks.
+    pub(crate) fn pool_reserve_missing(&self) -> u64 {
+        self.pool.reserve().missing()
     }
 
     /// Whether no intent is left.

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -35,6 +35,7 @@ pub(crate) struct Frozen {
     folder: File,
     subject: String,
     watchdog: Option<Watchdog>,
+    since: Instant,
 }
 
 impl Armed {
@@ -61,8 +62,9 @@ impl Armed {
     /// Flushes and freezes the filesystem.
     pub(crate) fn freeze(mut self) -> Result<Frozen, CoreError> {
         let Parts { folder, subject, watchdog } = self.0.take().expect("only this, which ends it, takes it");
+        let since = Instant::now();
         match sys::freeze(&folder) {
-            Ok(()) => Ok(Frozen { folder, subject, watchdog: Some(watchdog) }),
+            Ok(()) => Ok(Frozen { folder, subject, watchdog: Some(watchdog), since }),
             Err(cause) => {
                 // Somebody else froze it; they must also thaw it.
                 watchdog.dismiss();
@@ -98,12 +100,15 @@ impl Frozen {
     }
 
     /// Ends the freeze. An error when it had ended before: then the cut that was made meanwhile is not one.
-    pub(crate) fn thaw(mut self) -> Result<(), CoreError> {
+    ///
+    /// Answers how long writers had to wait, the flush included.
+    pub(crate) fn thaw(mut self) -> Result<Duration, CoreError> {
         let thawed = sys::thaw(&self.folder);
+        let waited = self.since.elapsed();
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.dismiss();
         }
-        thawed.map_err(|cause| {
+        thawed.map(|()| waited).map_err(|cause| {
             let early = cause.raw_os_error() == Some(Errno::INVAL.raw_os_error());
             let reason = if early {
                 "it was thawed before the cut was complete".to_owned()

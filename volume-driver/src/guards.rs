@@ -30,6 +30,11 @@ impl Guards {
             Err(CoreError::Busy { subject: key })
         }
     }
+
+    /// Whether an operation has the guard of `key` now: for work that steps aside for others.
+    pub(crate) fn is_taken(&self, key: impl Display) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).contains(&key.to_string())
+    }
 }
 
 impl Drop for Guard {

@@ -6,6 +6,7 @@
 //! four agree after a crash.
 
 mod backend;
+mod background;
 pub mod cli;
 mod control;
 mod core_error;
@@ -23,6 +24,7 @@ mod image_note;
 mod io_limits;
 mod io_throttle;
 mod labels;
+mod limits;
 mod loop_device;
 mod metrics;
 mod mount_options;
@@ -45,15 +47,16 @@ mod watchdog;
 pub use core_error::CoreError;
 pub use findings::{Finding, Repair, Repaired, Severity};
 pub use io_limits::{IoLimits, IoQuantity};
+pub use limits::{Limits, Reserve, WhenFull};
 pub use nouns::{
     Access, Attachment, Capacity, ContentSource, Filesystem, Group, Mount, MountUse, Outcome, Snapshot,
-    Usage, Volume, VolumeKind, VolumeState,
+    SnapshotCost, Usage, Volume, VolumeKind, VolumeState,
 };
 pub use points::{Points, PointsError};
 pub use provision::{Beginning, NewVolume, PointChoice, Provision, Provisioned, WantedKind};
 pub use requests::{
     BeginRestore, Changes, CreateGroup, CreateSnapshot, CreateVolume, DriverSettings, Exchange, Exchanged,
-    Expanded, LabelScope, Limits, PointContent, PublishEphemeral, PublishRequest, RestoreTarget, SizeRange,
+    Expanded, LabelScope, PointContent, PublishEphemeral, PublishRequest, RestoreTarget, SizeRange,
     SnapshotFilter, StageRequest, WatchdogCommand,
 };
 pub use server::{ServeError, Socket};

@@ -220,10 +220,23 @@ pub struct Volume {
     ///
     /// [`Volumes::volume`]: crate::Volumes::volume
     pub extents: Option<u64>,
+    /// What its last snapshot cost; `None`: it has had none.
+    pub last_snapshot: Option<SnapshotCost>,
     /// Where its first content came from; `None`: it began empty.
     pub source: Option<ContentSource>,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+/// What a snapshot cost the volume it was taken of.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SnapshotCost {
+    /// In how many extents the image lay.
+    pub extents: u64,
+    /// How long writers had to wait, in microseconds.
+    pub stall_us: u64,
+    /// When it was asked for.
+    pub at: Timestamp,
 }
 
 /// A snapshot: a read-only image of a volume at one moment. It depends on nothing; volume and snapshots can be

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! strongroom-pool   which pool this is; the running driver holds a lock on it
-//! reserve           space that a person can free by deleting it, when all else is full
+//! reserve           space that is given away when all else is full, so that deleting works then
 //! volumes/          one image per volume, named by ids of ours, never by names from outside
 //! snapshots/        one image per snapshot
 //! fresh/            images that are being made; emptied at every start
@@ -14,23 +14,29 @@
 //! A pool is opened by one driver at a time, and never unmounted by it: its volumes may be in use.
 
 mod medium;
+mod reserve;
+mod room;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::FlockOperation;
 use strongroom_model::Entropy;
 
 use crate::core_error::CoreError;
 use crate::crash;
 use crate::filesystem::sync_folder_of;
-use crate::requests::{DriverSettings, Limits};
+use crate::limits::Limits;
+use crate::requests::DriverSettings;
+
+pub(crate) use reserve::ReserveFile;
+use room::percent;
+pub(crate) use room::{Fullness, Room};
 
 const MARKER: &str = "strongroom-pool";
 const MARKER_HEAD: &str = "strongroom pool 1\n";
-const RESERVE: &str = "reserve";
 
 /// An open pool.
 #[derive(Debug)]
@@ -41,15 +47,9 @@ pub(crate) struct Pool {
     host: Option<PathBuf>,
     id: String,
     limits: Limits,
+    reserve: ReserveFile,
     /// The lock; released when the pool is closed.
     _lock: File,
-}
-
-/// Room in the pool, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
-    pub(crate) total: u64,
-    pub(crate) used: u64,
 }
 
 impl Pool {
@@ -66,15 +66,16 @@ impl Pool {
         for folder in ["volumes", "snapshots", "fresh"] {
             make_folder(&medium.root.join(folder))?;
         }
-        let pool =
-            Self { root: medium.root, host: medium.host, id, limits: settings.limits.clone(), _lock: lock };
-        Ok(pool)
+        let limits = settings.limits.clone();
+        let wanted = limits.reserve.bytes(measure(&medium.root, medium.host.as_deref())?.total);
+        let reserve = ReserveFile::new(&medium.root, wanted);
+        Ok(Self { root: medium.root, host: medium.host, id, limits, reserve, _lock: lock })
     }
 
     /// What a driver does before it works with the pool: what was never finished goes, and the reserve is made.
     pub(crate) fn begin_afresh(&self) -> Result<(), CoreError> {
         self.empty_fresh()?;
-        if let Err(error) = self.make_reserve() {
+        if let Err(error) = self.reserve.fill() {
             tracing::warn!(error = strongroom_model::chain(&error), "the pool has no room for its reserve");
         }
         Ok(())
@@ -92,26 +93,22 @@ impl Pool {
 
     /// How full it is. What the filesystem below a pool file cannot give counts as used.
     pub(crate) fn room(&self) -> Result<Room, CoreError> {
-        let stat = |path: &Path| {
-            rustix::fs::statvfs(path)
-                .map(|stat| (stat.f_blocks * stat.f_frsize, stat.f_bfree * stat.f_frsize))
-                .map_err(CoreError::errno("measuring", path))
-        };
-        let (total, mut free) = stat(&self.root)?;
-        if let Some(host) = &self.host {
-            free = free.min(stat(host)?.1);
-        }
-        Ok(Room { total, used: total - free.min(total) })
+        measure(&self.root, self.host.as_deref())
+    }
+
+    /// How far it may be filled.
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What is kept back.
+    pub(crate) const fn reserve(&self) -> &ReserveFile {
+        &self.reserve
     }
 
     /// What is kept back so that deleting works when all else is full; 0 when there was no room for it.
     pub(crate) fn reserve_bytes(&self) -> u64 {
-        fs::metadata(self.root.join(RESERVE)).map_or(0, |reserve| reserve.len())
-    }
-
-    /// Above this many used bytes nothing new is taken in.
-    pub(crate) fn high_water(&self, room: Room) -> u64 {
-        percent(room.total, u32::from(self.limits.high_water_percent))
+        self.reserve.held()
     }
 
     /// What the sizes of all volumes may add up to.
@@ -122,7 +119,7 @@ impl Pool {
     /// Refuses `subject` when the pool is above its high-water mark.
     pub(crate) fn admit(&self, subject: &str) -> Result<Room, CoreError> {
         let room = self.room()?;
-        let mark = self.high_water(room);
+        let mark = room.high_water(&self.limits);
         if room.used > mark {
             return Err(CoreError::PoolFull {
                 subject: subject.to_owned(),
@@ -161,30 +158,24 @@ impl Pool {
         }
         Ok(())
     }
-
-    /// One percent of the pool, between 8 MiB and 1 GiB.
-    fn make_reserve(&self) -> Result<(), CoreError> {
-        let path = self.root.join(RESERVE);
-        if path.exists() {
-            return Ok(());
-        }
-        let bytes = (self.room()?.total / 100).clamp(8 << 20, 1 << 30);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(CoreError::system("making", &path))?;
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(|errno| {
-            let _ = fs::remove_file(&path);
-            CoreError::System { action: "reserving space in", path, cause: errno.into() }
-        })
-    }
 }
 
-fn percent(bytes: u64, percent: u32) -> u64 {
-    let share = u128::from(bytes) * u128::from(percent) / 100;
-    u64::try_from(share).unwrap_or(u64::MAX)
+/// Gives a part of the reserve of a pool away that is not open yet and is a plain folder.
+pub(crate) fn give_reserve_in(folder: &Path) -> bool {
+    folder.join(MARKER).exists() && ReserveFile::of_unopened(folder).give()
+}
+
+fn measure(root: &Path, host: Option<&Path>) -> Result<Room, CoreError> {
+    let stat = |path: &Path| {
+        rustix::fs::statvfs(path)
+            .map(|stat| (stat.f_blocks * stat.f_frsize, stat.f_bfree * stat.f_frsize))
+            .map_err(CoreError::errno("measuring", path))
+    };
+    let (total, mut free) = stat(root)?;
+    if let Some(host) = host {
+        free = free.min(stat(host)?.1);
+    }
+    Ok(Room { total, used: total - free.min(total) })
 }
 
 /// Refuses a place where no pool was ever made, so that looking at it does not make one.

@@ -6,6 +6,7 @@
 //! names everything that may lie in the pool; see `reconcile`.
 
 mod attachments;
+mod costs;
 mod deliveries;
 mod docker;
 mod ephemerals;
@@ -21,7 +22,7 @@ mod volumes;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
@@ -35,11 +36,14 @@ pub(crate) use settings::Asked;
 
 use crate::core_error::CoreError;
 use crate::image::ImageName;
+use crate::pool::Pool;
 
 /// The open registry.
 #[derive(Debug)]
 pub(crate) struct Registry {
     connection: Mutex<Connection>,
+    /// The pool, whose reserve is given away when a write finds no space: the registry may lie on it.
+    pool: OnceLock<Arc<Pool>>,
 }
 
 impl Registry {
@@ -60,7 +64,7 @@ impl Registry {
             connection.busy_timeout(std::time::Duration::from_secs(5))
         };
         prepare(&connection).map_err(failed("preparing it"))?;
-        let registry = Self { connection: Mutex::new(connection) };
+        let registry = Self { connection: Mutex::new(connection), pool: OnceLock::new() };
         registry.change("bringing it up to date", schema::migrate)?;
         Ok(registry)
     }
@@ -74,16 +78,36 @@ impl Registry {
     fn change<T>(
         &self,
         action: &'static str,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CoreError> {
         let mut connection = self.lock();
-        let all = || {
+        let mut all = || {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         };
-        all().map_err(failed(action))
+        loop {
+            match all() {
+                Err(cause) if found_no_space(&cause) && self.make_room() => {
+                    tracing::warn!(
+                        action,
+                        "the registry found no space; a part of the pool's reserve was given"
+                    );
+                }
+                result => return result.map_err(failed(action)),
+            }
+        }
+    }
+
+    /// From now on the reserve of this pool is given away when a write finds no space.
+    pub(crate) fn rests_on(&self, pool: Arc<Pool>) {
+        // Set once, when the driver opens.
+        let _ = self.pool.set(pool);
+    }
+
+    fn make_room(&self) -> bool {
+        self.pool.get().is_some_and(|pool| pool.reserve().give())
     }
 
     fn ask<T>(
@@ -151,6 +175,22 @@ impl Registry {
         self.change("forgetting a discarded image", |transaction| {
             transaction.execute("DELETE FROM discarded WHERE image = ?1", [image.as_str()]).map(drop)
         })
+    }
+}
+
+/// SQLite tells of a full disk in two ways, by which step it was that found out.
+fn found_no_space(cause: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+    matches!(cause.sqlite_error_code(), Some(DiskFull | SystemIoFailure))
+}
+
+/// Whether opening the registry may have failed for want of space. SQLite then says that it cannot open a file.
+pub(crate) fn may_lack_space(error: &CoreError) -> bool {
+    match error {
+        CoreError::Registry { cause, .. } => {
+            found_no_space(cause) || cause.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen)
+        }
+        other => other.is_full(),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId, VolumeName};
 
 use crate::io_limits::{IoLimits, IoQuantity};
+use crate::limits::Limits;
 use crate::nouns::{Access, ContentSource, Filesystem, Snapshot, Volume, VolumeKind};
 
 /// How the driver is set up.
@@ -31,33 +31,6 @@ pub struct DriverSettings {
     pub cgroup_root: PathBuf,
     /// Which run of the kernel this is; `None`: as the kernel says. Another than at the last start: a reboot.
     pub boot_id: Option<String>,
-}
-
-/// How far the pool may be filled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// New volumes and snapshots are refused when more than this share of the pool is taken, in percent.
-    pub high_water_percent: u8,
-    /// The sum of the sizes of all volumes may reach this share of the pool, in percent; above 100 is
-    /// overcommit.
-    pub provision_percent: u32,
-    /// How long a filesystem may stay frozen for a snapshot before the watchdog thaws it.
-    pub freeze: Duration,
-    /// How many volumes may be attached to this node; 0: as many as there are.
-    pub max_volumes: u64,
-}
-
-impl Default for Limits {
-    /// 90 percent full; four times overcommitted, since most volumes stay far below their size; 30 seconds
-    /// frozen, which is a snapshot of about 2.5 million extents.
-    fn default() -> Self {
-        Self {
-            high_water_percent: 90,
-            provision_percent: 400,
-            freeze: Duration::from_secs(30),
-            max_volumes: 0,
-        }
-    }
 }
 
 /// How the process is started that thaws what a dying driver left frozen. It gets a device number, a deadline

@@ -11,11 +11,10 @@ use strongroom_model::{Clock, Entropy, World};
 
 use crate::driver::Driver;
 use crate::io_limits::IoLimits;
+use crate::limits::Limits;
 use crate::mount_table::MountTable;
 use crate::nouns::{Outcome, Snapshot, Volume, VolumeKind};
-use crate::requests::{
-    CreateSnapshot, CreateVolume, DriverSettings, LabelScope, Limits, SizeRange, WatchdogCommand,
-};
+use crate::requests::{CreateSnapshot, CreateVolume, DriverSettings, LabelScope, SizeRange, WatchdogCommand};
 use crate::{crash, loop_device};
 
 pub(crate) const MIB: u64 = 1 << 20;

@@ -13,8 +13,9 @@ use strongroom_model::{
     ByteRange, GroupId, RecoveryPointId, RepositoryId, SnapshotId, VolumeId, VolumeName, World,
 };
 
+use crate::background::Background;
 use crate::core_error::CoreError;
-use crate::driver::{Driver, Survey};
+use crate::driver::{Driver, Survey, Upkeep};
 use crate::findings::{Finding, Repair, Repaired};
 use crate::nouns::{Attachment, Capacity, Group, Outcome, Snapshot, Usage, Volume};
 use crate::registry::Delivery;
@@ -26,6 +27,8 @@ use crate::requests::{
 /// The driver. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Volumes {
+    /// What goes on beside requests; it ends before the driver does.
+    _background: Arc<[Background]>,
     driver: Arc<Driver>,
 }
 
@@ -55,7 +58,15 @@ impl Volumes {
     pub async fn open(settings: DriverSettings, world: World) -> Result<OpenedDriver, CoreError> {
         blocking(move || {
             let (driver, report) = Driver::open(settings, world)?;
-            Ok(OpenedDriver { volumes: Self { driver: Arc::new(driver) }, report })
+            let driver = Arc::new(driver);
+            let watched = Arc::clone(&driver);
+            let kept = Arc::clone(&driver);
+            let mut upkeep = Upkeep::default();
+            let background = [
+                Background::start("pool-watch", move |_| watched.watch_room())?,
+                Background::start("upkeep", move |stop| kept.look_after(&mut upkeep, stop))?,
+            ];
+            Ok(OpenedDriver { volumes: Self { _background: Arc::new(background), driver }, report })
         })
         .await
     }
@@ -66,7 +77,11 @@ impl Volumes {
     /// # Errors
     /// InUse: a driver runs. NotFound: there is no pool.
     pub async fn look(settings: DriverSettings, world: World) -> Result<Self, CoreError> {
-        blocking(move || Driver::look(settings, world).map(|driver| Self { driver: Arc::new(driver) })).await
+        blocking(move || {
+            Driver::look(settings, world)
+                .map(|driver| Self { _background: Arc::new([]), driver: Arc::new(driver) })
+        })
+        .await
     }
 
     /// Looks for what is wrong, the worst first; changes nothing. `unstage_idle`: what is staged and published nowhere gets

@@ -76,11 +76,21 @@ struct Walk {
     /// Up to where extents were taken from batches.
     seen: u64,
     exhausted: bool,
+    /// How often the filesystem was asked.
+    asked: u64,
 }
 
 impl Walk {
     fn new(name: &Path, file: File, from: u64) -> Self {
-        Self { name: name.to_owned(), file, batch: Vec::new(), next: 0, seen: from, exhausted: false }
+        Self {
+            name: name.to_owned(),
+            file,
+            batch: Vec::new(),
+            next: 0,
+            seen: from,
+            exhausted: false,
+            asked: 0,
+        }
     }
 
     /// The extent at or behind where the walk stands.
@@ -89,6 +99,7 @@ impl Walk {
             if self.exhausted {
                 return Ok(None);
             }
+            self.asked += 1;
             sys::fiemap(&self.file, self.seen, &mut self.batch).map_err(|cause| BlockIoError::Extents {
                 name: self.name.display().to_string(),
                 offset: self.seen,
@@ -152,6 +163,12 @@ impl ChangedRanges {
     #[must_use]
     pub const fn target_bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How often the filesystem was asked for extents so far: it grows with their number, not with the size.
+    #[must_use]
+    pub fn questions(&self) -> u64 {
+        self.target.asked + self.base.as_ref().map_or(0, |walk| walk.asked)
     }
 
     fn find(&mut self) -> Result<Option<ByteRange>, BlockIoError> {
@@ -252,6 +269,38 @@ pub fn count_extents(path: &Path) -> Result<u64, BlockIoError> {
 
 fn open(path: &Path) -> Result<File, BlockIoError> {
     File::open(path).map_err(|cause| BlockIoError::Open { name: path.display().to_string(), cause })
+}
+
+/// A stretch of a file that lies in many pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowded {
+    /// Where it begins.
+    pub offset: u64,
+    /// How many extents begin in it.
+    pub extents: u32,
+}
+
+/// The stretches of `window` bytes of a file in which at least `least` extents begin, ascending.
+///
+/// Of a file that is being written this is a moment's view: good enough to choose by, not to rely on.
+///
+/// # Errors
+/// When it cannot be opened, or the filesystem cannot list extents.
+pub fn crowded(path: &Path, window: u64, least: u32) -> Result<Vec<Crowded>, BlockIoError> {
+    let mut walk = Walk::new(path, open(path)?, 0);
+    let mut found = Vec::new();
+    let mut now = Crowded { offset: 0, extents: 0 };
+    while let Some(extent) = walk.peek()? {
+        walk.next += 1;
+        let offset = extent.logical / window * window;
+        if offset != now.offset {
+            found.extend((now.extents >= least).then_some(now));
+            now = Crowded { offset, extents: 0 };
+        }
+        now.extents = now.extents.saturating_add(1);
+    }
+    found.extend((now.extents >= least.max(1)).then_some(now));
+    Ok(found)
 }
 
 /// A boxed walk, for callers that mix sources.

@@ -17,7 +17,7 @@ mod sys;
 mod traits;
 
 pub use error::BlockIoError;
-pub use extent_map::{ChangedRanges, allocated_extents, changed, count_extents};
+pub use extent_map::{ChangedRanges, Crowded, allocated_extents, changed, count_extents, crowded};
 pub use faulty::{Fault, Faulty};
 pub use file::{Caching, FileSource, FileTarget};
 pub use memory::MemoryVolume;

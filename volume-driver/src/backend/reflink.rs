@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use strongroom_block_io::{BlockIoError, ChangedRanges};
 
-use crate::backend::{Device, PendingClone, VolumeBackend};
+use crate::backend::{Device, PendingClone, Tidied, VolumeBackend, tidy};
 use crate::core_error::CoreError;
 use crate::crash;
 use crate::filesystem::{self, FreshImage, sync_folder_of};
@@ -154,6 +154,15 @@ impl VolumeBackend for ReflinkBackend {
 
     fn extents(&self, image: &ImageName) -> Result<u64, CoreError> {
         strongroom_block_io::count_extents(&self.path(image)).map_err(blocks(image))
+    }
+
+    fn tidy(
+        &self,
+        image: &ImageName,
+        most_bytes: u64,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Tidied, CoreError> {
+        tidy::tidy(&self.path(image), image, most_bytes, go_on)
     }
 
     fn changed(

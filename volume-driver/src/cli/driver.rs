@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::doctor::DoctorArgs;
+use super::limits::LimitArgs;
 use crate::docker::{self, Docker};
 use crate::metrics::DriverMetrics;
 use crate::server::Socket;
@@ -102,6 +103,9 @@ pub struct DriverArgs {
     pub cgroup_root: PathBuf,
     #[command(flatten)]
     pub monitoring: MonitoringArgs,
+    /// How far the pool may be filled
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Where the orchestrators that are known keep their mounts: Kubernetes, Swarm, Nomad (both of its usual places), and
@@ -174,7 +178,7 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
             state_dir: args.state_dir,
             node: args.node_id.clone(),
             mount_roots: args.mount_roots,
-            limits: Limits { max_volumes: args.max_volumes, ..Limits::default() },
+            limits: Limits { max_volumes: args.max_volumes, ..args.limits.limits() },
             watchdog: WatchdogCommand::default(),
             cgroup_root: args.cgroup_root,
             boot_id: None,

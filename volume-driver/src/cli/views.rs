@@ -29,6 +29,9 @@ pub(super) struct VolumeView {
     pub(super) device: Option<String>,
     /// Only told where one volume is shown.
     pub(super) extents: Option<u64>,
+    /// What its last snapshot cost.
+    pub(super) last_snapshot_stall_us: Option<u64>,
+    pub(super) last_snapshot_extents: Option<u64>,
     /// The snapshot or volume it began with.
     pub(super) made_from: Option<String>,
     pub(super) created_at: Option<Timestamp>,
@@ -114,6 +117,8 @@ impl From<control::Volume> for VolumeView {
             attached_to: volume.attached_to,
             device: some(volume.device),
             extents: volume.extents,
+            last_snapshot_stall_us: volume.last_snapshot_stall_microseconds,
+            last_snapshot_extents: volume.last_snapshot_extents,
             made_from: some(volume.made_from),
             created_at: moment(volume.created_at),
         }
@@ -202,6 +207,10 @@ impl VolumeView {
         ];
         facts.extend(self.device.as_ref().map(|device| ("device", device.clone())));
         facts.extend(self.extents.map(|extents| ("extents", extents.to_string())));
+        facts.extend(self.last_snapshot_stall_us.map(|stall| {
+            let (millis, tenths) = (stall / 1000, stall % 1000 / 100);
+            ("last snapshot", format!("held up writing for {millis}.{tenths} ms"))
+        }));
         facts.extend(self.made_from.as_ref().map(|source| ("made from", source.clone())));
         facts.extend(self.created_at.map(|at| ("created", local_and_utc(at, console.time_zone()))));
         facts.retain(|(_, value)| !value.is_empty());

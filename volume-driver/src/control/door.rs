@@ -82,6 +82,8 @@ pub(super) fn volume_out(volume: Volume) -> control::Volume {
         message: volume.condition.unwrap_or_default(),
         mounts: volume.mounts.iter().map(mount_out).collect(),
         extents: volume.extents,
+        last_snapshot_stall_microseconds: volume.last_snapshot.as_ref().map(|cost| cost.stall_us),
+        last_snapshot_extents: volume.last_snapshot.as_ref().map(|cost| cost.extents),
         created_at: Some(moment(volume.created_at)),
         device: volume.device.map(|device| device.display().to_string()).unwrap_or_default(),
         limits: IoQuantity::ALL

@@ -9,7 +9,6 @@ use crate::core_error::CoreError;
 use crate::driver::mounting::open_ours;
 use crate::driver::{Driver, health};
 use crate::filesystem;
-use crate::mount_table::MountTable;
 use crate::nouns::{Access, Capacity, Mount, Snapshot, Usage, Volume, VolumeState};
 use crate::registry::{SnapshotRow, VolumeRow, VolumeStep};
 use crate::requests::SnapshotFilter;
@@ -67,7 +66,6 @@ impl Driver {
         let allocated = self.backend.allocated_bytes(&row.image);
         let unreachable = allocated.as_ref().err().map(|error| strongroom_model::chain(error));
         let limits = self.registry.limits(row.id)?;
-        let trouble = device.as_ref().and_then(|device| health::trouble(device, &MountTable::read().ok()?));
         Ok(Volume {
             id: row.id,
             name: row.name.clone(),
@@ -80,14 +78,15 @@ impl Driver {
                 VolumeStep::Ready => VolumeState::Ready,
             },
             condition: unreachable
-                .or(trouble)
-                .or_else(|| row.condition.clone())
+                .or_else(|| self.condition(row, device.as_ref()))
                 .or_else(|| self.limits_missing(limits)),
             limits,
             attachments: self.registry.attachments(row.id)?,
             mounts,
             device: device.map(|device| device.path),
             extents: None,
+            // A figure that cannot be read is left out.
+            last_snapshot: self.registry.cost(row.id).ok().flatten(),
             source: row.source,
             created_at: row.created_at,
         })
@@ -106,7 +105,7 @@ impl Driver {
 
     pub(crate) fn capacity(&self) -> Result<Capacity, CoreError> {
         let room = self.backend.room()?;
-        let high_water_bytes = self.pool.high_water(room);
+        let high_water_bytes = room.high_water(self.pool.limits());
         let provisioned_bytes = self.registry.provisioned_bytes()?;
         let provisionable_bytes = self.pool.provisionable(room);
         let full = room.used > high_water_bytes;
@@ -120,12 +119,7 @@ impl Driver {
             provisionable_bytes,
             available_bytes: if full { 0 } else { left },
             minimum_volume_bytes: filesystem::minimum_bytes(None),
-            condition: full.then(|| {
-                format!(
-                    "{} of {} bytes are used; nothing new is taken in above {high_water_bytes}",
-                    room.used, room.total
-                )
-            }),
+            condition: room.sentence(self.pool.limits()),
         })
     }
 
@@ -137,8 +131,7 @@ impl Driver {
         let place = self.place_to_undo(&row, path).ok().flatten().ok_or_else(nowhere)?;
         let live = self.live_mounts(&row, Some(&device))?;
         let mount = live.into_iter().find(|row| row.mount.path == place.path()).ok_or_else(nowhere)?;
-        let trouble = health::trouble(&device, &MountTable::read()?);
-        let condition = trouble.or_else(|| row.condition.clone());
+        let condition = self.condition(&row, Some(&device));
         if mount.mount.access == Access::Block {
             let total_bytes = row.bytes;
             return Ok(Usage {

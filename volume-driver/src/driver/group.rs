@@ -20,7 +20,7 @@ use crate::crash;
 use crate::driver::Driver;
 use crate::driver::describe::described;
 use crate::driver::snapshot::check_label;
-use crate::freeze::{Armed, Frozen};
+use crate::freeze::Armed;
 use crate::image::ImageName;
 use crate::mount_table::MountTable;
 use crate::nouns::{Group, Outcome};
@@ -182,7 +182,8 @@ impl Driver {
         let at = self.world.clock.now();
         crash::point!("group.frozen");
         // The last frozen has stood still for the shortest time; each is thawed whatever the others say.
-        let thawed: Vec<Result<(), CoreError>> = frozen.into_iter().rev().map(Frozen::thaw).collect();
+        let thawed: Vec<Result<(), CoreError>> =
+            frozen.into_iter().rev().map(|frozen| frozen.thaw().map(drop)).collect();
         cut?;
         thawed.into_iter().collect::<Result<(), _>>()?;
 

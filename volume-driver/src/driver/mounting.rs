@@ -149,6 +149,8 @@ impl Driver {
         device: Option<&Device>,
     ) -> Result<(), CoreError> {
         let Some(device) = device else { return Ok(()) };
+        // What is frozen cannot be unmounted.
+        self.let_run(row.id);
         let started = Instant::now();
         while MountTable::read()?.at(place.path()).is_some_and(|mount| is_ours(mount, device)) {
             match place.unmount() {

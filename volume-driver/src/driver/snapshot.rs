@@ -1,6 +1,7 @@
 //! Snapshots: freeze, clone, thaw.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use strongroom_block_io::ChangedRanges;
@@ -13,7 +14,7 @@ use crate::driver::Driver;
 use crate::driver::describe::described;
 use crate::freeze::Frozen;
 use crate::mount_table::MountTable;
-use crate::nouns::{Outcome, Snapshot};
+use crate::nouns::{Outcome, Snapshot, SnapshotCost};
 use crate::registry::{SnapshotRow, VolumeRow};
 use crate::requests::{CreateSnapshot, LabelScope};
 
@@ -72,7 +73,9 @@ impl Driver {
             .and_then(|clone| self.cut(clone, Some(volume), volume.bytes))
             .and_then(|cut| {
                 crash::point!("snapshot.cut");
-                self.registry.settle_snapshot(id, cut.at, cut.quiesced)
+                self.registry.settle_snapshot(id, cut.at, cut.quiesced)?;
+                self.note_cost(&row, cut.stall);
+                Ok(())
             });
         if let Err(error) = taken {
             self.undo_snapshot(&row)?;
@@ -81,6 +84,17 @@ impl Driver {
         let row = self.complete_snapshot(id)?;
         self.note_snapshot(&row);
         Ok(row)
+    }
+
+    /// Remembers what a snapshot cost its volume; forgetting it would cost no more than a figure.
+    fn note_cost(&self, row: &SnapshotRow, stall: Duration) {
+        let noted = self.backend.extents(&row.image()).and_then(|extents| {
+            let stall_us = u64::try_from(stall.as_micros()).unwrap_or(u64::MAX);
+            self.registry.note_cost(row.volume, &SnapshotCost { extents, stall_us, at: row.created_at })
+        });
+        if let Err(error) = noted {
+            tracing::warn!(snapshot = %row.id, error = strongroom_model::chain(&error), "what it cost could not be noted");
+        }
     }
 
     /// Takes the cut of a prepared clone. The filesystem of `volume`, if it is mounted, is frozen meanwhile.
@@ -92,6 +106,7 @@ impl Driver {
     ) -> Result<Cut, CoreError> {
         let mut quiesced = true;
         let at;
+        let stall;
         match volume.map(|volume| self.quiesce(volume)).transpose()?.flatten() {
             Some(Quiesced::Frozen(frozen)) => {
                 crash::point!("snapshot.freezing");
@@ -102,16 +117,18 @@ impl Driver {
                 let thawed = frozen.thaw();
                 crash::point!("snapshot.thawed");
                 cut?;
-                thawed?;
+                stall = thawed?;
             }
             other => {
                 quiesced = other.is_none();
+                let since = Instant::now();
                 clone.cut()?;
+                stall = since.elapsed();
                 at = self.world.clock.now();
             }
         }
         clone.finish(bytes)?;
-        Ok(Cut { at, quiesced })
+        Ok(Cut { at, quiesced, stall })
     }
 
     fn quiesce(&self, volume: &VolumeRow) -> Result<Option<Quiesced>, CoreError> {
@@ -186,6 +203,8 @@ pub(super) struct Cut {
     at: Timestamp,
     /// Whether no write was half done then, as far as this driver can see to it.
     quiesced: bool,
+    /// How long writers had to wait for it.
+    stall: Duration,
 }
 
 /// What was done before the cut.

@@ -84,12 +84,15 @@ impl Driver {
         let listed = rows.iter().take(MOST).map(|row| {
             let device = devices.get(&row.image);
             let mounts = live(mounts.remove(&row.id).unwrap_or_default(), device, &table);
+            let mut volume = self.describe_as(row, device.cloned(), mounts)?;
+            // As its last snapshot found them; counting takes too long here.
+            volume.extents = volume.last_snapshot.as_ref().map(|cost| cost.extents);
             Ok(SurveyedVolume {
                 id: row.id.to_string(),
                 usage: device.and_then(|device| usage(device, &table)),
                 snapshots: snapshots.get(&row.id).copied().unwrap_or(0),
-                last_freeze: None,
-                volume: self.describe_as(row, device.cloned(), mounts)?,
+                last_freeze: volume.last_snapshot.as_ref().map(|cost| Duration::from_micros(cost.stall_us)),
+                volume,
             })
         });
         Ok(Survey {
@@ -174,6 +177,8 @@ mod tests {
         let usage = first.usage.as_ref().unwrap();
         assert!(usage.used_bytes.unwrap() >= 4 << 20 && usage.total_bytes <= 64 * MIB, "{usage:?}");
         assert_eq!((second.volume.id, &second.usage), (raw.id, &None));
+        assert!(first.last_freeze.is_some() && second.last_freeze.is_none());
+        assert!(first.volume.extents.is_some_and(|extents| extents > 0));
 
         // One by one the driver says the same.
         for surveyed in &survey.volumes {

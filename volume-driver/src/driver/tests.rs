@@ -2,6 +2,7 @@
 
 mod crashes;
 mod doctor;
+mod full;
 mod groups;
 mod held_back;
 mod in_place;
@@ -13,5 +14,6 @@ mod raw;
 mod repair;
 mod restarts;
 mod snapshots;
+mod upkeep;
 
 pub(crate) use crashes::act;

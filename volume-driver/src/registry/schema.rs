@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 
 /// `user_version` counts the steps that were taken.
-const STEPS: &[&str] = &[BEGINNING, DOCKER, POINTS, CLUSTERS, INLINE, DELIVERIES];
+const STEPS: &[&str] = &[BEGINNING, DOCKER, POINTS, CLUSTERS, INLINE, DELIVERIES, COSTS];
 
 const BEGINNING: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -124,6 +124,17 @@ CREATE TABLE deliveries (
 ) STRICT;
 ";
 
+/// What snapshots cost each volume, and when it was last looked after.
+const COSTS: &str = "
+CREATE TABLE volume_costs (
+    volume     TEXT PRIMARY KEY REFERENCES volumes (id) ON DELETE CASCADE,
+    extents    INTEGER,                    -- at its last snapshot
+    stall_us   INTEGER,                    -- how long writers waited for that
+    taken_at   TEXT,
+    trimmed_at TEXT
+) STRICT;
+";
+
 /// Takes the steps that are missing.
 pub(super) fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let taken: usize = version(transaction)?;
@@ -134,6 +145,10 @@ pub(super) fn migrate(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
             rusqlite::types::Type::Integer,
             reason.into(),
         ));
+    }
+    if taken == STEPS.len() {
+        // Nothing is written then: the disk may be full, and the driver must start to make room.
+        return Ok(());
     }
     for step in &STEPS[taken..] {
         transaction.execute_batch(step)?;

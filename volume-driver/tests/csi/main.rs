@@ -16,6 +16,7 @@ mod path;
 mod refusals;
 mod rough;
 mod swarm;
+mod trials;
 
 use std::process::ExitCode;
 

@@ -208,3 +208,31 @@ fn what_cannot_be_placed_has_changed() {
         assert!(unplaced.differs(unplaced) && unplaced.differs(Content::Zero), "{flag:#x}");
     }
 }
+
+/// What is asked of the filesystem is counted, since time cannot be trusted.
+#[test]
+fn comparing_costs_what_there_are_of_extents_and_not_what_there_is_of_volume() {
+    let Some(pool) = ScratchPool::new() else { return };
+    let questions = |gib: u64, extents: u64| {
+        let (old, new) = (pool.path("old"), pool.path("new"));
+        for path in [&old, &new] {
+            let _ = std::fs::remove_file(path);
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&old).unwrap();
+        file.set_len(gib << 30).unwrap();
+        // As far from each other as the file allows.
+        for number in 0..extents {
+            file.write_all_at(b"x", (gib << 30) / extents * number).unwrap();
+        }
+        file.sync_all().unwrap();
+        rustix::fs::ioctl_ficlone(File::create(&new).unwrap(), &file).unwrap();
+        let mut ranges = changed(&old, &new, 0).unwrap();
+        assert!(ranges.next().is_none());
+        ranges.questions()
+    };
+    let few = questions(1, 100);
+    assert_eq!(questions(1024, 100), few, "a thousand times the size");
+    let many = questions(1, 5000);
+    assert_eq!(questions(1024, 5000), many);
+    assert!(many > few && many <= 2 * (5000 / sys::BATCH as u64 + 2), "{few} {many}");
+}

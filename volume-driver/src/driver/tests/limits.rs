@@ -5,8 +5,8 @@ use std::fs;
 use strongroom_model::Failure as _;
 
 use crate::driver::Driver;
+use crate::limits::Limits;
 use crate::nouns::VolumeKind;
-use crate::requests::Limits;
 use crate::testing::{Bench, MIB, Scratch, can_mount, settings, snapshot_request, volume_request, world};
 
 #[test]
