@@ -58,6 +58,17 @@ impl Scratch {
         Self { folder: tempfile::Builder::new().prefix("strongroom-test-").tempdir().unwrap() }
     }
 
+    /// In memory where this machine has room there: for tests that write much and wait for each write.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let room = rustix::fs::statvfs(memory).is_ok_and(|stat| stat.f_bavail * stat.f_frsize > 2048 * MIB);
+        if room {
+            Self { folder: tempfile::Builder::new().prefix("strongroom-test-").tempdir_in(memory).unwrap() }
+        } else {
+            Self::new()
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -36,7 +36,7 @@ const AT_ONCE: usize = 16;
 const WAITING: &str = "its writers wait";
 
 /// How long anything may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(200);
 
 /// Memory that direct I/O accepts.
 #[repr(C, align(4096))]
@@ -253,7 +253,7 @@ fn writers_wait(kind: VolumeKind, direct: bool) {
     if !can_mount() {
         return;
     }
-    let scratch = Scratch::new();
+    let scratch = Scratch::in_memory();
     let driver = Arc::new(Driver::open(small(&scratch, WhenFull::Wait), world()).unwrap().0);
     let watched = Arc::clone(&driver);
     let watch = Background::start("pool-watch", move |_| watched.watch_room()).unwrap();
@@ -305,7 +305,7 @@ fn writes_fail(kind: VolumeKind, direct: bool) {
     if !can_mount() {
         return;
     }
-    let scratch = Scratch::new();
+    let scratch = Scratch::in_memory();
     let driver = Driver::open(small(&scratch, WhenFull::Fail), world()).unwrap().0;
     let (volume, writer, running) = write_into(&driver, &scratch, kind, direct);
     wait("failing writes", || writer.failed.load(Ordering::Relaxed) > 20);
@@ -345,7 +345,7 @@ fn a_volume_whose_writers_wait_can_be_unmounted() {
     if !can_mount() {
         return;
     }
-    let scratch = Scratch::new();
+    let scratch = Scratch::in_memory();
     let driver = Driver::open(small(&scratch, WhenFull::Wait), world()).unwrap().0;
     let volume = create(&driver, "v", 64, VolumeKind::Ext4);
     let folder = scratch.folder("m");
@@ -376,7 +376,7 @@ fn in_a_pool_without_a_single_free_block_deleting_works_even_where_the_registry_
     if !can_mount() {
         return;
     }
-    let scratch = Scratch::new();
+    let scratch = Scratch::in_memory();
     // A filesystem with reflinks that holds both, the pool and the state of the driver.
     let image = scratch.path("disk");
     File::create(&image).unwrap().set_len(POOL_BYTES).unwrap();
