@@ -72,7 +72,7 @@ impl Driver {
             None => {
                 refuse_covered(&place)?;
                 refuse_other_direction(row, &live, readonly)?;
-                show_device(row, &place, readonly, &self.backend.attach(&row.image)?)
+                show_device(row, &place, readonly, &self.attach_device(row)?)
             }
         };
         let done = show().and_then(|()| {

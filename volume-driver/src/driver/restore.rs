@@ -97,7 +97,7 @@ impl Driver {
     fn restore_target(&self, id: VolumeId) -> Result<RestoreTarget, CoreError> {
         let row = self.existing(id)?;
         self.note_volume(&row);
-        let device = self.backend.attach(&row.image)?.path;
+        let device = self.attach_device(&row)?.path;
         Ok(RestoreTarget { volume: self.describe(&row)?, device })
     }
 
