@@ -24,6 +24,9 @@ use crate::volumes::Volumes;
 /// How often the agent is asked how far it is, while a caller waits.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 
+/// How long a restore that was given up may take to let its device go.
+const REST: Duration = Duration::from_secs(5);
+
 /// As long as CSI allows for a string; a name of 128 bytes and a time fit in.
 const LONGEST_CHOICE_BYTES: usize = 200;
 
@@ -270,13 +273,19 @@ impl Provision {
         }
     }
 
+    /// What can never succeed takes its volume with it; all else says that it goes on.
     async fn give_up_if_hopeless(&self, volume: VolumeId, error: PointsError) -> PointsError {
-        let hopeless = matches!(&error, PointsError::Agent(cause)
-            if matches!(cause.remedy(), Remedy::FixRequest | Remedy::FixData | Remedy::Bug));
-        if hopeless && let Err(left) = self.volumes.discard_restore(volume).await {
+        let cause = match error {
+            PointsError::Agent(cause) => cause,
+            other => return other,
+        };
+        if !matches!(cause.remedy(), Remedy::FixRequest | Remedy::FixData | Remedy::Bug) {
+            return PointsError::Unfinished(cause);
+        }
+        if let Err(left) = self.volumes.discard_restore(volume).await {
             tracing::warn!(%volume, error = chain(&left), "what a failed restore began could not be removed; deleting the volume will");
         }
-        error
+        PointsError::Agent(cause)
     }
 
     /// Deletes a volume. One that is being restored is given up first. Unknown: fine.
@@ -293,10 +302,17 @@ impl Provision {
                 if let Err(error) = self.points.cancel_restore(id).await {
                     tracing::info!(volume = %id, error = chain(&error), "the agent could not be told that a restore is given up");
                 }
-                match self.volumes.discard_restore(id).await {
-                    // It was finished just now.
-                    Err(CoreError::NotReady { .. }) => Ok(self.volumes.delete(id).await?),
-                    discarded => Ok(discarded?),
+                let until = Instant::now() + REST;
+                loop {
+                    match self.volumes.discard_restore(id).await {
+                        // It was finished just now.
+                        Err(CoreError::NotReady { .. }) => return Ok(self.volumes.delete(id).await?),
+                        // A write that was under way holds the device for a moment.
+                        Err(CoreError::InUse { .. } | CoreError::Busy { .. }) if Instant::now() < until => {
+                            tokio::time::sleep(LOOK_EVERY).await;
+                        }
+                        discarded => return Ok(discarded?),
+                    }
                 }
             }
             _ => Ok(self.volumes.delete(id).await?),

@@ -137,7 +137,8 @@ impl From<PointsError> for Status {
                 return core.into();
             }
             PointsError::NoAgent => Code::FailedPrecondition,
-            PointsError::Unreachable { .. } => Code::Unavailable,
+            // A code that ends the matter would make an orchestrator forget the volume that was begun.
+            PointsError::Unreachable { .. } | PointsError::Unfinished(_) => Code::Unavailable,
             PointsError::Agent(cause) => cause.grpc(),
             PointsError::Nonsense { .. } => Code::Internal,
         };

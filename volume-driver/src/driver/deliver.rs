@@ -3,7 +3,7 @@
 //! The id of the point is chosen before the cut, so that whoever asked can name it from the first answer on, on any node. The snapshot of
 //! the cut belongs to the delivery; when the point is published it becomes the agent's base for the next run, or goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_model::{RecoveryPointId, RepositoryId, SnapshotId, VolumeId};
 
@@ -68,7 +68,7 @@ impl Driver {
             step: DeliveryStep::Cutting,
         };
         self.registry.insert_delivery(&row)?;
-        crash::point("delivery.intended");
+        crash::point!("delivery.intended");
         let request = CreateSnapshot {
             volume,
             label: format!("point-{point}"),
@@ -77,7 +77,7 @@ impl Driver {
             labels: BTreeMap::new(),
         };
         let cut = self.take_snapshot(row.snapshot, &source, &request).and_then(|cut| {
-            crash::point("delivery.cut");
+            crash::point!("delivery.cut");
             self.registry.settle_delivery(point, cut.created_at)
         });
         if let Err(error) = cut {
@@ -111,6 +111,17 @@ impl Driver {
                 }
             }
         }
+        // A registry that was made anew knows the snapshots, and not what they were for.
+        let known: BTreeSet<SnapshotId> =
+            self.registry.deliveries()?.iter().map(|row| row.snapshot).collect();
+        for row in
+            self.registry.snapshots()?.iter().filter(|row| row.owner == OWNER && !known.contains(&row.id))
+        {
+            report.push(format!(
+                "{} was to become a recovery point, and nobody knows which; it was left alone",
+                row.subject()
+            ));
+        }
         Ok(())
     }
 
@@ -139,7 +150,7 @@ impl Driver {
         let snapshot = self.cut_of(&row)?;
         let labels = repository.map(|id| [(REPOSITORY_LABEL.to_owned(), id.to_string())].into());
         self.registry.publish_delivery(&row, snapshot.as_ref(), labels.as_ref())?;
-        crash::point("delivery.published");
+        crash::point!("delivery.published");
         if let (Some(snapshot), None) = (snapshot, labels) {
             self.collect_or_log(&snapshot.image());
         }

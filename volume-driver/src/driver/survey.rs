@@ -18,7 +18,7 @@ use crate::driver::in_use::is_live;
 use crate::image::ImageName;
 use crate::mount_table::MountTable;
 use crate::nouns::{Capacity, Mount, Usage, Volume};
-use crate::registry::{MountRow, VolumeStep};
+use crate::registry::{DeliveryStep, MountRow, VolumeStep};
 
 /// How many volumes are listed one by one. Far more than a node can hold pods, and about 2 MB of metrics.
 pub(crate) const MOST: usize = 2000;
@@ -36,6 +36,10 @@ pub(crate) struct Survey {
     pub(crate) snapshots: usize,
     /// Images that nothing owns.
     pub(crate) unknown_images: usize,
+    /// Snapshots of type backup that are not recovery points yet.
+    pub(crate) undelivered: usize,
+    /// How long the oldest of them has waited.
+    pub(crate) oldest_undelivered: Duration,
 }
 
 /// A volume and what was seen of it.
@@ -95,7 +99,17 @@ impl Driver {
                 volume,
             })
         });
+        let now = self.world.clock.now();
+        let waiting: Vec<Duration> = self
+            .registry
+            .deliveries()?
+            .iter()
+            .filter(|delivery| delivery.step == DeliveryStep::Waiting)
+            .map(|delivery| Duration::try_from(now.duration_since(delivery.taken_at)).unwrap_or_default())
+            .collect();
         Ok(Survey {
+            undelivered: waiting.len(),
+            oldest_undelivered: waiting.into_iter().max().unwrap_or_default(),
             volumes: listed.collect::<Result<_, CoreError>>()?,
             capacity: self.capacity()?,
             reserve_bytes: self.pool.reserve_bytes(),

@@ -98,6 +98,16 @@ fn pool(page: &mut Page<'_>, survey: &Survey) -> fmt::Result {
         "strongroom_driver_unknown_images",
         "Images in the pool that no volume and no snapshot owns: something leaked",
         survey.unknown_images as f64,
+    )?;
+    page.gauge(
+        "strongroom_driver_undelivered_backups",
+        "Snapshots of type backup that are not recovery points yet",
+        survey.undelivered as f64,
+    )?;
+    page.gauge(
+        "strongroom_driver_oldest_undelivered_backup_seconds",
+        "How long the oldest of them has waited for the agent",
+        survey.oldest_undelivered.as_secs_f64(),
     )
 }
 

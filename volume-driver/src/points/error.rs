@@ -26,6 +26,9 @@ pub enum PointsError {
     /// The agent refuses, or what it did failed.
     #[error("{0}")]
     Agent(CallError),
+    /// A restore that was begun has to wait; whoever asks again makes it go on.
+    #[error("the restore has to wait: {0}")]
+    Unfinished(CallError),
     /// The agent answered something that makes no sense.
     #[error("the backup agent's answer makes no sense: {what}")]
     Nonsense {
@@ -40,7 +43,7 @@ impl Failure for PointsError {
             Self::Core(cause) => cause.code(),
             Self::NoAgent => "agent.none",
             Self::Unreachable { .. } => "agent.unreachable",
-            Self::Agent(cause) => cause.code(),
+            Self::Agent(cause) | Self::Unfinished(cause) => cause.code(),
             Self::Nonsense { .. } => "agent.nonsense",
         }
     }
@@ -49,7 +52,7 @@ impl Failure for PointsError {
         match self {
             Self::Core(cause) => cause.remedy(),
             Self::NoAgent | Self::Unreachable { .. } => Remedy::FixSurroundings,
-            Self::Agent(cause) => cause.remedy(),
+            Self::Agent(cause) | Self::Unfinished(cause) => cause.remedy(),
             Self::Nonsense { .. } => Remedy::Bug,
         }
     }
@@ -65,7 +68,7 @@ impl Failure for PointsError {
                 "check that `strongroom agent` runs on this node and that its `socket` in [agent] is the driver's --agent-endpoint; then ask again"
                     .to_owned()
             }
-            Self::Agent(cause) => cause.advice(),
+            Self::Agent(cause) | Self::Unfinished(cause) => cause.advice(),
             Self::Nonsense { .. } => {
                 "check that driver and agent have the same version; otherwise report it".to_owned()
             }

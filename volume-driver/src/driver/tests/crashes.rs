@@ -176,6 +176,7 @@ deaths! {
     growing_before_a_mount: "grow",
     taking_and_deleting_a_snapshot: "snapshot",
     taking_a_snapshot_of_a_device: "snapshot-raw",
+    delivering_a_snapshot_to_the_agent: "delivery",
     grouping: "group",
     grouping_devices: "group-raw",
     attaching_and_modifying: "attach",

@@ -38,7 +38,7 @@ pub(crate) fn act(driver: &Driver, name: &str, folder: &Path) {
     (scenario(name).act)(driver, &fs::canonicalize(folder).unwrap());
 }
 
-pub(super) static SCENARIOS: [Scenario; 21] = [
+pub(super) static SCENARIOS: [Scenario; 22] = [
     Scenario {
         name: "inline",
         before: db,
@@ -204,6 +204,25 @@ pub(super) static SCENARIOS: [Scenario; 21] = [
         },
         after: nothing_was_lost,
         done: |bench, case| assert!(bench.inventory().snapshots.is_empty(), "{case}"),
+    },
+    Scenario {
+        name: "delivery",
+        before: |bench| {
+            db(bench);
+            bench.mount(&named(bench.driver(), "db"), "m");
+        },
+        act: |driver, _| {
+            let db = named(driver, "db");
+            let labels = [("why".to_owned(), "upgrade".to_owned())].into();
+            let taken = driver.begin_delivery(db.id, "nightly", &labels).unwrap();
+            driver.finish_delivery(taken.point, None).unwrap();
+            driver.forget_delivery(taken.point).unwrap();
+        },
+        after: nothing_was_lost,
+        done: |bench, case| {
+            assert!(bench.inventory().snapshots.is_empty(), "{case}");
+            assert!(bench.driver().deliveries().unwrap().is_empty(), "{case}");
+        },
     },
     Scenario {
         name: "snapshot-raw",
