@@ -356,3 +356,6 @@ fn begin(wanted: NewVolume, choice: &PointChoice, point: &PointInfo) -> BeginRes
         only: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
