@@ -271,6 +271,21 @@ impl DriverControl for FakeDriver {
     async fn unmount(&self, _: Request<UnmountRequest>) -> Answer<UnmountResponse> {
         Err(not_here())
     }
+    async fn create_group(&self, _: Request<CreateGroupRequest>) -> Answer<CreateGroupResponse> {
+        Err(not_here())
+    }
+    async fn list_groups(&self, _: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
+        Err(not_here())
+    }
+    async fn delete_group(&self, _: Request<DeleteGroupRequest>) -> Answer<DeleteGroupResponse> {
+        Err(not_here())
+    }
+    async fn examine(&self, _: Request<ExamineRequest>) -> Answer<ExamineResponse> {
+        Err(not_here())
+    }
+    async fn repair(&self, _: Request<RepairRequest>) -> Answer<RepairResponse> {
+        Err(not_here())
+    }
 }
 
 fn not_here() -> Status {
