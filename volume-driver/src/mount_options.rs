@@ -3,6 +3,8 @@
 //! Options come from outside (storage classes, people). What is not known to be harmless is refused: an option
 //! such as `journal_path=` or `logdev=` would make the kernel open devices of the caller's choice.
 
+use std::path::Path;
+
 use rustix::mount::MountFlags;
 
 use crate::core_error::CoreError;
@@ -35,9 +37,14 @@ pub(crate) fn for_filesystem(
     if filesystem == Filesystem::Xfs {
         data.push("nouuid".to_owned());
     }
-    for option in options.iter().flat_map(|option| option.split(',')).filter(|option| !option.is_empty()) {
+    for option in single(options) {
         if let Some(change) = flag(option) {
             change.apply(&mut flags);
+        } else if let Some(context) = selinux_context(option) {
+            // As mount(8) does: where the kernel has no SELinux, a filesystem would refuse it.
+            if Path::new("/sys/fs/selinux").exists() {
+                data.push(format!("context=\"{context}\""));
+            }
         } else if is_allowed_data(option, filesystem) {
             data.push(option.to_owned());
         } else {
@@ -51,10 +58,11 @@ pub(crate) fn for_filesystem(
 /// Options for a bind mount, which can only have those of the mount itself.
 pub(crate) fn for_bind(options: &[String], readonly: bool, subject: &str) -> Result<MountOptions, CoreError> {
     let mut flags = if readonly { MountFlags::RDONLY } else { MountFlags::empty() };
-    for option in options.iter().flat_map(|option| option.split(',')).filter(|option| !option.is_empty()) {
+    for option in single(options) {
         match flag(option) {
             Some(change) => change.apply(&mut flags),
             // Meant for the filesystem; it was given when that was mounted.
+            None if selinux_context(option).is_some() => {}
             None if Filesystem::ALL.into_iter().any(|filesystem| is_allowed_data(option, filesystem)) => {}
             None => return Err(refused(option, subject)),
         }
@@ -62,10 +70,36 @@ pub(crate) fn for_bind(options: &[String], readonly: bool, subject: &str) -> Res
     Ok(MountOptions { flags, data: String::new() })
 }
 
+/// One option after the other: they come as a list whose members may themselves be lists with commas. A comma between
+/// quotes belongs to a value.
+fn single(options: &[String]) -> impl Iterator<Item = &str> {
+    options
+        .iter()
+        .flat_map(|option| {
+            let mut quoted = false;
+            option.split(move |letter| {
+                quoted ^= letter == '"';
+                letter == ',' && !quoted
+            })
+        })
+        .filter(|option| !option.is_empty())
+}
+
+/// The label that all files of a volume shall have, `context="user:role:type:level"`: how an orchestrator labels a volume
+/// without walking through its files (`seLinuxMount`).
+fn selinux_context(option: &str) -> Option<&str> {
+    let value = option.strip_prefix("context=")?;
+    let value = value.strip_prefix('"').map_or(Some(value), |value| value.strip_suffix('"'))?;
+    let fine = value.len() <= 256
+        && value.split(':').count() >= 4
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:,".contains(&byte));
+    fine.then_some(value)
+}
+
 /// Options for showing a raw device: only whether it is for reading.
 pub(crate) fn for_device(options: &[String], subject: &str) -> Result<bool, CoreError> {
     let mut readonly = false;
-    for option in options.iter().flat_map(|option| option.split(',')).filter(|option| !option.is_empty()) {
+    for option in single(options) {
         match option {
             "defaults" => {}
             "ro" => readonly = true,
@@ -211,6 +245,21 @@ mod tests {
         {
             assert!(for_filesystem(&owned(&[bad]), Filesystem::Ext4, "v").is_err(), "{bad}");
             assert!(for_bind(&owned(&[bad]), true, "v").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_label_for_all_files_is_understood_with_its_commas() {
+        let label = r#"context="system_u:object_r:container_file_t:s0:c1,c2",noatime"#;
+        assert_eq!(single(&owned(&[label])).count(), 2);
+        assert_eq!(selinux_context("context=system_u:object_r:t:s0"), Some("system_u:object_r:t:s0"));
+        for fs in Filesystem::ALL {
+            assert_eq!(for_filesystem(&owned(&[label]), fs, "v").unwrap().flags, MountFlags::NOATIME);
+        }
+        assert!(for_bind(&owned(&[label]), false, "v").is_ok());
+        for bad in [r#"context="a:b:c:d"#, "context=a:b:c:d e", "fscontext=a:b:c:d", r#"context="a:b:c:d",x"#]
+        {
+            assert!(for_filesystem(&owned(&[bad]), Filesystem::Ext4, "v").is_err(), "{bad}");
         }
     }
 

@@ -261,7 +261,27 @@ async fn until_told(mut stopped: watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        driver: DriverArgs,
+    }
+
+    fn roots(more: &[&str]) -> Vec<PathBuf> {
+        let line = ["driver", "--pool=/p", "--endpoint=/e", "--node-id=n", "--state-dir=/s"];
+        Line::parse_from(line.iter().chain(more)).driver.mount_roots
+    }
+
+    #[test]
+    fn where_mounts_may_lie_is_known_and_can_be_said() {
+        assert!(roots(&[]).contains(&PathBuf::from("/var/lib/kubelet")));
+        assert_eq!(roots(&["--mount-root", "/a", "--mount-root", "/b c"]), ["/a", "/b c"].map(PathBuf::from));
+        assert_eq!(roots(&["--mount-root=/a:/b"]), ["/a", "/b"].map(PathBuf::from));
+    }
 
     #[test]
     fn a_node_is_named_so_that_a_label_can_hold_it() {

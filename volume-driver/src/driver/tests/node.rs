@@ -289,3 +289,23 @@ fn a_volume_whose_root_folder_is_closed_to_others_is_used_like_any() {
     driver.unpublish(volume.id, &target).unwrap();
     driver.unstage(volume.id, &staging).unwrap();
 }
+
+#[test]
+fn a_link_that_appears_between_the_look_and_the_mount_moves_no_mount() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let volume = bench.create("db", 64, VolumeKind::Ext4);
+    let row = driver.registry.volume(volume.id).unwrap().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::create_dir(outside.path().join("a")).unwrap();
+    let place = driver.roots.place(&bench.scratch.folder("pods").join("a")).unwrap();
+    let folder = place.make_folder().unwrap();
+    // Now somebody is quick.
+    fs::rename(bench.scratch.path("pods"), bench.scratch.path("moved")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), bench.scratch.path("pods")).unwrap();
+    let refused = driver.attach_and_mount(&row, Filesystem::Ext4, (&place, &folder), &[]).unwrap_err();
+    assert!(refused.code() == "driver.refused" && refused.to_string().contains("moved"), "{refused}");
+    assert!(fs::read_dir(outside.path().join("a")).unwrap().next().is_none());
+    assert_eq!(bench.inventory().mounts, 0, "neither there nor where the folder went");
+    driver.delete(volume.id).unwrap();
+}
