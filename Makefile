@@ -8,10 +8,10 @@ export RUST_BACKTRACE ?= 0
 # Root can install and start everything, so for root nothing may be skipped.
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo 1 || echo 0)
 
-.PHONY: help quickstart test lint fmt docs unit bench setup-test setup-bench setup-quickstart clean
+.PHONY: help quickstart test lint fmt docs unit bench swarm-plugin setup-test setup-bench setup-quickstart clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 quickstart: setup-quickstart ## Build, then run the whole story on scratch volumes: back up, destroy, restore, undo, recover
 	$(CARGO) build --release --locked
@@ -35,6 +35,11 @@ unit: ## Run the tests alone, the real object stores included
 bench: setup-test setup-bench ## Measure: incrementals, memory, throughput, changed blocks, snapshots, volume I/O (takes a while)
 	$(CARGO) build --release --locked
 	benches/run
+
+swarm-plugin: ## Make target/swarm-plugin, the folder that `docker plugin create` wants (docs/docker.md)
+	$(CARGO) build --release --locked
+	rm -rf target/swarm-plugin
+	deploy/swarm/build $${CARGO_TARGET_DIR:-target}/release/strongroom target/swarm-plugin
 
 setup-bench:
 	@tests/setup/debian bench

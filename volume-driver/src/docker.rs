@@ -32,6 +32,7 @@ pub(crate) struct Docker {
     volumes: Volumes,
     provision: Provision,
     points: Points,
+    newest: status::Newest,
     /// Where the mounts for containers lie.
     root: PathBuf,
 }
@@ -39,7 +40,7 @@ pub(crate) struct Docker {
 impl Docker {
     pub(crate) fn new(volumes: Volumes, points: Points, root: PathBuf) -> Self {
         let provision = Provision::new(volumes.clone(), points.clone());
-        Self { volumes, provision, points, root }
+        Self { volumes, provision, points, newest: status::Newest::default(), root }
     }
 }
 

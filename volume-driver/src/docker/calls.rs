@@ -11,9 +11,7 @@ use super::wire::{Answer, Capabilities, Request, Volume as WireVolume};
 use super::{Docker, status};
 use crate::csi::status::RequestError;
 use crate::csi::{answer, door};
-use crate::{
-    Beginning, CoreError, IoLimits, NewVolume, PointsError, Provisioned, Volume, VolumeKind, VolumeState,
-};
+use crate::{Beginning, CoreError, NewVolume, PointsError, Provisioned, Volume, VolumeKind, VolumeState};
 
 /// How long a call waits for another operation on the same volume. Docker asks only once; the shortest of its own
 /// limits is a minute.
@@ -130,7 +128,7 @@ impl Docker {
             kind: options.kind,
             beginning,
             labels: options.labels,
-            limits: IoLimits::NONE,
+            limits: options.limits,
         };
         let subject = || format!("volume {name:?}");
         let volume = match patiently(|| self.provision.create(wanted.clone(), RESTORE_PATIENCE)).await? {
@@ -178,7 +176,7 @@ impl Docker {
 
     async fn get(&self, name: &str) -> Answered {
         let volume = self.found(name).await?;
-        let status = status::of(&self.volumes, &self.points, &volume).await;
+        let status = status::of(&self.volumes, &self.points, &self.newest, &volume).await;
         Ok(Answer {
             volume: Some(WireVolume { status: Some(status), ..brief(&volume) }),
             ..Answer::default()

@@ -4,15 +4,14 @@
 //! that is silently ignored is a wish that nobody fulfils.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use strongroom_console::Size;
 
 use crate::csi::door;
 use crate::csi::status::RequestError;
-use crate::{PointChoice, SizeRange, VolumeKind, WantedKind};
-
-/// The label by which policies choose their volumes.
-const POLICY: &str = "policy";
+use crate::labels::POLICY;
+use crate::{IoLimits, IoQuantity, PointChoice, SizeRange, VolumeKind, WantedKind};
 
 /// What a volume shall begin with, as it was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +31,7 @@ pub(super) struct Options {
     pub(super) kind: WantedKind,
     pub(super) origin: Option<Origin>,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) limits: IoLimits,
 }
 
 impl Options {
@@ -41,6 +41,7 @@ impl Options {
             kind: WantedKind::Filesystem,
             origin: None,
             labels: BTreeMap::new(),
+            limits: IoLimits::NONE,
         };
         for (name, value) in given {
             options.take(name, value)?;
@@ -50,6 +51,13 @@ impl Options {
     }
 
     fn take(&mut self, name: &str, value: &str) -> Result<(), RequestError> {
+        if let Some(quantity) = IoQuantity::ALL.into_iter().find(|quantity| quantity.parameter() == name) {
+            let limit = value
+                .parse()
+                .map_err(|_| wrong("option", &format!("{name} is a whole number a second, not {value:?}")))?;
+            self.limits = self.limits.with(quantity, NonZeroU64::new(limit));
+            return Ok(());
+        }
         match name {
             "size" => {
                 let size: Size = value.parse().map_err(|error| wrong("size", &error))?;
@@ -69,24 +77,28 @@ impl Options {
                     kind => WantedKind::Exactly(kind),
                 }
             }
-            POLICY => self.label(POLICY, value),
+            POLICY => self.label(POLICY, value)?,
             "from-point" => self.begin_with(name, Origin::Point(door::point_choice("from-point", value)?))?,
             "from-snapshot" => self.begin_with(name, Origin::Snapshot(named("from-snapshot", value)?))?,
             "from-volume" => self.begin_with(name, Origin::Volume(named("from-volume", value)?))?,
             _ => match name.strip_prefix("label.") {
-                Some(key) => self.label(key, value),
+                Some(key) => self.label(key, value)?,
                 None => {
                     let known = "size, fs, policy, label.KEY, from-point, from-snapshot, from-volume";
+                    let limits = IoQuantity::ALL.map(IoQuantity::parameter).join(", ");
                     let name: String = name.chars().take(64).collect();
-                    return Err(wrong("option", &format!("{name:?} is none of {known}")));
+                    return Err(wrong("option", &format!("{name:?} is none of {known}, {limits}")));
                 }
             },
         }
         Ok(())
     }
 
-    fn label(&mut self, key: &str, value: &str) {
-        self.labels.insert(key.to_owned(), value.to_owned());
+    fn label(&mut self, key: &str, value: &str) -> Result<(), RequestError> {
+        match self.labels.insert(key.to_owned(), value.to_owned()) {
+            None => Ok(()),
+            Some(_) => Err(wrong("option", &format!("the label {key:?} is given twice"))),
+        }
     }
 
     fn begin_with(&mut self, name: &str, origin: Origin) -> Result<(), RequestError> {
@@ -124,11 +136,14 @@ mod tests {
             ("policy", "hourly"),
             ("label.app", "shop"),
             ("from-volume", "db"),
+            ("iops.write", "100"),
+            ("iops.read", "0"),
         ])
         .unwrap();
         assert_eq!(options.size, SizeRange::of(64 << 20));
         assert_eq!(options.kind, WantedKind::Exactly(VolumeKind::Xfs));
         assert_eq!(options.origin, Some(Origin::Volume("db".to_owned())));
+        assert_eq!(options.limits.describe(), "iops.write=100");
         let labels = [("app", "shop"), ("policy", "hourly")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(options.labels, labels.into());
     }
@@ -148,9 +163,12 @@ mod tests {
             ("label.a b", "x"),
             ("label.a", "x\ny"),
             ("mountpoint", "/etc"),
+            ("iops.read", "-1"),
+            ("iops.read", ""),
         ] {
             assert!(parse(&[wrong]).is_err(), "{wrong:?}");
         }
         assert!(parse(&[("from-volume", "a"), ("from-snapshot", "b")]).is_err());
+        assert!(parse(&[("policy", "a"), ("label.policy", "b")]).is_err());
     }
 }

@@ -375,3 +375,24 @@ async fn what_is_not_the_protocol_is_refused() {
     let (status, _) = engine.raw(http::Method::POST, "VolumeDriver.Get", huge).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn a_mount_that_has_stopped_is_not_given_to_the_next_container() {
+    let Some(engine) = Engine::new().await else { return };
+    let opts = json!({"size": "320MiB", "fs": "xfs"});
+    engine.ask("VolumeDriver.Create", json!({"Name": "db", "Opts": opts})).await;
+    let path = engine.mount("db", "one").await;
+    fs::write(path.join("file"), "precious").unwrap();
+    fs::File::open(path.join("file")).unwrap().sync_all().unwrap();
+    let stopped =
+        std::process::Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(&path).output().unwrap();
+    assert!(stopped.status.success(), "{stopped:?}");
+    let error = engine.refused("VolumeDriver.Mount", json!({"Name": "db", "ID": "two"})).await;
+    assert!(error.contains("driver.filesystem"), "{error}");
+    let status = engine.ask("VolumeDriver.Get", json!({"Name": "db"})).await["Volume"]["Status"].clone();
+    assert_eq!(status["Health"], "abnormal", "{status}");
+    engine.unmount("db", "one").await;
+    let path = engine.mount("db", "two").await;
+    assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "precious");
+    engine.unmount("db", "two").await;
+}

@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 
 use strongroom_model::VolumeId;
 
+use crate::backend::Device;
 use crate::core_error::CoreError;
 use crate::crash;
-use crate::driver::Driver;
 use crate::driver::in_use::is_live;
 use crate::driver::mounting::refuse_covered;
+use crate::driver::{Driver, health};
 use crate::mount_table::MountTable;
 use crate::nouns::{Access, Mount, MountUse};
 use crate::place::Place;
@@ -47,7 +48,10 @@ impl Driver {
                 holder: format!("an orchestrator has staged it at {}", staged.mount.path.display()),
             });
         }
-        let there = live.iter().find(|live| live.mount.purpose == MountUse::Docker);
+        let there = match live.iter().find(|live| live.mount.purpose == MountUse::Docker) {
+            Some(there) if self.bury_for_docker(&row, there, device.as_ref())? => None,
+            there => there,
+        };
         let reference = ReferenceRow { volume: id, reference: reference.to_owned(), boot: self.boot_id()? };
         let path = match there {
             Some(there) => there.mount.path.clone(),
@@ -61,6 +65,27 @@ impl Driver {
         }
         crash::point!("docker.referenced");
         Ok(path)
+    }
+
+    /// Takes a mount away that answers nothing but errors, so that its filesystem is checked and mounted anew; answers
+    /// whether it did. While containers have it, that is for them to end.
+    fn bury_for_docker(
+        &self,
+        row: &VolumeRow,
+        there: &MountRow,
+        device: Option<&Device>,
+    ) -> Result<bool, CoreError> {
+        let (Some(device), Some(place)) = (device, Place::recorded(&there.mount.path)?) else {
+            return Ok(false);
+        };
+        let Some(reason) = health::dead(&place, row, device) else { return Ok(false) };
+        tracing::warn!(volume = %row.id, reason, "a volume that Docker has mounted does not answer");
+        if !self.registry.references(row.id)?.is_empty() {
+            let report = format!("{reason}; it is checked when the containers that have it have ended");
+            return Err(CoreError::Filesystem { subject: row.subject(), report });
+        }
+        self.unmount_for_docker(row)?;
+        Ok(true)
     }
 
     /// Makes the one mount, and answers where it is as the kernel says it.
