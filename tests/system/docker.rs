@@ -247,3 +247,43 @@ fn the_engine_runs_the_plugin_for_swarm_with_the_rights_it_asks_for() {
         managed_plugin,
     );
 }
+fn recovery_point() {
+    let machine = Machine::new();
+    let engine = &machine.engine;
+    engine.docker(&["volume", "create", "-d", "strongroom", "-o", "size=64MiB", "db"]);
+    let sum = "md5sum /data/precious";
+    let written = engine.shell(
+        "db",
+        &format!("dd if=/dev/urandom of=/data/precious bs=1M count=10 2>/dev/null; sync; {sum}"),
+    );
+    // While a container has it mounted.
+    engine.start_container("writer", "db", &[], COUNT);
+    wait_for_more(&machine);
+    machine.ground.back_up_volume("db");
+    let point = machine.ground.points("db").remove(0);
+    let engine = &machine.engine;
+    engine.shell("db", "rm /data/precious; sync");
+
+    let config = machine.ground.config("");
+    let agent = machine.ground.call(["agent", "--config", text(&config)]).start();
+    wait_until("the agent to serve", || machine.ground.path("agent.sock").exists());
+    let option = format!("from-point={point}");
+    engine.docker(&["volume", "create", "-d", "strongroom", "-o", &option, "back"]);
+    assert_eq!(engine.shell("back", sum), written, "the content of the point");
+    engine.refused(&["run", "--rm", "-v", "db:/data", "--network", "none", "box", "cat", "/data/precious"]);
+    let status = engine.volume("db")["Status"].clone();
+    assert_eq!(status["LastBackupPoint"], point.as_str(), "{status}");
+    let error =
+        engine.refused(&["volume", "create", "-d", "strongroom", "-o", "from-point=nothing@latest", "none"]);
+    assert!(error.contains("nothing"), "{error}");
+    agent.terminate().ok();
+
+    engine.docker(&["rm", "-f", "writer"]);
+    engine.docker(&["volume", "rm", "db", "back"]);
+    machine.end();
+}
+
+#[test]
+fn docker_brings_back_a_recovery_point() {
+    on_an_island("docker_brings_back_a_recovery_point", &PROGRAMS, recovery_point);
+}
