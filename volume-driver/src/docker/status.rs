@@ -70,8 +70,11 @@ pub(super) async fn of(
 /// starts, and none of these times wants to wait for a repository.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Newest {
-    heard: Arc<Mutex<BTreeMap<VolumeId, (Instant, Option<PointInfo>)>>>,
+    heard: Arc<Mutex<BTreeMap<VolumeId, Heard>>>,
 }
+
+/// When, and what; `None`: there is none, or no agent that would know.
+type Heard = (Instant, Option<PointInfo>);
 
 impl Newest {
     /// The newest recovery point of the volume, when there is an agent that knows it.
