@@ -8,7 +8,7 @@ export RUST_BACKTRACE ?= 0
 # Root can install and start everything, so for root nothing may be skipped.
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo 1 || echo 0)
 
-.PHONY: help quickstart test lint fmt docs unit bench swarm-plugin setup-test setup-bench setup-quickstart clean
+.PHONY: help quickstart test lint fmt docs unit bench manifests swarm-plugin setup-test setup-bench setup-quickstart clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ swarm-plugin: ## Make target/swarm-plugin, the folder that `docker plugin create
 	$(CARGO) build --release --locked
 	rm -rf target/swarm-plugin
 	deploy/swarm/build $${CARGO_TARGET_DIR:-target}/release/strongroom target/swarm-plugin
+
+manifests: ## Render deploy/kubernetes from the Helm chart
+	tests/deploy/run render
 
 setup-bench:
 	@tests/setup/debian bench

@@ -13,6 +13,7 @@
 mod decide;
 mod health;
 mod housekeeping;
+mod picture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub(crate) async fn retain_volume(agent: &Agent, policies: &Policies, volume: &V
 
 pub use decide::{Decision, Resting, decide};
 pub use health::{Health, SocketError};
+pub use picture::Picture;
 
 /// How long it sleeps at most: a new volume is noticed, and a clock that was set, within this.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -62,6 +64,8 @@ pub struct Daemon {
     pub health: Health,
     /// Shared with the backups that are asked for on the socket.
     pub places: Places,
+    /// What those who watch see.
+    pub picture: Picture,
 }
 
 /// Why nothing can be backed up at all.
@@ -102,6 +106,8 @@ impl Daemon {
             let now = self.agent.world.clock.now();
             let wake = match looked {
                 Ok((driver, volumes, fold)) => {
+                    let node = driver.as_ref().map(|driver| (driver.node(), &volumes[..]));
+                    self.picture.saw(&fold, node, now);
                     self.trouble(&mut state, None).await;
                     if self.is_alone() && state.is_keeping_house() {
                         None
@@ -114,6 +120,7 @@ impl Daemon {
                     None
                 }
             };
+            self.picture.running(state.running.len());
             self.keep_house(&mut state, &mut house, now);
             let until = wake.and_then(|wake| Duration::try_from(wake.duration_since(now)).ok());
             let pause = until.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(100), LOOK_EVERY);
@@ -221,6 +228,7 @@ impl Daemon {
         match done {
             Ok(report) => {
                 state.resting.remove(&volume);
+                self.picture.ended(&volume, Ok(report.sent_bytes));
                 tracing::info!(
                     volume = %volume, point = %report.point, mode = ?report.mode,
                     scanned_bytes = report.tally.scanned_bytes, changed_bytes = report.tally.changed_bytes,
@@ -232,6 +240,7 @@ impl Daemon {
             Err(error) => {
                 let resting = state.resting.entry(volume.clone()).or_default();
                 resting.failed(now, &error);
+                self.picture.ended(&volume, Err(resting.failures));
                 tracing::error!(
                     volume = %volume, code = error.code(), error = chain(&error), advice = error.advice(),
                     failures = resting.failures, again_at = %resting.until, "the backup failed"
@@ -243,6 +252,7 @@ impl Daemon {
 
     async fn trouble(&self, state: &mut State, trouble: Option<Trouble>) {
         let text = trouble.as_ref().map(|trouble| chain(&**trouble));
+        self.picture.trouble(text.clone());
         if text != state.trouble {
             match &trouble {
                 Some(trouble) => tracing::error!(

@@ -39,6 +39,16 @@ impl Ground {
         Some(ground)
     }
 
+    /// Gives every command from now on this in its environment.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// What the driver has said so far.
+    pub(crate) fn driver_stderr(&self) -> String {
+        self.driver.as_ref().map(Running::stderr).unwrap_or_default()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -31,6 +31,7 @@ pub(crate) struct Csi {
     provision: Provision,
     points: Points,
     courier: Courier,
+    grow_on_node: bool,
 }
 
 impl Csi {
@@ -40,7 +41,13 @@ impl Csi {
         points: Points,
         courier: Courier,
     ) -> Self {
-        Self { volumes, provision, points, courier }
+        Self { volumes, provision, points, courier, grow_on_node: false }
+    }
+
+    /// Lets NodeExpandVolume grow volumes as a whole, and offers no ControllerExpandVolume.
+    pub(crate) const fn growing_on_node(mut self, grow_on_node: bool) -> Self {
+        self.grow_on_node = grow_on_node;
+        self
     }
 }
 

@@ -127,6 +127,7 @@ pub struct Socket {
     listener: UnixListener,
     name: Name,
     calls: Calls,
+    grow_on_node: bool,
 }
 
 impl Socket {
@@ -148,7 +149,7 @@ impl Socket {
         let inode = std::fs::symlink_metadata(&path)
             .map_err(ServeError::system("looking at the socket", &path))?
             .ino();
-        Ok(Self { listener, name: Name { path, inode }, calls: Calls::default() })
+        Ok(Self { listener, name: Name { path, inode }, calls: Calls::default(), grow_on_node: false })
     }
 
     fn make_folder(path: &Path) -> Result<(), ServeError> {
@@ -203,6 +204,13 @@ impl Socket {
         (self.listener, self.name)
     }
 
+    /// Whether only the node's side grows volumes, as where one resizer serves many nodes.
+    #[must_use]
+    pub fn growing_on_node(mut self, grow_on_node: bool) -> Self {
+        self.grow_on_node = grow_on_node;
+        self
+    }
+
     /// What is asked through this socket, counted.
     pub(crate) fn calls(&self) -> Calls {
         self.calls.clone()
@@ -221,10 +229,11 @@ impl Socket {
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
         // The name stays until the end of this function.
-        let Self { listener, name, calls } = self;
+        let Self { listener, name, calls, grow_on_node } = self;
         let provision = Provision::new(volumes.clone(), points.clone());
         let courier = Courier::new(volumes.clone(), points.clone());
-        let csi = Csi::new(volumes.clone(), provision.clone(), points, courier.clone());
+        let csi = Csi::new(volumes.clone(), provision.clone(), points, courier.clone())
+            .growing_on_node(grow_on_node);
         let limiting = limit_again(volumes.clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel();
         let serving = Server::builder()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use strongroom_console::{Console, Exit, Failed};
 use strongroom_model::{Failure as _, Remedy, World, chain};
+use strongroom_monitoring::{Endpoint, MonitoringArgs};
 use strongroom_settings::{OpenedRepository, RepositoryArgs, RepositorySettings, open_repository};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use tonic::service::Routes;
 use super::backup::{RunError, agent_of};
 use super::signals::stopped_by_signals;
 use crate::control::{self, Places};
-use crate::daemon::{Daemon, Health};
+use crate::daemon::{Daemon, Health, Picture};
 use crate::policy::Policies;
 
 /// `strongroom agent`
@@ -23,6 +24,8 @@ use crate::policy::Policies;
 pub struct AgentArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
+    #[command(flatten)]
+    monitoring: MonitoringArgs,
 }
 
 /// How long it waits before a store that does not answer at the start is tried again.
@@ -96,12 +99,36 @@ pub(super) async fn run(
         Some(socket) => Health::serve(socket, routes, cancel.clone()).await?,
         None => Health::default(),
     };
+    let picture = Picture::new(Arc::clone(&world.clock), Arc::clone(&policies));
+    let _metrics = match args.monitoring.metrics_listen {
+        None => None,
+        Some(address) => {
+            let served = Endpoint::serve(address, Arc::new(picture.clone())).await?;
+            console.talk(format_args!("metrics at http://{}/metrics", served.address()));
+            Some(served)
+        }
+    };
+    let manager = args.monitoring.service_manager();
+    let _life = manager.watch(|| async {});
+    // A store that does not answer yet must not hold up the start of the machine: it is waited for, and said.
+    manager.ready("opening the repository");
     let Some(opened) = open(&settings, world, &cancel, &health).await? else { return Ok(Exit::Done) };
     tell_opened.send_replace(Some(opened.clone()));
     let agent = Arc::new(agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world));
     tell_agent.send_replace(Some(Arc::clone(&agent)));
-    let daemon = Daemon { agent, policies, endpoint, config: config.agent, health, places };
-    daemon.run(&cancel).await;
+    let daemon = Daemon { agent, policies, endpoint, config: config.agent, health, places, picture };
+    manager.status("watching the volumes");
+    let told = async {
+        cancel.cancelled().await;
+        manager.stopping();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        // First, so that it is told before the end of what is told about.
+        biased;
+        () = told => {}
+        () = daemon.run(&cancel) => {}
+    }
     Ok(Exit::Done)
 }
 

@@ -30,9 +30,14 @@ pub fn system_world() -> World {
     World { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
 }
 
-/// What this machine is called: as whom it writes to repositories.
+/// What this machine is called: as whom it writes to repositories. `STRONGROOM_MACHINE_NAME` comes before the host's own name, which
+/// changes with every container.
 #[must_use]
 pub fn machine_name() -> String {
+    let given = std::env::var("STRONGROOM_MACHINE_NAME").unwrap_or_default();
+    if !given.trim().is_empty() {
+        return given.trim().chars().take(255).collect();
+    }
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" | "(none)" => "unnamed".to_owned(),

@@ -101,6 +101,10 @@ pub struct DriverArgs {
     /// Where the control groups of this machine are mounted, by which the I/O of volumes is limited
     #[arg(long, value_name = "DIR", env = "STRONGROOM_CGROUP_ROOT", default_value = "/sys/fs/cgroup")]
     pub cgroup_root: PathBuf,
+    /// Let NodeExpandVolume grow volumes as a whole, and offer no ControllerExpandVolume: for Kubernetes, whose one resizer does not
+    /// know which node has a volume
+    #[arg(long, env = "STRONGROOM_GROW_ON_NODE")]
+    pub grow_on_node: bool,
     #[command(flatten)]
     pub monitoring: MonitoringArgs,
     /// How far the pool may be filled
@@ -165,7 +169,7 @@ pub(super) async fn run(args: DriverArgs, console: &Console, world: &World) -> R
         None => Points::default(),
     };
     // The socket first: a second driver must not touch the pool of the first. Callers wait in its queue meanwhile.
-    let socket = Socket::bind(&args.endpoint).await?;
+    let socket = Socket::bind(&args.endpoint).await?.growing_on_node(args.grow_on_node);
     let docker = match args.docker_socket.as_deref().filter(|endpoint| !endpoint.is_empty()) {
         Some(endpoint) => Some(Socket::bind(endpoint).await?),
         None => None,

@@ -52,7 +52,7 @@ const OFFERED: [Rpc; 15] = [
 ];
 
 /// Sizes are whole sectors of this many bytes.
-const SECTOR_BYTES: u64 = 4096;
+pub(super) const SECTOR_BYTES: u64 = 4096;
 
 impl Csi {
     async fn create(
@@ -357,10 +357,13 @@ impl Controller for Csi {
         _: Request<ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
         let capabilities = OFFERED
+            .into_iter()
+            // Where nobody knows which node has a volume, the node itself is asked to grow it.
+            .filter(|rpc| !(self.grow_on_node && *rpc == Rpc::ExpandVolume))
             .map(|rpc| ControllerServiceCapability {
                 r#type: Some(Type::Rpc(RpcCapability { r#type: rpc.into() })),
             })
-            .into();
+            .collect();
         Ok(Response::new(ControllerGetCapabilitiesResponse { capabilities }))
     }
 

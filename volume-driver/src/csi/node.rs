@@ -16,6 +16,7 @@ use strongroom_proto::csi::{
 };
 use tonic::{Request, Response, Status};
 
+use super::controller::SECTOR_BYTES;
 use super::door::{Blame, Capability};
 use super::status::RequestError;
 use super::{Csi, answer, answered, door, inline};
@@ -193,11 +194,17 @@ impl Csi {
     async fn grow(&self, request: NodeExpandVolumeRequest) -> Result<NodeExpandVolumeResponse, Status> {
         let size = door::size(request.capacity_range.as_ref())?;
         let (id, _, _) = self.usage_at(&request.volume_id, &request.volume_path).await?;
-        let volume = self.volumes.brief(id).await?;
+        let mut volume = self.volumes.brief(id).await?;
         if request.volume_capability.is_some() {
             let capability = door::capability(request.volume_capability.as_ref(), Blame::Request)?;
             if let Some(reason) = capability.misfit(volume.kind) {
                 return Err(RequestError::Unsupported { reason }.into());
+            }
+        }
+        if self.grow_on_node && size.required_bytes > volume.bytes {
+            let wanted = size.required_bytes.next_multiple_of(SECTOR_BYTES);
+            if size.limit_bytes == 0 || wanted <= size.limit_bytes {
+                volume.bytes = self.volumes.expand(id, wanted).await?.bytes;
             }
         }
         if size.required_bytes > volume.bytes || (size.limit_bytes != 0 && size.limit_bytes < volume.bytes) {

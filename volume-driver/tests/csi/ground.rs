@@ -62,13 +62,14 @@ impl Ground {
         }
         let folder = Folder(tempfile::tempdir().unwrap());
         let endpoint = format!("unix://{}", folder.0.path().join("run/csi.sock").display());
-        let (clients, stop, serving) = Self::start(&folder, &endpoint).await;
+        let (clients, stop, serving) = Self::start(&folder, &endpoint, false).await;
         Some(Self { clients, endpoint, stop: Some(stop), serving: Some(serving), folder })
     }
 
     async fn start(
         folder: &Folder,
         endpoint: &str,
+        grow_on_node: bool,
     ) -> (Clients, tokio::sync::oneshot::Sender<()>, JoinHandle<()>) {
         let watchdog = WatchdogCommand {
             program: std::env::current_exe().unwrap(),
@@ -86,7 +87,7 @@ impl Ground {
             boot_id: None,
         };
         std::fs::create_dir_all(&settings.pool).unwrap();
-        let socket = Socket::bind(endpoint).await.unwrap();
+        let socket = Socket::bind(endpoint).await.unwrap().growing_on_node(grow_on_node);
         let opened = Volumes::open(settings, world()).await.unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let serving = tokio::spawn(async move {
@@ -108,8 +109,13 @@ impl Ground {
 
     /// Stops the driver and starts another on the same pool and state.
     pub(crate) async fn restart(&mut self) {
+        self.restart_growing_on_node(false).await;
+    }
+
+    /// The same, and whether the new driver runs with `--grow-on-node`.
+    pub(crate) async fn restart_growing_on_node(&mut self, grow_on_node: bool) {
         self.stop().await;
-        let (clients, stop, serving) = Self::start(&self.folder, &self.endpoint.clone()).await;
+        let (clients, stop, serving) = Self::start(&self.folder, &self.endpoint.clone(), grow_on_node).await;
         self.clients = clients;
         self.stop = Some(stop);
         self.serving = Some(serving);

@@ -11,6 +11,7 @@ mod command_line;
 mod conformance;
 mod control;
 mod ground;
+mod grow_on_node;
 mod node;
 mod path;
 mod refusals;

@@ -1,0 +1,243 @@
+//! What the agent shows to those who watch: how every volume is protected, and what it does about it.
+//!
+//! The verdicts are computed for each scrape from what the agent last saw, by the very function that `strongroom status` uses. So
+//! an agent that is stuck shows ages that grow, never a success that it remembers; how long ago it looked is shown too.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use strongroom_model::{Clock, VolumeName};
+use strongroom_monitoring::{Page, Watched, collected};
+use strongroom_repository::Fold;
+
+use crate::driver::Volume;
+use crate::policy::Policies;
+use crate::status::{Health, VolumeStatus, assess};
+
+/// How many volumes are listed one by one: a bound for what a scrape costs, far above what one repository is used for.
+const MOST: usize = 5000;
+
+/// How a backup ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ending {
+    outcome: &'static str,
+}
+
+/// What the agent saw when it last looked.
+#[derive(Debug, Clone)]
+struct Seen {
+    fold: Arc<Fold>,
+    /// The driver's node and volumes, where there is a driver.
+    driver: Option<(String, Vec<Volume>)>,
+    at: Timestamp,
+}
+
+/// What those who watch can see. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    clock: Arc<dyn Clock>,
+    policies: Arc<Policies>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    seen: Mutex<Option<Seen>>,
+    /// Why nothing can be backed up; `None`: it can.
+    trouble: Mutex<Option<String>>,
+    /// Failures in a row of each volume.
+    failures: Mutex<BTreeMap<VolumeName, u32>>,
+    running: AtomicU64,
+    ended: Family<Ending, Counter>,
+    sent_bytes: Counter,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Picture {
+    /// Nothing was seen yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, policies: Arc<Policies>) -> Self {
+        let inner = Inner {
+            trouble: Mutex::new(Some("the repository was not reached yet".to_owned())),
+            ..Inner::default()
+        };
+        for outcome in ["published", "failed"] {
+            // A counter that is there at 0 from the start can be compared with later.
+            inner.ended.get_or_create(&Ending { outcome }).inc_by(0);
+        }
+        Self { clock, policies, inner: Arc::new(inner) }
+    }
+
+    pub(super) fn saw(&self, fold: &Arc<Fold>, driver: Option<(&str, &[Volume])>, at: Timestamp) {
+        let driver = driver.map(|(node, volumes)| (node.to_owned(), volumes.to_vec()));
+        *locked(&self.inner.seen) = Some(Seen { fold: Arc::clone(fold), driver, at });
+    }
+
+    /// Why nothing can be backed up; `None`: it can.
+    pub(crate) fn trouble(&self, trouble: Option<String>) {
+        *locked(&self.inner.trouble) = trouble;
+    }
+
+    pub(super) fn running(&self, backups: usize) {
+        self.inner.running.store(backups as u64, Ordering::Relaxed);
+    }
+
+    /// A backup ended: with the bytes that were sent, or as the `failures`-th failure in a row.
+    pub(super) fn ended(&self, volume: &VolumeName, done: Result<u64, u32>) {
+        let mut failures = locked(&self.inner.failures);
+        let outcome = match done {
+            Ok(sent) => {
+                failures.remove(volume);
+                self.inner.sent_bytes.inc_by(sent);
+                "published"
+            }
+            Err(in_a_row) => {
+                failures.insert(volume.clone(), in_a_row);
+                "failed"
+            }
+        };
+        self.inner.ended.get_or_create(&Ending { outcome }).inc();
+    }
+
+    fn agent(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauges(
+            "strongroom_agent_info",
+            "Always 1; its label says which agent this is",
+            [(vec![("version", env!("CARGO_PKG_VERSION"))], 1.0)],
+        )?;
+        page.gauge(
+            "strongroom_agent_up",
+            "1: driver and repository answer; 0: nothing can be backed up",
+            truth(locked(&self.inner.trouble).is_none()),
+        )?;
+        page.gauge(
+            "strongroom_agent_backups_running",
+            "Backups that are going on",
+            self.inner.running.load(Ordering::Relaxed) as f64,
+        )
+    }
+
+    fn volumes(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(seen) = locked(&self.inner.seen).clone() else { return Ok(()) };
+        let now = self.clock.now();
+        page.gauge(
+            "strongroom_agent_look_age_seconds",
+            "How long ago the agent last saw driver and repository; every half a minute it looks again",
+            seconds(now.duration_since(seen.at).as_secs_f64()),
+        )?;
+        let driver = seen.driver.as_ref().map(|(node, volumes)| (node.as_str(), &volumes[..]));
+        let mut all = assess(&seen.fold, driver, &self.policies, now);
+        let counted = |health| all.iter().filter(|volume| volume.health == health).count() as f64;
+        page.gauges(
+            "strongroom_agent_volumes",
+            "Volumes by how they are protected, as `strongroom status` says it",
+            [
+                (vec![("health", "healthy")], counted(Health::Healthy)),
+                (vec![("health", "at-risk")], counted(Health::AtRisk)),
+                (vec![("health", "unprotected")], counted(Health::Unprotected)),
+            ],
+        )?;
+        // Where not all can be listed, those that need a person are.
+        all.sort_by(|one, other| other.health.cmp(&one.health).then_with(|| one.volume.cmp(&other.volume)));
+        all.truncate(MOST);
+        self.each(page, &all, now)
+    }
+
+    fn each(&self, page: &mut Page<'_>, all: &[VolumeStatus], now: Timestamp) -> fmt::Result {
+        let failures = locked(&self.inner.failures).clone();
+        let mut family = |name: &str, help: &str, value: &dyn Fn(&VolumeStatus) -> Option<f64>| {
+            let samples =
+                all.iter().filter_map(|one| Some((vec![("volume", one.volume.as_str())], value(one)?)));
+            page.gauges(name, help, samples)
+        };
+        family(
+            "strongroom_backup_at_risk",
+            "1: the newest recovery point is too old, or there is none",
+            &|volume| Some(truth(volume.health == Health::AtRisk)),
+        )?;
+        family("strongroom_backup_unprotected", "1: no policy covers the volume", &|volume| {
+            Some(truth(volume.health == Health::Unprotected))
+        })?;
+        family(
+            "strongroom_backup_last_success_timestamp_seconds",
+            "The moment of the newest recovery point's content; not there while there is none",
+            &|volume| volume.last_taken_at.map(|at| at.as_millisecond() as f64 / 1000.0),
+        )?;
+        family("strongroom_backup_rpo_seconds", "How old that is: what would be lost now", &|volume| {
+            volume.last_taken_at.map(|at| seconds(now.duration_since(at).as_secs_f64()))
+        })?;
+        family(
+            "strongroom_backup_rpo_objective_seconds",
+            "How old it may become by the policy",
+            &|volume| volume.rpo_goal_seconds.map(|goal| goal as f64),
+        )?;
+        family(
+            "strongroom_backup_next_run_timestamp_seconds",
+            "When the next backup begins; in the past when it is overdue",
+            &|volume| volume.next_run_at.map(|at| at.as_second() as f64),
+        )?;
+        family("strongroom_backup_points", "Recovery points of the volume", &|volume| {
+            Some(volume.points as f64)
+        })?;
+        family("strongroom_backup_stored_bytes", "What was sent to the store for those points", &|volume| {
+            Some(volume.stored_bytes as f64)
+        })?;
+        family(
+            "strongroom_backup_failures_in_a_row",
+            "Failed backups since the last one that this agent brought to its end",
+            &|volume| Some(f64::from(failures.get(&volume.volume).copied().unwrap_or(0))),
+        )
+    }
+}
+
+impl Watched for Picture {
+    async fn metrics(&self) -> String {
+        let mut registry = Registry::default();
+        registry.register(
+            "strongroom_agent_backups",
+            "Backups that ended since the agent started, by outcome",
+            self.inner.ended.clone(),
+        );
+        registry.register(
+            "strongroom_agent_sent_bytes",
+            "What backups sent to the store since the agent started",
+            self.inner.sent_bytes.clone(),
+        );
+        let picture = self.clone();
+        registry.register_collector(collected(move |page| {
+            picture.agent(page)?;
+            picture.volumes(page)
+        }));
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
+    }
+
+    /// Ready is an agent that could back up now.
+    async fn ready(&self) -> Result<(), String> {
+        locked(&self.inner.trouble).clone().map_or(Ok(()), Err)
+    }
+}
+
+/// A moment of the future, by a clock that was wrong, is now.
+const fn seconds(since: f64) -> f64 {
+    since.max(0.0)
+}
+
+const fn truth(is: bool) -> f64 {
+    if is { 1.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests;
