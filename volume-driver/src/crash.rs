@@ -20,18 +20,6 @@ pub(crate) use named_point as point;
 #[cfg(test)]
 pub(crate) use armed::{arm, passing, points_of_the_source, recorded};
 
-/// As the macro, for places that were written before it.
-#[cfg(not(test))]
-#[inline]
-#[allow(dead_code, reason = "goes as soon as nobody calls it")]
-pub(crate) const fn point(_name: &str) {}
-
-#[cfg(test)]
-#[allow(dead_code, reason = "goes as soon as nobody calls it")]
-pub(crate) fn point(name: &'static str) {
-    passing(name);
-}
-
 #[cfg(test)]
 mod armed {
     use std::cell::RefCell;

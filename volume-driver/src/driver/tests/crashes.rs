@@ -42,6 +42,9 @@ fn wipe(bench: &Bench) {
         driver.detach_from_node(volume.id, None).unwrap();
         driver.delete(volume.id).unwrap();
     }
+    for delivery in driver.deliveries().unwrap() {
+        driver.forget_delivery(delivery.point).unwrap();
+    }
     for group in driver.groups().unwrap() {
         driver.delete_group(group.id, None).unwrap();
     }
@@ -180,6 +183,7 @@ deaths! {
     grouping: "group",
     grouping_devices: "group-raw",
     attaching_and_modifying: "attach",
+    bringing_a_snapshot_to_the_agent: "delivery",
     restoring: "restore",
     giving_a_restore_up: "discard",
     exchanging_content: "exchange",

@@ -301,6 +301,27 @@ pub(super) static SCENARIOS: [Scenario; 22] = [
         },
     },
     Scenario {
+        name: "delivery",
+        before: |bench| {
+            db(bench);
+            bench.mount(&named(bench.driver(), "db"), "m");
+        },
+        act: |driver, _| {
+            let delivery = driver.begin_delivery(named(driver, "db").id, "nightly", &[].into()).unwrap();
+            driver.finish_delivery(delivery.point, None).unwrap();
+            driver.forget_delivery(delivery.point).unwrap();
+        },
+        after: |bench, case| {
+            nothing_was_lost(bench, case);
+            let waiting = bench.driver().deliveries().unwrap().len();
+            assert!(bench.inventory().snapshots.len() <= waiting, "{case}");
+        },
+        done: |bench, case| {
+            assert!(bench.inventory().snapshots.is_empty(), "{case}");
+            assert!(bench.driver().deliveries().unwrap().is_empty(), "{case}");
+        },
+    },
+    Scenario {
         name: "restore",
         before: |bench| {
             db(bench);
