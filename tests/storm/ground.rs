@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use strongroom_proto::Clients;
+use strongroom_proto::csi::GetPluginInfoRequest;
 
 /// A driver that takes longer to answer after its start hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -90,7 +91,7 @@ impl Ground {
             let ended = self.driver.as_mut().and_then(|driver| driver.try_wait().ok().flatten());
             assert!(ended.is_none(), "the driver ended with {ended:?}: {}", self.log());
             if let Ok(mut clients) = strongroom_proto::connect(&self.endpoint()).await
-                && clients.driver.get_driver(strongroom_proto::control::GetDriverRequest {}).await.is_ok()
+                && clients.identity.get_plugin_info(GetPluginInfoRequest {}).await.is_ok()
             {
                 return clients;
             }

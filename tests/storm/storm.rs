@@ -55,14 +55,12 @@ async fn after_a_storm_of_lives_cancellations_and_deaths_nothing_is_left_and_all
         });
         let killing = async {
             let mut random = Random::new(seed, u64::MAX);
-            let mut answered = 0;
+            // One death after each share of the work, at a moment of chance; those that are late catch up.
+            let share = lives * 13 / (deaths + 1);
             while died < deaths && living.load(Ordering::Relaxed) > 0 {
-                // After a share of all the work, and then at a moment of chance.
-                let share = lives * 13 / (deaths + 1);
-                while counts.answered.load(Ordering::Relaxed) < answered + share
-                    && living.load(Ordering::Relaxed) > 0
-                {
+                if counts.answered.load(Ordering::Relaxed) < (died + 1) * share {
                     tokio::time::sleep(Duration::from_millis(5)).await;
+                    continue;
                 }
                 tokio::time::sleep(Duration::from_millis(random.below(100))).await;
                 ground.kill();
@@ -70,7 +68,6 @@ async fn after_a_storm_of_lives_cancellations_and_deaths_nothing_is_left_and_all
                 tokio::time::sleep(Duration::from_millis(random.below(50))).await;
                 ground.start();
                 ground.connect().await;
-                answered = counts.answered.load(Ordering::Relaxed);
             }
         };
         // A caller that fails must not leave the others calling a driver that nobody starts again.
