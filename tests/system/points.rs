@@ -347,7 +347,7 @@ fn snapshots_of_type_backup_come_back_as_volumes_of_another_node() {
     }
     let points_of_raw: Vec<_> =
         one.list(0, &raw).expect("a list").into_iter().filter(|id| id.starts_with("point:")).collect();
-    assert_eq!(points_of_raw, [of_raw.snapshot_id.clone()]);
+    assert_eq!(points_of_raw, std::slice::from_ref(&of_raw.snapshot_id));
     let mine = ground
         .call(["snapshot", "list", "--output", "json", "--endpoint", &one.endpoint()])
         .run()

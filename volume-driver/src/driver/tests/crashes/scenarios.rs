@@ -38,7 +38,7 @@ pub(crate) fn act(driver: &Driver, name: &str, folder: &Path) {
     (scenario(name).act)(driver, &fs::canonicalize(folder).unwrap());
 }
 
-pub(super) static SCENARIOS: [Scenario; 22] = [
+pub(super) static SCENARIOS: [Scenario; 23] = [
     Scenario {
         name: "inline",
         before: db,
