@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use strongroom_model::VolumeId;
 
 use crate::labels::POLICY;
-use crate::points::PointInfo;
+use crate::points::{PointInfo, PointsError};
 use crate::{MountUse, Points, SnapshotFilter, Volume, VolumeKind, Volumes};
 
 /// Somebody is looking at a list of volumes; the agent may be slow, or away.
@@ -73,7 +73,7 @@ pub(super) struct Newest {
     heard: Arc<Mutex<BTreeMap<VolumeId, Heard>>>,
 }
 
-/// When, and what; `None`: there is none, or no agent that would know.
+/// When, and what; `None`: there is none, or the agent took too long to say.
 type Heard = (Instant, Option<PointInfo>);
 
 impl Newest {
@@ -90,6 +90,10 @@ impl Newest {
         }
         let which = format!("{}@latest", volume.name);
         let found = tokio::time::timeout(AGENT_PATIENCE, points.find(&which)).await;
+        // That nobody is there is found out at once, each time: it may just be starting.
+        if let Ok(Err(PointsError::NoAgent | PointsError::Unreachable { .. })) = found {
+            return None;
+        }
         // One of another volume that once had this name says nothing about this one.
         let found = found.ok().and_then(Result::ok).filter(|point| point.volume == Some(volume.id));
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
