@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use strongroom_proto::Clients;
 use strongroom_proto::csi::GetPluginInfoRequest;
 
+use crate::kernel;
+
 /// A driver that takes longer to answer after its start hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -110,13 +112,13 @@ impl Ground {
     /// What is mounted below the ground beside the pool itself.
     pub(crate) fn mounts(&self) -> Vec<PathBuf> {
         let pool = self.path("pool/mounted");
-        mounts_below(self.folder.path()).into_iter().filter(|place| *place != pool).collect()
+        kernel::mounts_below(self.folder.path()).into_iter().filter(|place| *place != pool).collect()
     }
 
     /// Loop devices on files below the ground beside the pool file.
-    pub(crate) fn loops(&self) -> Vec<(PathBuf, String)> {
+    pub(crate) fn loops(&self) -> Vec<(String, String)> {
         let pool = self.text("pool/pool.img");
-        loops_below(self.folder.path()).into_iter().filter(|(_, file)| *file != pool).collect()
+        kernel::loops_below(self.folder.path()).into_iter().filter(|(_, file)| *file != pool).collect()
     }
 
     /// Files in the folders of the pool.
@@ -156,40 +158,6 @@ impl Drop for Ground {
             eprintln!("--- the driver said\n{}", self.log());
         }
         self.kill();
-        for _ in 0..20 {
-            let (mounts, loops) = (mounts_below(self.folder.path()), loops_below(self.folder.path()));
-            if mounts.is_empty() && loops.is_empty() {
-                return;
-            }
-            for place in mounts.iter().rev() {
-                let _ = Command::new("umount").arg(place).stderr(Stdio::null()).status();
-            }
-            for (device, _) in loops {
-                let _ = Command::new("losetup").arg("-d").arg(device).stderr(Stdio::null()).status();
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        eprintln!("LEFT BEHIND: {:?}", loops_below(self.folder.path()));
+        kernel::take_down(self.folder.path());
     }
-}
-
-fn mounts_below(folder: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from)
-        .filter(|place| place.starts_with(folder))
-        .collect()
-}
-
-fn loops_below(folder: &Path) -> Vec<(PathBuf, String)> {
-    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    devices
-        .filter_map(|device| {
-            let file = fs::read_to_string(device.path().join("loop/backing_file")).ok()?;
-            let file = file.trim().to_owned();
-            Path::new(&file).starts_with(folder).then(|| (Path::new("/dev").join(device.file_name()), file))
-        })
-        .collect()
 }

@@ -4,6 +4,9 @@
 //! Everything comes from one seed, which is printed. `make storm` runs the full storm; `make test` a part of it.
 
 mod ground;
+#[path = "../system/kernel.rs"]
+#[expect(dead_code, reason = "the system tests use more of it")]
+mod kernel;
 mod lives;
 mod random;
 mod release;

@@ -1,8 +1,9 @@
 //! What the kernel holds for us: mounts and loop devices, to be found when they leak and taken down at the end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// We are root, so that loop devices and mounts can be had. Otherwise the test says that it is skipped.
 pub(crate) fn is_root(test: &str) -> bool {
@@ -44,7 +45,7 @@ pub(crate) fn loops_below(directory: &Path) -> Vec<(String, String)> {
 /// Takes down every mount and loop device below a directory, whatever state a test left them in.
 pub(crate) fn take_down(directory: &Path) {
     // A loop device on a mounted pool holds the pool, and a mount on a loop device holds the device: a few rounds.
-    for _ in 0..5 {
+    for _ in 0..20 {
         let mounts = mounts_below(directory);
         let loops = loops_below(directory);
         if mounts.is_empty() && loops.is_empty() {
@@ -54,14 +55,41 @@ pub(crate) fn take_down(directory: &Path) {
             quietly(Command::new("umount").arg(point));
         }
         for (device, _) in loops {
-            quietly(Command::new("losetup").args(["-d", &format!("/dev/{device}")]));
+            if let Some(held) = Held::take(&device, directory) {
+                held.let_go();
+            }
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
+    // Afterwards images have no path that begins with the directory, so their devices are held before.
+    let loops = loops_below(directory);
+    let held: Vec<Held> = loops.iter().filter_map(|(device, _)| Held::take(device, directory)).collect();
     for point in mounts_below(directory).iter().rev() {
         quietly(Command::new("umount").arg("-l").arg(point));
     }
-    for (device, _) in loops_below(directory) {
-        quietly(Command::new("losetup").args(["-d", &format!("/dev/{device}")]));
+    held.into_iter().for_each(Held::let_go);
+}
+
+/// A loop device that was found below a directory and held at once. Tests run side by side: a name that was only read may
+/// belong to the device of another test by now, but as long as this one is open it keeps its image.
+struct Held {
+    device: PathBuf,
+    _open: File,
+}
+
+impl Held {
+    fn take(device: &str, directory: &Path) -> Option<Self> {
+        let path = Path::new("/dev").join(device);
+        let open = File::open(&path).ok()?;
+        loops_below(directory)
+            .iter()
+            .any(|(found, _)| found == device)
+            .then_some(Self { device: path, _open: open })
+    }
+
+    /// The kernel frees the device when the last one closes it, and that may be this one.
+    fn let_go(self) {
+        quietly(Command::new("losetup").arg("-d").arg(&self.device));
     }
 }
 

@@ -101,7 +101,11 @@ fn clean(folder: &Path) {
             let _ = rustix::mount::unmount(path, UnmountFlags::empty());
         }
         for (device, _) in loop_device::below(folder) {
-            let _ = Command::new("losetup").arg("-d").arg(device.path()).stderr(Stdio::null()).status();
+            // Tests run side by side: only as long as it is open does the name keep its image.
+            let _held = fs::File::open(device.path());
+            if loop_device::below(folder).iter().any(|(found, _)| *found == device) {
+                let _ = Command::new("losetup").arg("-d").arg(device.path()).stderr(Stdio::null()).status();
+            }
         }
         if mounts.is_empty() && loop_device::below(folder).is_empty() {
             return;

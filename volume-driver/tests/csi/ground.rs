@@ -17,6 +17,8 @@ use strongroom_proto::csi::{
 };
 use tokio::task::JoinHandle;
 
+use crate::kernel;
+
 pub(crate) const MIB: u64 = 1 << 20;
 
 #[derive(Debug)]
@@ -217,41 +219,9 @@ pub(crate) fn new_snapshot(volume: &str, name: &str) -> CreateSnapshotRequest {
     CreateSnapshotRequest { source_volume_id: volume.to_owned(), name: name.to_owned(), ..Default::default() }
 }
 
-/// Where something below `folder` is mounted, deepest last.
-pub(crate) fn mounts_below(folder: &Path) -> Vec<PathBuf> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from)
-        .filter(|place| place.starts_with(folder))
-        .collect()
-}
-
-/// Loop devices whose backing file lies below `folder`.
-pub(crate) fn loops_below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for device in std::fs::read_dir("/sys/block").unwrap().flatten() {
-        let backing = std::fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
-        if Path::new(backing.trim()).starts_with(folder) {
-            found.push(Path::new("/dev").join(device.file_name()));
-        }
-    }
-    found
-}
-
 impl Drop for Folder {
     fn drop(&mut self) {
-        let folder = self.0.path().canonicalize().unwrap_or_else(|_| self.0.path().to_owned());
-        // Found before anything is unmounted: afterwards images have no path that begins with the folder.
-        let loops = loops_below(&folder);
-        for place in mounts_below(&folder).iter().rev() {
-            let _ = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
-        }
-        for device in loops {
-            // Those that are detached already say so.
-            let _ = std::process::Command::new("losetup").arg("-d").arg(device).output();
-        }
+        kernel::take_down(&self.0.path().canonicalize().unwrap_or_else(|_| self.0.path().to_owned()));
     }
 }
 

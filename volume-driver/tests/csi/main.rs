@@ -12,6 +12,9 @@ mod conformance;
 mod control;
 mod ground;
 mod grow_on_node;
+#[path = "../../../tests/system/kernel.rs"]
+#[expect(dead_code, reason = "the system tests use more of it")]
+mod kernel;
 mod node;
 mod path;
 mod refusals;

@@ -12,7 +12,8 @@ use strongroom_proto::csi::{
 };
 use tonic::Code;
 
-use crate::ground::{Ground, MIB, block, mount, mounts_below, new_volume, range};
+use crate::ground::{Ground, MIB, block, mount, new_volume, range};
+use crate::kernel::mounts_below;
 
 fn with_mode(mut capability: VolumeCapability, mode: Mode) -> VolumeCapability {
     capability.access_mode.as_mut().unwrap().mode = mode.into();

@@ -12,9 +12,8 @@ use strongroom_proto::csi::{
 };
 use tonic::Code;
 
-use crate::ground::{
-    Ground, MIB, block, loops_below, may_grow_online, mount, mounts_below, new_volume, range,
-};
+use crate::ground::{Ground, MIB, block, may_grow_online, mount, new_volume, range};
+use crate::kernel::{loops_below, mounts_below};
 
 fn write(path: &Path, text: &str) {
     let mut file = fs::File::create(path).unwrap();

@@ -18,7 +18,8 @@ use strongroom_proto::csi::{
 };
 use tonic::Code;
 
-use crate::ground::{Ground, block, mount, mounts_below, range};
+use crate::ground::{Ground, block, mount, range};
+use crate::kernel::mounts_below;
 
 /// What Swarm asks before anything else, of both halves of a plugin.
 async fn probe(ground: &mut Ground) -> bool {
