@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 use strongroom_model::{Failure, RecoveryPointId, Remedy, VolumeName};
+use strongroom_repository::Point;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,17 @@ pub struct Candidate {
     pub taken_at: Timestamp,
     /// Its journal record: decides between points of the same moment.
     pub number: u64,
+}
+
+impl From<&Point> for Candidate {
+    fn from(point: &Point) -> Self {
+        Self {
+            id: point.id,
+            volume: point.volume.clone(),
+            taken_at: point.info.taken_at,
+            number: point.number,
+        }
+    }
 }
 
 /// Why no point was chosen.

@@ -153,16 +153,7 @@ impl Service {
         let selection = Selection::parse(which, surroundings.world.clock.now(), &surroundings.zone)
             .map_err(|reason| Refused::Wrong { field: "which", reason })?;
         let fold = self.opened()?.repository.fold().await.map_err(|error| told(&error.into()))?;
-        let candidates: Vec<Candidate> = fold
-            .points
-            .values()
-            .map(|point| Candidate {
-                id: point.id,
-                volume: point.volume.clone(),
-                taken_at: point.info.taken_at,
-                number: point.number,
-            })
-            .collect();
+        let candidates: Vec<Candidate> = fold.points.values().map(Candidate::from).collect();
         let chosen = select(&candidates, selection.volume.as_ref(), &selection.choice).map_err(|error| {
             let code = match &error {
                 SelectError::NoSuchVolume { .. }

@@ -35,16 +35,7 @@ impl Restore {
     /// When no point fits, the target is refused, or what the plan needs cannot be read.
     pub async fn plan(&self, request: &Request) -> Result<Prepared, Failed> {
         let fold = self.repository.fold().await?;
-        let candidates: Vec<Candidate> = fold
-            .points
-            .values()
-            .map(|point| Candidate {
-                id: point.id,
-                volume: point.volume.clone(),
-                taken_at: point.info.taken_at,
-                number: point.number,
-            })
-            .collect();
+        let candidates: Vec<Candidate> = fold.points.values().map(Candidate::from).collect();
         let chosen = select(&candidates, request.volume.as_ref(), &request.choice)?;
         let next = next_after(&candidates, chosen).map(|point| (point.id, point.taken_at));
         let point = fold.points[&chosen.id].clone();

@@ -90,21 +90,13 @@ impl Driver {
             created_at: now,
         };
         let member = |volume: VolumeRow| {
+            let own = SnapshotId::random(&*self.world.entropy);
             let snapshot = SnapshotRow {
-                id: SnapshotId::random(&*self.world.entropy),
-                volume: volume.id,
-                volume_name: volume.name.clone(),
-                // The name of the group may be that of another snapshot of this volume; its id is not.
-                label: id.to_string(),
                 owner: request.owner.clone(),
                 labels: request.labels.clone(),
-                kind: volume.kind,
-                bytes: volume.bytes,
-                ready: false,
-                quiesced: false,
-                grow: volume.grow,
-                created_at: now,
                 group: Some(id),
+                // The name of the group may be that of another snapshot of this volume; its id is not.
+                ..SnapshotRow::intended(own, &volume, id.to_string(), now)
             };
             Member { volume, snapshot }
         };

@@ -51,19 +51,9 @@ impl Driver {
     ) -> Result<SnapshotRow, CoreError> {
         self.pool.admit(&format!("a snapshot of {}", volume.subject()))?;
         let row = SnapshotRow {
-            id,
-            volume: volume.id,
-            volume_name: volume.name.clone(),
-            label: request.label.clone(),
             owner: request.owner.clone(),
             labels: request.labels.clone(),
-            kind: volume.kind,
-            bytes: volume.bytes,
-            ready: false,
-            quiesced: false,
-            grow: volume.grow,
-            created_at: self.world.clock.now(),
-            group: None,
+            ..SnapshotRow::intended(id, volume, request.label.clone(), self.world.clock.now())
         };
         self.registry.insert_snapshot(&row)?;
         crash::point!("snapshot.intended");

@@ -105,6 +105,25 @@ pub(crate) struct SnapshotRow {
 }
 
 impl SnapshotRow {
+    /// What is intended: a snapshot of this volume, before anything of it exists.
+    pub(crate) fn intended(id: SnapshotId, volume: &VolumeRow, label: String, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            volume: volume.id,
+            volume_name: volume.name.clone(),
+            label,
+            owner: String::new(),
+            labels: BTreeMap::new(),
+            kind: volume.kind,
+            bytes: volume.bytes,
+            ready: false,
+            quiesced: false,
+            grow: volume.grow,
+            created_at,
+            group: None,
+        }
+    }
+
     pub(crate) fn image(&self) -> ImageName {
         ImageName::of_snapshot(self.id)
     }
