@@ -21,6 +21,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use strongroom_model::Entropy;
@@ -37,6 +38,14 @@ pub(crate) use room::{Fullness, Room};
 
 const MARKER: &str = "strongroom-pool";
 const MARKER_HEAD: &str = "strongroom pool 1\n";
+
+/// How long to wait for room that is being freed, look by look.
+const ROOM_COMES_BACK: [Duration; 4] = [
+    Duration::from_millis(5),
+    Duration::from_millis(15),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+];
 
 /// An open pool.
 #[derive(Debug)]
@@ -118,8 +127,16 @@ impl Pool {
 
     /// Refuses `subject` when the pool is above its high-water mark.
     pub(crate) fn admit(&self, subject: &str) -> Result<Room, CoreError> {
-        let room = self.room()?;
+        let mut room = self.room()?;
         let mark = room.high_water(&self.limits);
+        // XFS frees the blocks of what was deleted a moment ago in the background. Who just made room is not refused.
+        for pause in ROOM_COMES_BACK {
+            if room.used <= mark {
+                break;
+            }
+            std::thread::sleep(pause);
+            room = self.room()?;
+        }
         if room.used > mark {
             return Err(CoreError::PoolFull {
                 subject: subject.to_owned(),

@@ -52,16 +52,37 @@ pub(super) struct FullPool(std::path::PathBuf);
 impl FullPool {
     pub(super) fn new(scene: &Scene) -> Self {
         let path = scene.machine.path("pool/filler");
-        let stat = rustix::fs::statvfs(scene.machine.path("pool")).unwrap();
         let file = File::create(&path).unwrap();
-        let bytes = (stat.f_bavail.saturating_sub(8192)) * stat.f_frsize;
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).unwrap();
+        let filled = (0..50).any(|_| {
+            // The driver prepares images for later meanwhile, so what was free a moment ago may not be.
+            let stat = rustix::fs::statvfs(scene.machine.path("pool")).unwrap();
+            let bytes = stat.f_bavail.saturating_sub(8192) * stat.f_frsize;
+            match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+                Ok(()) => true,
+                Err(rustix::io::Errno::NOSPC) => {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    false
+                }
+                Err(errno) => panic!("filling the pool: {errno}"),
+            }
+        });
+        assert!(filled, "the pool could not be filled");
         Self(path)
     }
 }
 
 impl Drop for FullPool {
     fn drop(&mut self) {
+        let free =
+            || rustix::fs::statvfs(self.0.parent().unwrap()).map_or(0, |stat| stat.f_bfree * stat.f_frsize);
+        let all = free() + std::fs::metadata(&self.0).map_or(0, |file| file.len());
         let _ = std::fs::remove_file(&self.0);
+        // XFS frees the blocks in the background, on a busy machine later than the driver waits for.
+        for _ in 0..500 {
+            if free() > all / 2 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 }

@@ -18,6 +18,7 @@ const INSIDE: &str = "STRONGROOM_TEST_ISLAND";
 /// skipped.
 pub(crate) fn on_an_island(test: &str, programs: &[&str], story: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
+        let_go_of_the_mainland();
         return story();
     }
     if !kernel::is_root(test) {
@@ -55,6 +56,20 @@ pub(crate) fn on_an_island(test: &str, programs: &[&str], story: impl FnOnce()) 
     drop(cleaner);
     assert!(ended.success(), "{test} failed on its island: {ended}");
     assert!(left.is_empty(), "left behind by {test}: {left:?}");
+}
+
+/// A new mount namespace begins with a copy of every mount, those of tests that run at the same time among them, and what it
+/// keeps their drivers cannot detach.
+fn let_go_of_the_mainland() {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("mounts can be read");
+    let on_loops = table.lines().filter_map(|line| {
+        let (place, source) = (line.split(' ').nth(4)?, line.split(" - ").nth(1)?.split(' ').nth(1)?);
+        (source.starts_with("/dev/loop") && place != "/").then_some(place)
+    });
+    for place in on_loops.collect::<Vec<_>>().iter().rev() {
+        // One that covers others takes them along.
+        let _ = Command::new("umount").args(["-l", place]).stderr(Stdio::null()).status();
+    }
 }
 
 /// A `/run` and an `/etc/docker` that hold nothing, for this island only.
