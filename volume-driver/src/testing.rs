@@ -89,7 +89,8 @@ impl Drop for Scratch {
 /// Ends all mounts below `folder` and all loop devices on files below it.
 fn clean(folder: &Path) {
     // The pool can only go when no device has its image in it, so this takes several rounds.
-    for _ in 0..40 {
+    // Ten seconds: on a busy machine the kernel lets go of an image later than the last user did.
+    for _ in 0..200 {
         let mounts: Vec<PathBuf> = fs::read_to_string("/proc/self/mountinfo")
             .unwrap_or_default()
             .lines()
