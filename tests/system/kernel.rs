@@ -70,6 +70,16 @@ pub(crate) fn take_down(directory: &Path) {
     held.into_iter().for_each(Held::let_go);
 }
 
+/// Takes down the loop devices on a file that is deleted, by the name that is left of it: `/pool/pool.img (deleted)`.
+pub(crate) fn take_down_deleted(name: &str) {
+    assert!(name.ends_with(" (deleted)"), "{name:?} may be somebody's");
+    for (device, _) in loops_below(Path::new(name)) {
+        if let Some(held) = Held::take(&device, Path::new(name)) {
+            held.let_go();
+        }
+    }
+}
+
 /// A loop device that was found below a directory and held at once. Tests run side by side: a name that was only read may
 /// belong to the device of another test by now, but as long as this one is open it keeps its image.
 struct Held {

@@ -113,7 +113,9 @@ fn clean(folder: &Path) {
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    eprintln!("LEFT BEHIND below {}: {:?}", folder.display(), loop_device::below(folder));
+    let left = format!("left behind below {}: {:?}", folder.display(), loop_device::below(folder));
+    assert!(std::thread::panicking(), "{left}");
+    eprintln!("{left}");
 }
 
 /// A running driver on a scratch pool of 2 GiB.

@@ -105,6 +105,9 @@ struct Shore {
 impl Drop for Shore {
     fn drop(&mut self) {
         kernel::take_down(&self.folder);
+        // The pool of a driver stays attached when it stops. That of the managed plugin lay in the plugin's own folder, and went
+        // with that; this is how the kernel calls it now.
+        kernel::take_down_deleted("/pool/pool.img (deleted)");
         let Some(name) = self.folder.file_name() else { return };
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         for root in hierarchies.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]) {

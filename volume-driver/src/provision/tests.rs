@@ -101,7 +101,20 @@ impl RestoreControl for FakeAgent {
     }
 }
 
-/// A driver whose agent says these things, the last of them first.
+/// Runs `test` on a driver whose agent says these things, the last of them first.
+fn with_an_agent(says: Vec<Says>, test: impl AsyncFnOnce(Volumes, Provision)) {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    // It ends before the scratch does: the agent's task has the driver, and that the pool.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (volumes, provision) = provision(&scratch, says).await;
+        test(volumes, provision).await;
+    });
+}
+
 async fn provision(scratch: &Scratch, says: Vec<Says>) -> (Volumes, Provision) {
     let volumes = Volumes::open(settings(scratch), world()).await.unwrap().volumes;
     let socket = scratch.path("agent.sock");
@@ -129,64 +142,57 @@ fn wanted(words: &str) -> NewVolume {
 
 const NO_PATIENCE: Duration = Duration::ZERO;
 
-#[tokio::test]
-async fn who_asks_again_is_told_how_far_it_is_and_gets_the_point_that_was_chosen_first() {
-    if !can_mount() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let (volumes, provision) =
-        provision(&scratch, vec![Says::Done, Says::Running(70), Says::Running(40)]).await;
-    let mut told = Vec::new();
-    let made = loop {
-        match provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap() {
-            Provisioned::Restoring { volume, percent } => told.push((volume.source, percent)),
-            Provisioned::Ready(outcome) => break outcome.agreed().unwrap(),
-        }
-    };
-    assert_eq!(told.iter().map(|(_, percent)| *percent).collect::<Vec<_>>(), [40, 70]);
-    assert!(told.iter().all(|(source, _)| *source == made.source), "{told:?}");
-    assert_eq!((made.bytes, made.kind, made.state), (16 * MIB, VolumeKind::Block, VolumeState::Ready));
-    assert_eq!(
-        made.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>(),
-        [("team", "b"), ("tier", "gold")],
-        "what the request says wins, and whose claim it was is not inherited"
-    );
-    let again = provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap();
-    assert!(matches!(again, Provisioned::Ready(Outcome::Identical(_))), "{again:?}");
-    let Some(ContentSource::Point(point)) = made.source else { panic!("{made:?}") };
-    let by_id = provision.create(wanted(&point.to_string()), NO_PATIENCE).await.unwrap();
-    assert!(matches!(by_id, Provisioned::Ready(Outcome::Identical(_))), "{by_id:?}");
-    let other = provision.create(wanted("db@2026-11-21T00:00:00Z"), NO_PATIENCE).await.unwrap();
-    assert!(matches!(other, Provisioned::Ready(Outcome::Conflict { .. })), "{other:?}");
-    provision.delete(made.id).await.unwrap();
-    assert!(volumes.volumes().await.unwrap().is_empty());
+#[test]
+fn who_asks_again_is_told_how_far_it_is_and_gets_the_point_that_was_chosen_first() {
+    with_an_agent(vec![Says::Done, Says::Running(70), Says::Running(40)], async |volumes, provision| {
+        let mut told = Vec::new();
+        let made = loop {
+            match provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap() {
+                Provisioned::Restoring { volume, percent } => told.push((volume.source, percent)),
+                Provisioned::Ready(outcome) => break outcome.agreed().unwrap(),
+            }
+        };
+        assert_eq!(told.iter().map(|(_, percent)| *percent).collect::<Vec<_>>(), [40, 70]);
+        assert!(told.iter().all(|(source, _)| *source == made.source), "{told:?}");
+        assert_eq!((made.bytes, made.kind, made.state), (16 * MIB, VolumeKind::Block, VolumeState::Ready));
+        assert_eq!(
+            made.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>(),
+            [("team", "b"), ("tier", "gold")],
+            "what the request says wins, and whose claim it was is not inherited"
+        );
+        let again = provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap();
+        assert!(matches!(again, Provisioned::Ready(Outcome::Identical(_))), "{again:?}");
+        let Some(ContentSource::Point(point)) = made.source else { panic!("{made:?}") };
+        let by_id = provision.create(wanted(&point.to_string()), NO_PATIENCE).await.unwrap();
+        assert!(matches!(by_id, Provisioned::Ready(Outcome::Identical(_))), "{by_id:?}");
+        let other = provision.create(wanted("db@2026-11-21T00:00:00Z"), NO_PATIENCE).await.unwrap();
+        assert!(matches!(other, Provisioned::Ready(Outcome::Conflict { .. })), "{other:?}");
+        provision.delete(made.id).await.unwrap();
+        assert!(volumes.volumes().await.unwrap().is_empty());
+    });
 }
 
-#[tokio::test]
-async fn a_restore_that_can_never_succeed_takes_its_volume_with_it_and_one_that_waits_keeps_it() {
-    if !can_mount() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let (volumes, provision) = provision(&scratch, vec![Says::Damaged, Says::Full]).await;
-    let waits = provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap_err();
-    assert_eq!((waits.code(), Status::from(waits).code()), ("key.wrong", Code::Unavailable));
-    assert_eq!(volumes.volumes().await.unwrap().len(), 1, "an orchestrator asks again");
-    let hopeless = provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap_err();
-    assert_eq!((hopeless.code(), Status::from(hopeless).code()), ("pack.damaged", Code::DataLoss));
-    assert!(volumes.volumes().await.unwrap().is_empty(), "an orchestrator believes that nothing was made");
+#[test]
+fn a_restore_that_can_never_succeed_takes_its_volume_with_it_and_one_that_waits_keeps_it() {
+    with_an_agent(vec![Says::Damaged, Says::Full], async |volumes, provision| {
+        let waits = provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap_err();
+        assert_eq!((waits.code(), Status::from(waits).code()), ("key.wrong", Code::Unavailable));
+        assert_eq!(volumes.volumes().await.unwrap().len(), 1, "an orchestrator asks again");
+        let hopeless = provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap_err();
+        assert_eq!((hopeless.code(), Status::from(hopeless).code()), ("pack.damaged", Code::DataLoss));
+        assert!(
+            volumes.volumes().await.unwrap().is_empty(),
+            "an orchestrator believes that nothing was made"
+        );
+    });
 }
 
-#[tokio::test]
-async fn a_restore_is_given_up_by_deleting_its_volume() {
-    if !can_mount() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let (volumes, provision) = provision(&scratch, Vec::new()).await;
-    let begun = provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap();
-    let Provisioned::Restoring { volume, .. } = begun else { panic!("{begun:?}") };
-    provision.delete(volume.id).await.unwrap();
-    assert!(volumes.volumes().await.unwrap().is_empty());
+#[test]
+fn a_restore_is_given_up_by_deleting_its_volume() {
+    with_an_agent(Vec::new(), async |volumes, provision| {
+        let begun = provision.create(wanted("db@latest"), NO_PATIENCE).await.unwrap();
+        let Provisioned::Restoring { volume, .. } = begun else { panic!("{begun:?}") };
+        provision.delete(volume.id).await.unwrap();
+        assert!(volumes.volumes().await.unwrap().is_empty());
+    });
 }
