@@ -25,8 +25,12 @@ use crate::seal::{self, BlobKind};
 use crate::store::{ObjectStore, StoreError};
 use state::StateDir;
 
-/// A checkpoint is written when the newest known one is this many records old.
-pub(crate) const CHECKPOINT_EVERY: u64 = 256;
+/// A checkpoint is written when the newest known one is so many records old: whoever opens reads at most about that many
+/// one by one. The larger the fold, the rarer, so that a record costs at most [`CHECKPOINT_BYTES`] of checkpoint.
+pub(crate) const CHECKPOINT_EVERY: std::ops::RangeInclusive<u64> = 64..=256;
+
+/// What a record may cost in bytes of checkpoints: as much as a small pack.
+const CHECKPOINT_BYTES: u64 = 16 << 10;
 
 /// The most records that are fetched side by side.
 const MOST_AHEAD: usize = 16;
@@ -204,7 +208,7 @@ impl Journal {
         for lost in 1..=MOST_LOST {
             let fold = self.read().await?;
             let Some(event) = decide(&fold) else { return Ok(None) };
-            match self.attempt(&fold, event).await? {
+            match self.attempt(fold, event).await? {
                 Attempt::In(entry) => return Ok(Some(entry)),
                 Attempt::Lost => self.yield_to_others(lost).await,
             }
@@ -230,10 +234,13 @@ impl Journal {
     }
 
     /// Sends one record, decided on `fold`, under the number after it.
-    pub(crate) async fn attempt(&self, fold: &Fold, event: Event) -> Result<Attempt, JournalError> {
+    ///
+    /// It takes the fold: while somebody else holds one, taking in a record copies all points and packs.
+    pub(crate) async fn attempt(&self, fold: Arc<Fold>, event: Event) -> Result<Attempt, JournalError> {
         fold.permits(&event)
             .map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
-        let sealed = self.seal_record(fold, event)?;
+        let sealed = self.seal_record(&fold, event)?;
+        drop(fold);
         let attempt = match &self.single_writer {
             None => self.create(&sealed).await?,
             Some(writer) if *writer == self.agent => self.create_alone(&sealed).await?,
@@ -358,7 +365,7 @@ impl Journal {
     /// but time later.
     async fn checkpoint_when_due(&self) {
         let fold = self.known();
-        if fold.number < self.checkpoint() + CHECKPOINT_EVERY {
+        if fold.number < self.checkpoint() + checkpoint_interval(&fold) {
             return;
         }
         match self.write_checkpoint(&fold).await {
@@ -389,4 +396,11 @@ impl Journal {
         let object = name.to_string();
         self.store.put(&name, sealed).await.map_err(|cause| JournalError::Object { object, cause })
     }
+}
+
+/// After how many records a checkpoint of this fold is worth its bytes.
+fn checkpoint_interval(fold: &Fold) -> u64 {
+    // A point has about 256 bytes in it, a pack 37.
+    let bytes = fold.points.len() as u64 * 256 + fold.packs.len() as u64 * 37;
+    (bytes / CHECKPOINT_BYTES).clamp(*CHECKPOINT_EVERY.start(), *CHECKPOINT_EVERY.end())
 }

@@ -69,7 +69,7 @@ pub struct SweepReport {
     pub retained_objects: u64,
     /// Packs that could not be rewritten, and why; the next sweep tries again.
     pub not_rewritten: BTreeMap<String, String>,
-    /// Objects beside the packs that were removed: index runs of gone packs, old signs of life, old probes.
+    /// Objects beside the packs that were removed: index runs of gone packs, old signs of life, old probes, old checkpoints.
     pub leftovers: u64,
     /// The sessions that a plan still waits for; the next sweep goes on.
     pub waits_for: BTreeSet<u64>,
@@ -153,7 +153,7 @@ impl Repository {
             if event.objects.is_empty() && event.holes.is_empty() {
                 return Ok(None);
             }
-            match self.journal().attempt(&fold, Event::SweepPlanned(event)).await? {
+            match self.journal().attempt(fold, Event::SweepPlanned(event)).await? {
                 Attempt::In(entry) => return Ok(Some(entry.number)),
                 Attempt::Lost => self.journal().yield_to_others(lost).await,
             }

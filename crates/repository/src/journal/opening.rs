@@ -22,8 +22,8 @@ use crate::record::{Event, RollbackAccepted};
 use crate::seal::{self, BlobKind};
 use crate::store::{ListPage, ObjectStore, StoreError};
 
-/// How many checkpoints are tried before the journal is folded from its beginning.
-const MOST_CHECKPOINTS: usize = 4;
+/// How many checkpoints are tried before the journal is folded from its beginning; a sweep removes those before them.
+pub(crate) const CHECKPOINTS_KEPT: usize = 4;
 
 /// What a journal is opened with.
 #[derive(Debug)]
@@ -97,15 +97,16 @@ impl Journal {
 
     /// The newest fold that can be believed; the empty one when there is no checkpoint.
     async fn find_checkpoint(&self) -> Result<Fold, JournalError> {
-        let mut numbers = self.listed_checkpoints().await;
-        if numbers.is_empty() {
+        let (mut numbers, more) = self.list_checkpoints(None).await.unwrap_or_default();
+        // A sweep leaves few. Where none ever came, more pages would cost more than the way without LIST.
+        if numbers.is_empty() || more {
             // A journal that is too short for one has none; a longer one was hidden by its LIST.
-            if !self.exists(CHECKPOINT_EVERY).await? {
+            if !self.exists(*CHECKPOINT_EVERY.start()).await? {
                 return Ok(Fold::default());
             }
             numbers.extend(self.checkpoint_of_head().await?);
         }
-        for number in numbers.into_iter().rev().take(MOST_CHECKPOINTS) {
+        for number in numbers.into_iter().rev().take(CHECKPOINTS_KEPT) {
             match self.load_checkpoint(number).await? {
                 Some(fold) => return Ok(fold),
                 None => tracing::warn!(
@@ -119,22 +120,29 @@ impl Journal {
 
     /// The checkpoints as LIST shows them, ascending; nothing when LIST fails.
     pub(crate) async fn listed_checkpoints(&self) -> Vec<u64> {
-        let prefix = "journal/checkpoints/";
-        let mut numbers = Vec::new();
-        let mut after: Option<String> = None;
+        let mut numbers: Vec<u64> = Vec::new();
         loop {
-            let Ok(ListPage { objects, more }) = self.store.list(prefix, after.as_deref()).await else {
+            let Some((page, more)) = self.list_checkpoints(numbers.last().copied()).await else {
                 return numbers;
             };
-            numbers.extend(objects.iter().filter_map(|object| match ObjectName::parse(&object.name)?.1 {
-                ObjectKind::Checkpoint(number) => Some(number),
-                _ => None,
-            }));
-            after = objects.last().map(|object| object.name.clone());
-            if !more || after.is_none() {
+            let is_last = !more || page.is_empty();
+            numbers.extend(page);
+            if is_last {
                 return numbers;
             }
         }
+    }
+
+    /// One page of the checkpoints after a number, ascending, and whether there are more; `None` when LIST fails.
+    async fn list_checkpoints(&self, after: Option<u64>) -> Option<(Vec<u64>, bool)> {
+        let after = after.map(ObjectName::checkpoint);
+        let page = self.store.list("journal/checkpoints/", after.as_ref().map(ObjectName::as_str)).await;
+        let ListPage { objects, more } = page.ok()?;
+        let number = |name: &str| match ObjectName::parse(name)?.1 {
+            ObjectKind::Checkpoint(number) => Some(number),
+            _ => None,
+        };
+        Some((objects.iter().filter_map(|object| number(&object.name)).collect(), more))
     }
 
     async fn exists(&self, number: u64) -> Result<bool, JournalError> {
@@ -155,7 +163,8 @@ impl Journal {
 
     /// The checkpoint that the newest record knew, found by doubling and bisection.
     async fn checkpoint_of_head(&self) -> Result<Option<u64>, JournalError> {
-        let (mut there, mut free) = (CHECKPOINT_EVERY, CHECKPOINT_EVERY * 2);
+        let first = *CHECKPOINT_EVERY.start();
+        let (mut there, mut free) = (first, first * 2);
         while self.exists(free).await? {
             (there, free) = (free, free.saturating_mul(2));
         }

@@ -35,9 +35,10 @@ impl Repository {
         self.journal().say(Event::Forgotten(Forgotten { point, reason: reason.to_owned() })).await.map(drop)
     }
 
-    /// Forgets what `rule` names, one record each. The rule is asked again on every fold that a record is
-    /// decided on, so that it counts what others published or forgot meanwhile. Held points that it names are
-    /// left alone. Answers what was forgotten.
+    /// Forgets what `rule` names, one record each. The rule is asked again on every fold with records that are
+    /// not of this call, so that it counts what others published or forgot meanwhile; and once more at the end. So
+    /// it must be one that goes on naming the rest when what it named first is gone. Held points that it names
+    /// are left alone. Answers what was forgotten.
     ///
     /// # Errors
     /// When the journal fails; what was forgotten until then stays forgotten.
@@ -47,18 +48,23 @@ impl Repository {
         reason: &str,
     ) -> Result<Vec<RecoveryPointId>, JournalError> {
         let mut forgotten = Vec::new();
+        // What the rule named, and the record up to which that still counts.
+        let (mut named, mut until) = (Vec::new().into_iter(), 0);
         loop {
             let mut chosen = None;
             let decide = |fold: &Fold| {
                 let may_go = |point: &RecoveryPointId| {
                     fold.points.get(point).is_some_and(|point| point.held.is_empty())
                 };
-                chosen = rule(fold).into_iter().find(may_go);
+                chosen = (fold.number == until).then(|| named.find(may_go)).flatten();
+                if chosen.is_none() {
+                    named = rule(fold).into_iter();
+                    chosen = named.find(may_go);
+                }
                 chosen.map(|point| Event::Forgotten(Forgotten { point, reason: reason.to_owned() }))
             };
-            if self.journal().append(decide).await?.is_none() {
-                return Ok(forgotten);
-            }
+            let Some(entry) = self.journal().append(decide).await? else { return Ok(forgotten) };
+            until = entry.number;
             forgotten.extend(chosen);
         }
     }

@@ -129,7 +129,7 @@ impl Session {
             }
             let event = self.decide(&fold, point, draft, needs, last).await?;
             let packs: BTreeSet<PackId> = event.packs.iter().map(|new| new.place.object.pack).collect();
-            match journal.attempt(&fold, Event::Published(Box::new(event))).await? {
+            match journal.attempt(fold, Event::Published(Box::new(event))).await? {
                 Attempt::In(entry) => {
                     self.receipts.forget(&packs);
                     return Ok(Published { point, number: entry.number, hash: entry.hash });

@@ -24,12 +24,12 @@ async fn opening_reads_a_checkpoint_and_what_follows_it() {
     say_much(&repository, 600).await;
     let fold = repository.fold().await.unwrap();
     let checkpoints = trial.store.names("journal/checkpoints/");
-    assert_eq!(checkpoints.len(), 2, "one about every 256 records: {checkpoints:?}");
+    assert_eq!(checkpoints.len(), 9, "one about every 64 records while the fold is small: {checkpoints:?}");
 
     trial.store.take_log();
     let fresh = trial.open("fresh").await;
     let requests = trial.store.take_log().len();
-    assert!(requests < 256, "{requests} requests to open a journal of {} records", fold.number);
+    assert!(requests < 64 + 16, "{requests} requests to open a journal of {} records", fold.number);
     assert_eq!(fresh.known_fold(), fold);
 
     // Without LIST: by doubling and bisection.
@@ -37,7 +37,7 @@ async fn opening_reads_a_checkpoint_and_what_follows_it() {
     let fresh = trial.open("fresh").await;
     assert_eq!(fresh.known_fold(), fold);
     let requests = trial.store.take_log().len();
-    assert!(requests < 300, "{requests} requests without LIST");
+    assert!(requests < 64 + 48, "{requests} requests without LIST");
     trial.store.set_faults(Faults::default());
 
     // A bad checkpoint: an older one, then none.
@@ -47,7 +47,28 @@ async fn opening_reads_a_checkpoint_and_what_follows_it() {
     }
     assert_eq!(restore(&trial.open("fresh").await, point.point).await.unwrap(), [1, 2]);
     let audit = repository.audit(&|_, _| ()).await.unwrap();
-    assert_eq!(audit.wrong_checkpoints.len(), 2);
+    assert_eq!(audit.wrong_checkpoints.len(), 9);
+}
+
+#[tokio::test]
+async fn opening_costs_the_same_few_requests_after_100_and_after_10000_records() {
+    let (trial, repository) = Trial::begin(59).await;
+    for records in [100, 10_000] {
+        say_much(&repository, records - repository.high_water().0).await;
+        trial.store.take_log();
+        let fresh = trial.open("fresh").await;
+        let log = trial.store.take_log();
+        assert_eq!(fresh.known_fold(), repository.known_fold());
+        assert!(log.len() < 64 + 16, "{} requests after {records} records", log.len());
+        let lists = log.iter().filter(|request| request.starts_with("LIST")).count();
+        assert!(lists <= 3, "{lists} pages of names after {records} records");
+    }
+    assert!(trial.store.names("journal/checkpoints/").len() > 100);
+    repository.sweep(&crate::sweep::SweepOptions::default()).await.unwrap();
+    let left = trial.store.names("journal/checkpoints/");
+    assert_eq!(left.len(), 4, "a sweep leaves the newest few: {left:?}");
+    assert_eq!(trial.open("fresh").await.known_fold(), repository.fold().await.unwrap());
+    assert!(trial.store.names("journal/").len() >= 10_000, "records are never removed");
 }
 
 #[tokio::test]

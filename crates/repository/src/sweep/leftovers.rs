@@ -1,5 +1,5 @@
-//! Small things beside the packs that nobody needs any more: signs of life of ended sessions, old probes, index
-//! runs of gone packs.
+//! Small things beside the packs that nobody needs any more: signs of life of ended sessions, old probes, old
+//! checkpoints, index runs of gone packs.
 //!
 //! Nothing rests on any of them, so nothing here is an error and no plan is needed.
 
@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::SweepReport;
 use crate::fold::Fold;
+use crate::journal::opening::CHECKPOINTS_KEPT;
 use crate::layout::{ObjectKind, ObjectName};
 use crate::repository::Repository;
 use crate::store::Listed;
@@ -28,10 +29,21 @@ impl Repository {
                 }
             }
         }
+        self.remove_old_checkpoints(&fold, report).await;
         // A sweep that freed nothing made no run useless; and a writer's newest runs name packs that it has not
         // published yet.
         if report.deleted_objects > 0 && fold.sessions.is_empty() {
             self.remove_dead_runs(&fold, report).await;
+        }
+    }
+
+    /// The newest few are what opening tries; it takes the journal itself before an older one. What claims to be
+    /// newer than the journal is left for a person to look at.
+    async fn remove_old_checkpoints(&self, fold: &Fold, report: &mut SweepReport) {
+        let numbers = self.journal().listed_checkpoints().await;
+        let known = numbers.partition_point(|number| *number <= fold.number);
+        for number in &numbers[..known.saturating_sub(CHECKPOINTS_KEPT)] {
+            self.remove_leftover(ObjectName::checkpoint(*number).as_str(), report).await;
         }
     }
 
