@@ -182,7 +182,7 @@ def fields(pairs, known, what):
 
 
 # How many fields the events of each kind have.
-EVENTS = dict(zip(range(1, 16), [2, 1, 2, 9, 2, 2, 2, 3, 4, 2, 3, 1, 5, 3, 3], strict=True))
+EVENTS = dict(zip(range(1, 17), [2, 1, 2, 9, 2, 2, 2, 3, 4, 2, 3, 1, 5, 3, 3, 2], strict=True))
 
 
 # ---- section 9: the fold, as far as reading needs it ------------------------------------------------------------

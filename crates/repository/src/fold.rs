@@ -16,10 +16,13 @@ use crate::pack::PackPlace;
 use crate::point::Point;
 use crate::record::{
     Event, GENESIS, Hold, NewPack, PackRewritten, Placed, Published, Record, RecordHash, SweepDone,
-    SweepPlanned,
+    SweepPlanned, Verified,
 };
 
 mod stored;
+mod verified;
+
+pub use verified::VerifiedPacks;
 
 /// All records so far, folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Fold {
     pub plan: Option<PendingPlan>,
     /// The key slots.
     pub keys: BTreeMap<[u8; 8], KeyState>,
+    /// What checks saw of the packs.
+    pub verified: VerifiedPacks,
 }
 
 /// Where a pack lies, and what is left of it.
@@ -178,6 +183,9 @@ pub enum RuleError {
     /// The slot is not there, or the last one.
     #[error("key slot {0} is not there, or the only one")]
     KeyNotRemovable(String),
+    /// It names no object, too many, or one as whole and as damaged.
+    #[error("it says of {0} objects what a check saw, not of 1 to {MAX_PLANNED}, or two things of one")]
+    VerifiedSize(usize),
     /// A text that people typed is too long.
     #[error("{what} has {bytes} bytes, at most {MAX_TEXT} are stored")]
     TooLong {
@@ -204,6 +212,7 @@ impl Default for Fold {
             sessions: BTreeMap::new(),
             plan: None,
             keys: BTreeMap::new(),
+            verified: VerifiedPacks::default(),
         }
     }
 }
@@ -271,11 +280,11 @@ impl Fold {
                 && plan.holes.get(&at.pack).is_some_and(|holes| holes.contains(at.entry)))
     }
 
-    /// Whether `session` may refer to an entry: it is alive, and not dying unless the plan waits for this very
-    /// session.
+    /// Whether `session` may refer to an entry: it is alive, not known to be damaged, and not dying unless the plan
+    /// waits for this very session.
     #[must_use]
     pub fn is_usable(&self, session: u64, at: EntryRef) -> bool {
-        self.is_alive(at) && (!self.is_dying(at) || self.waits_for(session))
+        self.is_alive(at) && !self.verified.is_damaged(at) && (!self.is_dying(at) || self.waits_for(session))
     }
 
     /// Whether the pending plan waits for this session.
@@ -370,6 +379,7 @@ impl Fold {
             Event::Restored(restored) => text("the target", &restored.target),
             Event::RestoreTested(tested) => text("the detail", &tested.detail),
             Event::RollbackAccepted(accepted) => text("the reason", &accepted.reason),
+            Event::Verified(seen) => permits_verified(seen),
             Event::KeyAdded(_) | Event::KeyRemoved(_) => Ok(()),
         }
     }
@@ -515,6 +525,7 @@ impl Fold {
                 self.keys.insert(added.slot, state);
             }
             Event::KeyRemoved(removed) => drop(self.keys.remove(&removed.slot)),
+            Event::Verified(seen) => self.verified.enact(seen, record.time, &self.packs),
             Event::Restored(_) | Event::RestoreTested(_) | Event::RollbackAccepted(_) => {}
         }
     }
@@ -550,6 +561,8 @@ impl Fold {
             plan.rewritten.insert(pack);
             state.place.object = rewritten.object;
             state.place.bytes = rewritten.bytes;
+            // A rewrite opens what it copies, but nobody has read its new object yet.
+            self.verified.forget(&pack);
             if let Some(holes) = plan.holes.get(&pack) {
                 state.holes.extend(holes);
             }
@@ -567,10 +580,17 @@ impl Fold {
                     .is_some_and(|state| plan.kills(&state.place.into()) && *named == state.place.into());
                 if dies {
                     self.packs.remove(&pack);
+                    self.verified.forget(&pack);
                 }
             }
         }
     }
+}
+
+fn permits_verified(seen: &Verified) -> Result<(), RuleError> {
+    let says_two_things = seen.damaged.keys().any(|object| seen.whole.0.contains(object));
+    let fits = (1..=MAX_PLANNED).contains(&seen.len()) && !says_two_things;
+    fits.then_some(()).ok_or(RuleError::VerifiedSize(seen.len()))
 }
 
 fn text(what: &'static str, text: &str) -> Result<(), RuleError> {

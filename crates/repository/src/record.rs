@@ -18,6 +18,10 @@ use crate::map::MapRoot;
 use crate::pack::PackPlace;
 use crate::point::PointInfo;
 
+mod verified;
+
+pub use verified::{Objects, Verified};
+
 /// BLAKE3 of a record's sealed bytes. Sealing is random, so it is the owner's token as well.
 pub type RecordHash = [u8; 32];
 
@@ -142,6 +146,8 @@ pub enum Event {
     RestoreTested(RestoreTested),
     /// 15: a person accepts that the journal lost its end.
     RollbackAccepted(RollbackAccepted),
+    /// 16: packs were read whole, and what was seen.
+    Verified(Verified),
 }
 
 macro_rules! events {
@@ -177,7 +183,7 @@ macro_rules! events {
 events!(
     1 => Opened, 2 => Closed, 3 => Fenced, 4 => Published, 5 => Forgotten, 6 => Held, 7 => Released,
     8 => SweepPlanned, 9 => PackRewritten, 10 => SweepDone, 11 => KeyAdded, 12 => KeyRemoved,
-    13 => Restored, 14 => RestoreTested, 15 => RollbackAccepted,
+    13 => Restored, 14 => RestoreTested, 15 => RollbackAccepted, 16 => Verified,
 );
 
 impl<T: Cbor> Cbor for Box<T> {
@@ -209,6 +215,7 @@ impl Event {
             Self::Restored(_) => "restored",
             Self::RestoreTested(_) => "restore tested",
             Self::RollbackAccepted(_) => "rollback accepted",
+            Self::Verified(_) => "verified",
         }
     }
 }

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use minicbor::Decoder;
 use strongroom_model::PackId;
 
+use super::verified::{Moments, VerifiedPacks};
 use super::{Fold, KeyState, OpenSession, PackState, PendingPlan};
 use crate::cbor::{Cbor, CborError, Enc, cbor_map, sure};
 use crate::entry_runs::EntryRuns;
@@ -45,9 +46,12 @@ struct StoredFold {
     sessions: BTreeMap<u64, OpenSession>,
     plan: Option<PendingPlan>,
     keys: BTreeMap<[u8; 8], KeyState>,
+    verified: Moments,
+    damaged: Option<BTreeMap<PackId, EntryRuns>>,
 }
 cbor_map!(StoredFold {
-    0 => version, 1 => number, 2 => hash, 3 => points, 4 => packs, 5 => holes, 6 => sessions, 7 => plan, 8 => keys
+    0 => version, 1 => number, 2 => hash, 3 => points, 4 => packs, 5 => holes, 6 => sessions, 7 => plan, 8 => keys,
+    9 => verified, 10 => damaged
 });
 
 struct PackTable(Vec<(PackPlace, u32)>);
@@ -106,6 +110,8 @@ impl Cbor for Fold {
             sessions: self.sessions.clone(),
             plan: self.plan.clone(),
             keys: self.keys.clone(),
+            verified: self.verified.at.clone(),
+            damaged: Some(self.verified.damaged.clone()).filter(|damaged| !damaged.is_empty()),
         };
         stored.put(e);
     }
@@ -123,6 +129,10 @@ impl Cbor for Fold {
         if !stored.holes.is_empty() {
             return Err(CborError::Value("a pack has holes and does not exist".into()));
         }
+        let verified = VerifiedPacks { at: stored.verified, damaged: stored.damaged.unwrap_or_default() };
+        if !verified.fits(&packs) {
+            return Err(CborError::Value("a pack was verified and does not exist".into()));
+        }
         let count = stored.points.len();
         let points: BTreeMap<_, _> = stored.points.into_iter().map(|point| (point.id, point)).collect();
         let ids: BTreeSet<_> = points.keys().collect();
@@ -137,6 +147,7 @@ impl Cbor for Fold {
             sessions: stored.sessions,
             plan: stored.plan,
             keys: stored.keys,
+            verified,
         })
     }
 }

@@ -18,6 +18,8 @@ use crate::record::{
     Placed, Published, Record, RestoreTested, Restored, RollbackAccepted, SweepDone, SweepPlanned,
 };
 
+mod verified;
+
 fn pack(id: u8) -> PackId {
     PackId::from_bytes([id; 16])
 }
