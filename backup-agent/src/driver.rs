@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use jiff::Timestamp;
 use strongroom_model::{ByteRange, Failure, Remedy, RepositoryId, SnapshotId, VolumeId, VolumeName};
-use strongroom_proto::{CallError, Clients, ConnectError, connect, control, csi};
-use tonic::{Status, Streaming};
+use strongroom_proto::{CallError, Clients, ConnectError, connect, control, csi, while_busy};
+use tonic::Streaming;
 
 use crate::capture::{Changes, ChangesError};
 
@@ -182,8 +182,12 @@ impl Driver {
             owner: OWNER.into(),
             labels: [(REPOSITORY_LABEL.to_owned(), repository.to_string())].into(),
         };
-        let answer =
-            self.clients.driver.clone().create_snapshot(request).await.map_err(failed(&doing))?.into_inner();
+        let client = &self.clients.driver;
+        let answer = while_busy(client, request, |mut client, request| async move {
+            client.create_snapshot(request).await
+        })
+        .await
+        .map_err(failed(&doing))?;
         let snapshot = answer.snapshot.ok_or_else(|| nonsense(&doing, "it names no snapshot"))?;
         understand_snapshot(&snapshot, &doing)
     }
@@ -206,7 +210,14 @@ impl Driver {
     pub async fn delete(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
         let doing = format!("deleting {snapshot}");
         let request = csi::DeleteSnapshotRequest { snapshot_id: snapshot.to_string(), ..Default::default() };
-        self.clients.controller.clone().delete_snapshot(request).await.map_err(failed(&doing))?;
+        let client = &self.clients.controller;
+        while_busy(
+            client,
+            request,
+            |mut client, request| async move { client.delete_snapshot(request).await },
+        )
+        .await
+        .map_err(failed(&doing))?;
         Ok(())
     }
 
@@ -246,9 +257,9 @@ fn by_id(volume: VolumeId) -> control::VolumeRef {
     control::VolumeRef { by: Some(control::volume_ref::By::Id(volume.to_string())) }
 }
 
-fn failed(doing: &str) -> impl FnOnce(Status) -> DriverError {
+fn failed<E: Into<CallError>>(doing: &str) -> impl FnOnce(E) -> DriverError {
     let doing = doing.to_owned();
-    move |status| DriverError::Call { doing, cause: status.into() }
+    move |cause| DriverError::Call { doing, cause: cause.into() }
 }
 
 fn nonsense(doing: &str, what: impl ToString) -> DriverError {

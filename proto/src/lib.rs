@@ -7,11 +7,13 @@
 mod call_error;
 mod connect;
 mod limits;
+mod patience;
 mod secrets;
 
 pub use call_error::{CallError, code_for, status};
 pub use connect::{AgentClients, Clients, ConnectError, EndpointError, connect, socket_path};
 pub use limits::{LimitedCodec, LimitedDecoder, Limits};
+pub use patience::while_busy;
 pub use secrets::Withheld;
 
 /// CSI 1.12: messages, clients and servers.

@@ -9,7 +9,7 @@ use strongroom_proto::control::{
     ExchangeContentRequest, ExchangeContentResponse, Filesystem, FinishRestoreRequest, GetVolumeRequest,
     ListSnapshotsRequest, ListVolumesRequest, Snapshot, Volume, VolumeRef, volume_ref::By,
 };
-use strongroom_proto::{CallError, Clients, csi};
+use strongroom_proto::{CallError, Clients, csi, while_busy};
 
 use crate::refusal::Refusal;
 
@@ -87,14 +87,23 @@ impl Driver {
             owner: OWNER.into(),
             labels: labels.into_iter().collect(),
         };
-        let answer = self.clients.driver.clone().create_snapshot(request).await.map_err(CallError::from)?;
-        let snapshot = answer.into_inner().snapshot;
-        Ok(snapshot.ok_or_else(|| Refusal::DriverAnswer { what: "no snapshot".into() })?)
+        let client = &self.clients.driver;
+        let answer = while_busy(client, request, |mut client, request| async move {
+            client.create_snapshot(request).await
+        })
+        .await?;
+        Ok(answer.snapshot.ok_or_else(|| Refusal::DriverAnswer { what: "no snapshot".into() })?)
     }
 
     pub(crate) async fn delete_snapshot(&self, id: &str) -> Result<(), CallError> {
         let request = csi::DeleteSnapshotRequest { snapshot_id: id.into(), ..Default::default() };
-        self.clients.controller.clone().delete_snapshot(request).await?;
+        let client = &self.clients.controller;
+        while_busy(
+            client,
+            request,
+            |mut client, request| async move { client.delete_snapshot(request).await },
+        )
+        .await?;
         Ok(())
     }
 
@@ -102,18 +111,32 @@ impl Driver {
         &self,
         request: BeginRestoreRequest,
     ) -> Result<BeginRestoreResponse, CallError> {
-        Ok(self.clients.driver.clone().begin_restore(request).await?.into_inner())
+        let client = &self.clients.driver;
+        while_busy(client, request, |mut client, request| async move { client.begin_restore(request).await })
+            .await
     }
 
     pub(crate) async fn finish_restore(&self, volume: &str) -> Result<(), CallError> {
         let request = FinishRestoreRequest { volume_id: volume.into() };
-        self.clients.driver.clone().finish_restore(request).await?;
+        let client = &self.clients.driver;
+        while_busy(
+            client,
+            request,
+            |mut client, request| async move { client.finish_restore(request).await },
+        )
+        .await?;
         Ok(())
     }
 
     pub(crate) async fn discard_restore(&self, volume: &str) -> Result<(), CallError> {
         let request = DiscardRestoreRequest { volume_id: volume.into() };
-        self.clients.driver.clone().discard_restore(request).await?;
+        let client = &self.clients.driver;
+        while_busy(
+            client,
+            request,
+            |mut client, request| async move { client.discard_restore(request).await },
+        )
+        .await?;
         Ok(())
     }
 
@@ -133,7 +156,13 @@ impl Driver {
             remount,
             run: run.to_string(),
         };
-        Ok(self.clients.driver.clone().exchange_content(request).await?.into_inner())
+        let client = &self.clients.driver;
+        while_busy(
+            client,
+            request,
+            |mut client, request| async move { client.exchange_content(request).await },
+        )
+        .await
     }
 }
 
