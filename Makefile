@@ -35,9 +35,10 @@ unit: ## Run the tests alone, the real object stores included
 storm: setup-test ## Kill the driver 50 times under 64 callers, and at every pair of steps; a seed is printed
 	STRONGROOM_STORM=200,64,50 STRONGROOM_EVERY_DEATH=1 tests/setup/run-tests -E 'binary(storm) + test(crashes)' --success-output final
 
-bench: setup-test setup-bench ## Measure: incrementals, memory, throughput, changed blocks, snapshots, volume I/O (takes a while)
+bench: setup-test setup-bench ## Measure beside restic and borg (PEERS=all: also rustic and bupstash), volumes, changed blocks, memory (takes a while)
 	$(CARGO) build --release --locked
-	benches/run
+	benches/peers $(PEERS)
+	benches/run $(BENCH)
 
 swarm-plugin: ## Make target/swarm-plugin, the folder that `docker plugin create` wants (docs/docker.md)
 	$(CARGO) build --release --locked
