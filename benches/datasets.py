@@ -76,15 +76,17 @@ def make_postgres(before, after, scale):
         finally:
             as_server(tools / "pg_ctl", "-w", "-s", "-D", cluster, "stop", cwd=folder)
 
-    pgbench = [tools / "pgbench", "-h", "."]
+    def pgbench(folder, *words):
+        return [tools / "pgbench", "-h", folder, *words, "bench"]
+
     formatted(before, int(2 * GIB * max(scale, 0.25)))
     with mounted(before) as folder:
         shutil.chown(folder, "postgres", "postgres")
         as_server(tools / "initdb", "-D", folder / "cluster", "--no-sync", "--locale=C", "--encoding=UTF8", cwd=folder)
-        served(folder, [tools / "createdb", "-h", ".", "postgres-bench"], [*pgbench, "-i", "-q", "-s", max(1, int(50 * scale)), "postgres-bench"])
+        served(folder, [tools / "createdb", "-h", folder, "bench"], pgbench(folder, "-i", "-q", "-s", max(1, int(50 * scale))))
     run("cp", "--sparse=always", before, after)
     with mounted(after) as folder:
-        served(folder, [*pgbench, "-n", "-c", 4, "-t", 2500, "--random-seed", SEED, "postgres-bench"])
+        served(folder, pgbench(folder, "-n", "-c", 4, "-t", 2500, "--random-seed", SEED))
 
 
 MAKERS = {"image": make_image, "postgres": make_postgres, "empty": make_empty}

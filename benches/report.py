@@ -5,7 +5,7 @@ import re
 import statistics
 
 STEPS = {"image": ("first", "unchanged", "changed", "restore", "restore, compared", "restore over the image before", "check"),
-         "driver": ("first", "changed", "unchanged", "restore to a file", "restore in place"), "postgres": ("first", "changed", "restore"), "empty": ("first", "changed", "restore, compared")}
+         "driver": ("first", "changed", "unchanged", "unchanged, mounted", "restore to a file", "restore in place"), "postgres": ("first", "changed", "restore"), "empty": ("first", "changed", "restore, compared")}
 TITLES = {"image": "An ext4 image of {size}, then 1 % of its blocks changed and 50 MiB of new files; every engine gets the image as a file",
           "driver": "The same content in a volume of the driver, which says what changed",
           "postgres": "An ext4 image with a PostgreSQL data folder after `pgbench -i`, then after 10,000 transactions",
