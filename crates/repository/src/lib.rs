@@ -11,6 +11,7 @@ pub mod abilities;
 mod cbor;
 pub mod check;
 pub mod chunk;
+pub mod copy;
 pub mod entry_runs;
 pub mod errors;
 pub mod fold;

@@ -126,8 +126,16 @@ impl Repository {
         Ok(report)
     }
 
+    /// Only plans: no points are forgotten, nothing is deleted. `None`: there is nothing to free.
+    pub(crate) async fn plan_what_is_not_needed(&self) -> Result<Option<u64>, SweepError> {
+        let options = SweepOptions { max_rewrite_bytes: 0, ..SweepOptions::default() };
+        let mut candidates = Candidates::find(self, &options).await?;
+        self.append_plan(&mut candidates).await
+    }
+
     /// Section 7: with a single writer, that agent sweeps, and with no session open.
     async fn may_sweep(&self) -> Result<(), SweepError> {
+        self.journal().may_append()?;
         let Some(writer) = &self.journal().single_writer else { return Ok(()) };
         let agent = &self.journal().agent;
         if writer != agent {
