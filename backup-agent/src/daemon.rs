@@ -5,11 +5,12 @@
 //!   look    volumes of the driver, points of the repository
 //!   decide  who is due and not running and not resting after a failure      (pure: decide.rs)
 //!   start   as many as may run side by side, the longest overdue first
-//! after each backup: retention of its volume.   Now and then, when nothing runs: fence, retention of all, sweep.
+//! after each backup: retention of its volume. When something is new: second copies.   Now and then, when nothing runs: fence, retention of all, sweep.
 //! ```
 //! It remembers nothing that matters: who is due follows from the points. What fails is tried again after a pause that grows up to
 //! half an hour, and until then `status` shows the age of the newest point; what this process believes is never shown as truth.
 
+mod copying;
 mod decide;
 mod health;
 mod housekeeping;
@@ -28,10 +29,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::Places;
+use crate::copies::Copy;
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
 use crate::run::{Agent, BackupError, BackupReport, Target, back_up};
 
+use copying::Copying;
 use housekeeping::Housekeeping;
 
 /// Forgets what the policies no longer retain of a volume.
@@ -66,6 +69,8 @@ pub struct Daemon {
     pub places: Places,
     /// What those who watch see.
     pub picture: Picture,
+    /// Second copies, to be kept up to date.
+    pub copies: Vec<Copy>,
 }
 
 /// Why nothing can be backed up at all.
@@ -79,6 +84,7 @@ struct State {
     running: BTreeSet<VolumeName>,
     resting: BTreeMap<VolumeName, Resting>,
     driver: Option<Driver>,
+    copying: Copying,
     /// Housekeeping under way.
     chore: Option<JoinHandle<()>>,
     /// What is wrong with the surroundings; told once, when it changes.
@@ -109,6 +115,8 @@ impl Daemon {
                     let node = driver.as_ref().map(|driver| (driver.node(), &volumes[..]));
                     self.picture.saw(&fold, node, now);
                     self.trouble(&mut state, None).await;
+                    let busy = !state.running.is_empty();
+                    state.copying.keep(&self.copies, &self.agent, &fold, busy, now).await;
                     if self.is_alone() && state.is_keeping_house() {
                         None
                     } else {
@@ -141,6 +149,7 @@ impl Daemon {
         if let Some(chore) = &state.chore {
             chore.abort();
         }
+        state.copying.stop();
         let rest = async { while state.jobs.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, rest).await.is_err() {
             tracing::warn!("a backup did not stop in time; the next run goes on from what it stored");

@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use super::backup::{RunError, agent_of};
 use super::signals::stopped_by_signals;
 use crate::control::{self, Places};
+use crate::copies::Copy;
 use crate::daemon::{Daemon, Health, Picture};
 use crate::policy::Policies;
 
@@ -116,7 +117,8 @@ pub(super) async fn run(
     tell_opened.send_replace(Some(opened.clone()));
     let agent = Arc::new(agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world));
     tell_agent.send_replace(Some(Arc::clone(&agent)));
-    let daemon = Daemon { agent, policies, endpoint, config: config.agent, health, places, picture };
+    let copies = Copy::all(&settings, world).await?;
+    let daemon = Daemon { agent, policies, endpoint, config: config.agent, health, places, picture, copies };
     manager.status("watching the volumes");
     let told = async {
         cancel.cancelled().await;

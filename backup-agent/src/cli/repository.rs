@@ -12,6 +12,7 @@ use strongroom_repository::keys::{KeyFile, Passphrase, PassphraseCost, SlotKind,
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::audit::{self, AcceptRollbackArgs};
+use super::copy::{self, CopyArgs};
 use super::prune;
 
 /// `strongroom repository …`
@@ -23,6 +24,8 @@ pub enum RepositoryCommand {
     Stats(RepositoryArgs),
     /// Free what no recovery point needs; with a configuration, forget first what its policies no longer retain
     Prune(PruneArgs),
+    /// Bring second copies up to date, or begin one; with --promote: make a copy a repository of its own
+    Copy(CopyArgs),
     /// Manage the keys that open the repository
     #[command(subcommand)]
     Key(KeyCommand),
@@ -125,6 +128,7 @@ pub(super) async fn run(
     match command {
         RepositoryCommand::Check(args) => check(args, console, world).await,
         RepositoryCommand::Stats(args) => stats(args, console, world).await,
+        RepositoryCommand::Copy(args) => copy::run(args, console, world).await,
         RepositoryCommand::Prune(args) => prune::run(args, console, world).await,
         RepositoryCommand::RebuildIndex(args) => rebuild_index(args, console, world).await,
         RepositoryCommand::Audit(args) => audit::audit(args, console, world).await,

@@ -6,6 +6,7 @@
 //! really do, whatever it says of itself.
 
 pub mod conformance;
+pub mod copies;
 pub mod directory;
 pub mod faulty;
 pub mod limit;

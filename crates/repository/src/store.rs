@@ -53,6 +53,15 @@ pub trait ObjectStore: Debug + Send + Sync {
     /// Removes `name`; it is no error that there is none.
     async fn delete(&self, name: &ObjectName) -> Result<Deleted, StoreError>;
 
+    /// The bytes of this object turned out to be damaged. True: there are other sources, and reading it again may bring right
+    /// ones. Many may say so at once, so the caller bounds how often it asks again.
+    ///
+    /// Only what is opened shows whether sealed bytes are right, so the store cannot know by itself.
+    fn distrust(&self, name: &ObjectName) -> bool {
+        let _ = name;
+        false
+    }
+
     /// What the store says, or shows, that the verbs above cannot: asked once, by the probe at `init`. `scratch` is a
     /// name that may be written and is deleted by the caller.
     async fn claims(&self, scratch: &ObjectName) -> Result<Claims, StoreError> {

@@ -40,6 +40,28 @@ pub struct RepositoryConfig {
     pub passphrase_file: Option<PathBuf>,
     /// How to talk to S3. Credentials come by the SDK's usual chain, never from here.
     pub s3: Option<S3Settings>,
+    /// Second copies of the whole repository, in the order in which they are read when the repository fails.
+    pub copies: Vec<CopyConfig>,
+}
+
+/// One `[[repository.copies]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyConfig {
+    /// What people call it.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// How to talk to its S3. Without it: as with that of the repository.
+    pub s3: Option<S3Settings>,
+    /// How long a recovery point may be missing in it before `status` says *at risk*.
+    #[serde(default = "usual_lag")]
+    pub max_lag: Interval,
+}
+
+/// A day: a night's copying may fail once and be made up for.
+const fn usual_lag() -> Interval {
+    Interval::seconds(24 * 3600)
 }
 
 /// `[driver]`

@@ -1,10 +1,9 @@
 //! What the journal says between two records: the records as they lie, and what became dead on the way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
 
 use crate::errors::JournalError;
 use crate::fold::Fold;
@@ -13,7 +12,7 @@ use crate::layout::ObjectName;
 use crate::record::{Event, Placed};
 
 /// Records that are fetched side by side.
-const RECORDS_AT_ONCE: usize = 16;
+const RECORDS_AT_ONCE: u64 = 16;
 
 /// What happened between two records.
 #[derive(Debug, Default)]
@@ -40,30 +39,46 @@ impl Happened {
     }
 }
 
-/// Reads records from `fold` on to `until`; `with` gets each one, sealed as it lies, in order.
-pub(super) async fn replay<E: From<JournalError>>(
-    journal: &Journal,
-    fold: &mut Arc<Fold>,
+/// Walks through records, and folds them.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    journal: &'a Journal,
+    /// The state after the last record that was walked over.
+    pub(super) fold: Arc<Fold>,
+    pub(super) happened: Happened,
     until: u64,
-    mut with: impl AsyncFnMut(u64, Bytes) -> Result<(), E>,
-) -> Result<Happened, E> {
-    let mut happened = Happened::default();
-    let get = |number: u64| async move {
-        let name = ObjectName::journal(number);
-        journal.get(&name).await.map_err(|cause| JournalError::Store { number, cause })
-    };
-    let mut records =
-        futures::stream::iter(fold.number + 1..=until).map(|number| async move { (number, get(number).await) });
-    let mut records = std::pin::pin!(records.by_ref().buffered(RECORDS_AT_ONCE));
-    while let Some((number, sealed)) = records.next().await {
-        let sealed = sealed?;
-        let (record, hash) = journal.open_record(number, &sealed)?;
-        happened.note(fold, &record.event);
+    ahead: VecDeque<Bytes>,
+}
+
+impl<'a> Replay<'a> {
+    /// From the record after `fold` to `until`.
+    pub(super) fn new(journal: &'a Journal, fold: Arc<Fold>, until: u64) -> Self {
+        Self { journal, fold, happened: Happened::default(), until, ahead: VecDeque::new() }
+    }
+
+    /// The next record, sealed as it lies; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<(u64, Bytes)>, JournalError> {
+        let number = self.fold.number + 1;
+        if number > self.until {
+            return Ok(None);
+        }
+        if self.ahead.is_empty() {
+            let last = self.until.min(number + RECORDS_AT_ONCE - 1);
+            let fetched = (number..=last).map(|number| fetch(self.journal, number));
+            self.ahead = futures::future::try_join_all(fetched).await?.into();
+        }
+        let Some(sealed) = self.ahead.pop_front() else { return Ok(None) };
+        let (record, hash) = self.journal.open_record(number, &sealed)?;
+        self.happened.note(&self.fold, &record.event);
         let kind = record.event.kind();
-        Arc::make_mut(fold)
+        Arc::make_mut(&mut self.fold)
             .apply(&record, hash)
             .map_err(|cause| JournalError::Invalid { number, kind, cause })?;
-        with(number, sealed).await?;
+        Ok(Some((number, sealed)))
     }
-    Ok(happened)
+}
+
+async fn fetch(journal: &Journal, number: u64) -> Result<Bytes, JournalError> {
+    let name = ObjectName::journal(number);
+    journal.get(&name).await.map_err(|cause| JournalError::Store { number, cause })
 }

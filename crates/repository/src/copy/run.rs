@@ -9,7 +9,7 @@ use serde::Serialize;
 use strongroom_model::{Failure as _, PackId, Remedy, chain};
 
 use super::CopyError;
-use super::replay::{Happened, replay};
+use super::replay::{Happened, Replay};
 use crate::abilities::Abilities;
 use crate::check::Progress;
 use crate::fold::Fold;
@@ -142,7 +142,7 @@ impl Copying<'_> {
             return Ok(None);
         };
         self.bring_keys(&goal).await?;
-        report.records = goal.number - had.number;
+        report.records = goal.number.saturating_sub(had.number);
         let happened = self.bring_records(had, goal.number, before.is_none()).await?;
         dead.dead.extend(happened.dead);
         dead.removed_slots.extend(happened.removed_slots);
@@ -230,8 +230,9 @@ impl Copying<'_> {
             copy: Some(CopyLimit::fixed(mark.swept.min(mark.until))),
         })
         .await?;
-        let mut had = journal.known();
-        let dead = replay::<CopyError>(&journal, &mut had, mark.until, async |_, _| Ok(())).await?;
+        let mut known = Replay::new(&journal, journal.known(), mark.until);
+        while known.next().await?.is_some() {}
+        let (had, dead) = (known.fold, known.happened);
         if had.number > 0 {
             let name = ObjectName::journal(had.number);
             let there = own.get(&name).await.map_err(|cause| at_source(&name, cause))?;
@@ -338,19 +339,21 @@ impl Copying<'_> {
     /// order, so that the journal of a copy never has a hole.
     async fn bring_records(
         &self,
-        mut had: Arc<Fold>,
+        had: Arc<Fold>,
         until: u64,
         is_first: bool,
     ) -> Result<Happened, CopyError> {
         let at_once = if is_first { OBJECTS_AT_ONCE } else { 1 };
         let mut batch: Vec<(u64, Bytes)> = Vec::with_capacity(at_once);
-        let happened = replay::<CopyError>(self.source.journal(), &mut had, until, async |number, sealed| {
-            batch.push((number, sealed));
-            if batch.len() >= at_once { self.create_records(std::mem::take(&mut batch)).await } else { Ok(()) }
-        })
-        .await?;
+        let mut records = Replay::new(self.source.journal(), had, until);
+        while let Some(record) = records.next().await? {
+            batch.push(record);
+            if batch.len() >= at_once {
+                self.create_records(std::mem::take(&mut batch)).await?;
+            }
+        }
         self.create_records(batch).await?;
-        Ok(happened)
+        Ok(records.happened)
     }
 
     async fn create_records(&self, batch: Vec<(u64, Bytes)>) -> Result<(), CopyError> {
