@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod copy;
 mod init;
+mod locks;
 mod points;
 mod prune;
 mod repository;

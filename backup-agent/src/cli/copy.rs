@@ -63,7 +63,11 @@ struct OneCopy {
 }
 
 pub(super) async fn run(args: CopyArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let settings = args.repository.resolve()?;
+    let (settings, config) = args.repository.resolve_with_config()?;
+    let settings = match &config {
+        Some(config) => settings.limited(&config.agent, console.time_zone()),
+        None => settings,
+    };
     if args.promote {
         return promote(&settings, args.yes, console, world).await;
     }

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use strongroom_repository::abilities::Claims;
 use strongroom_repository::layout::{ObjectKind, ObjectName};
 use strongroom_repository::store::{Deleted, ListPage, ObjectInfo, ObjectStore, StoreError, Upload};
@@ -162,6 +164,14 @@ impl ObjectStore for WithCopies {
         }
         // Others may have said so in the same moment: what they wait for is the last source already.
         self.stores.len() > 1
+    }
+
+    fn lock_span(&self) -> Option<Duration> {
+        self.first().lock_span()
+    }
+
+    async fn prolong(&self, name: &ObjectName) -> Result<Option<Timestamp>, StoreError> {
+        self.first().prolong(name).await
     }
 
     async fn claims(&self, scratch: &ObjectName) -> Result<Claims, StoreError> {

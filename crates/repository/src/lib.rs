@@ -21,6 +21,7 @@ mod index_sync;
 mod journal;
 pub mod keys;
 pub mod layout;
+pub mod locks;
 pub mod map;
 pub mod pack;
 pub mod patience;

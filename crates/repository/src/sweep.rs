@@ -67,6 +67,8 @@ pub struct SweepReport {
     pub freed_bytes: u64,
     /// Objects that the store keeps for now: a retention lock is on them.
     pub retained_objects: u64,
+    /// These credentials may not delete: what was planned stays pending, for somebody who may.
+    pub no_delete_right: bool,
     /// Packs that could not be rewritten, and why; the next sweep tries again.
     pub not_rewritten: BTreeMap<String, String>,
     /// Objects beside the packs that were removed: index runs of gone packs, old signs of life, old probes, old checkpoints.

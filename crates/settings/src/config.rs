@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use strongroom_object_store::S3Settings;
 
-use crate::{Interval, Selector, Size};
+use crate::{Interval, LimitConfig, Selector, Size, WindowConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -88,6 +88,10 @@ pub struct AgentConfig {
     pub stall_after: Interval,
     /// How often at most space is freed in the repository.
     pub sweep_every: Interval,
+    /// Where the days of `limits` begin. The machine's own time zone by default.
+    pub time_zone: Option<TimeZoneName>,
+    /// How fast backups and copies may go over the line, by the time of day; the first that fits counts.
+    pub limits: Vec<LimitConfig>,
 }
 
 impl Default for AgentConfig {
@@ -100,6 +104,8 @@ impl Default for AgentConfig {
             // Long enough for a store's worst hiccup with all its retries, short enough to be red within minutes.
             stall_after: Interval::seconds(10 * 60),
             sweep_every: Interval::seconds(24 * 3600),
+            time_zone: None,
+            limits: Vec::new(),
         }
     }
 }
@@ -118,6 +124,9 @@ pub struct PolicyConfig {
     pub time_zone: Option<TimeZoneName>,
     /// Each run starts up to this much later, always the same for the same volume and slot.
     pub jitter: Option<Interval>,
+    /// When scheduled runs may begin, in the policy's time zone; none: at any time.
+    #[serde(default)]
+    pub windows: Vec<WindowConfig>,
     /// How old the newest point may become. By default: the longest gap of the schedule, the jitter, and an hour.
     pub rpo: Option<Interval>,
     /// What is kept.

@@ -6,6 +6,7 @@
 //! and handing in the world.
 
 mod config;
+mod day;
 mod duration;
 mod load;
 mod moment;
@@ -18,6 +19,7 @@ mod world;
 pub use config::{
     AgentConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig, TimeZoneName,
 };
+pub use day::{DayTime, LimitConfig, Rate, WindowConfig};
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;
 pub use moment::{Moment, MomentError};

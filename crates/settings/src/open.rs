@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use strongroom_model::{Failure, Remedy, World};
 use strongroom_object_store::copies::WithCopies;
+use strongroom_object_store::throttle::Throttle;
 use strongroom_object_store::{Counts, OpenedStore, PlaceError, open_counted};
 use strongroom_repository::keys::{KeyError, KeyFile, Passphrase, Unlock};
 use strongroom_repository::store::{ObjectStore, StoreError};
@@ -77,7 +78,14 @@ impl RepositorySettings {
     /// # Errors
     /// When the URL makes no sense.
     pub async fn open_counted(&self, world: &World) -> Result<OpenedStore, PlaceError> {
-        open_counted(&self.url, self.s3.as_ref(), world).await
+        let OpenedStore { store, counts } = open_counted(&self.url, self.s3.as_ref(), world).await?;
+        let store: Arc<dyn ObjectStore> = match &self.limits {
+            None => store,
+            Some((limits, zone)) => {
+                Arc::new(Throttle::new(store, limits.clone(), zone.clone(), Arc::clone(&world.clock)))
+            }
+        };
+        Ok(OpenedStore { store, counts })
     }
 }
 

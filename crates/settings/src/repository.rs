@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use strongroom_model::{Failure, Remedy};
 use strongroom_object_store::S3Settings;
+use strongroom_object_store::throttle::RateLimit;
 
-use crate::{Config, ConfigError, CopyConfig};
+use crate::{AgentConfig, Config, ConfigError, CopyConfig, LimitConfig, TimeZoneName};
 
 /// The flags that every command about a repository takes.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -40,6 +42,9 @@ pub struct RepositorySettings {
     pub state_dir: Option<PathBuf>,
     /// Its second copies, where the configuration names them for this very repository.
     pub copies: Vec<CopyConfig>,
+    /// How fast the line may be used, and where the days of that begin. Only who says [`Self::limited`] is held to it: a
+    /// restore by hand is in a hurry.
+    pub limits: Option<(Vec<RateLimit>, TimeZone)>,
 }
 
 impl RepositorySettings {
@@ -48,6 +53,24 @@ impl RepositorySettings {
     pub fn of_copy(&self, copy: &CopyConfig) -> Self {
         let s3 = copy.s3.clone().or_else(|| self.s3.clone());
         Self { url: copy.url.clone(), s3, copies: Vec::new(), ..self.clone() }
+    }
+
+    /// The same, held to the rate limits of the configuration. `here` is the machine's own time zone.
+    #[must_use]
+    pub fn limited(self, agent: &AgentConfig, here: &TimeZone) -> Self {
+        if agent.limits.is_empty() {
+            return self;
+        }
+        let zone = agent.time_zone.as_ref().map_or(here, TimeZoneName::get).clone();
+        Self { limits: Some((agent.limits.iter().map(LimitConfig::limit).collect(), zone)), ..self }
+    }
+
+    /// The same, with another storage class for new data packs, where one is given.
+    #[must_use]
+    pub fn in_class(self, class: Option<String>) -> Self {
+        let Some(class) = class else { return self };
+        let s3 = S3Settings { storage_class: Some(class), ..self.s3.clone().unwrap_or_default() };
+        Self { s3: Some(s3), ..self }
     }
 
     /// How a place is reached that is named by a person: the name of a copy, or a URL.
@@ -148,6 +171,7 @@ impl RepositoryArgs {
         let s3 = named.and_then(|copy| copy.s3.clone()).or_else(|| file.and_then(|file| file.s3.clone()));
         Ok(RepositorySettings {
             copies: own.map_or_else(Vec::new, |file| file.copies.clone()),
+            limits: None,
             url,
             s3,
             key_file: key_file.cloned(),

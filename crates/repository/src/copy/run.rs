@@ -31,6 +31,9 @@ const OBJECTS_AT_ONCE: usize = 16;
 /// With more packs to bring than this, one listing says which are there already; else each is asked for.
 const MOST_ASKED: usize = 200;
 
+/// Checkpoints that are so many records older than the newest are of no use to anybody.
+const MOST_RECORDS_BEHIND: u64 = 4096;
+
 /// How often a sweep may take away what is being copied before it is left to the next run.
 const MOST_RESTARTS: u32 = 5;
 
@@ -391,6 +394,13 @@ impl Copying<'_> {
             let name = ObjectName::checkpoint(number);
             if let Ok(bytes) = own.get(&name).await {
                 self.put_unless_same(&name, bytes).await?;
+            }
+            for old in listed(&**self.target, "journal/checkpoints/").await.unwrap_or_default() {
+                let Some((name, ObjectKind::Checkpoint(found))) = ObjectName::parse(&old.name) else { continue };
+                // Those that the repository's own sweeps removed go here, too; the one before is kept for readers under way.
+                if found + MOST_RECORDS_BEHIND < number {
+                    let _ = self.target.delete(&name).await;
+                }
             }
         }
         let runs = |store: &Arc<dyn ObjectStore>| {
