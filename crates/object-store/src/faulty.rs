@@ -236,7 +236,7 @@ macro_rules! without_body {
         }
     )* };
 }
-without_body!((), Box<dyn Upload>, ObjectInfo, ListPage, Deleted, Claims);
+without_body!((), Option<Timestamp>, Box<dyn Upload>, ObjectInfo, ListPage, Deleted, Claims);
 
 #[async_trait]
 impl ObjectStore for Faulty {
