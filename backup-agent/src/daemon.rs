@@ -131,7 +131,7 @@ impl Daemon {
                     self.picture.saw(&fold, node, now);
                     self.trouble(&mut state, None).await;
                     let busy = !state.running.is_empty();
-                    state.copying.keep(&self.copies, &self.agent, &fold, busy, now).await;
+                    state.copying.keep(&self.copies, &self.agent, &self.picture, &fold, busy, now).await;
                     if self.is_alone() && state.is_keeping_house() {
                         None
                     } else {

@@ -9,6 +9,7 @@ use strongroom_model::{Failure as _, chain};
 use strongroom_repository::Fold;
 use tokio::task::JoinHandle;
 
+use super::Picture;
 use crate::copies::Copy;
 use crate::run::Agent;
 
@@ -50,12 +51,19 @@ impl Copying {
         &mut self,
         copies: &[Copy],
         agent: &Arc<Agent>,
+        picture: &Picture,
         fold: &Fold,
         busy: bool,
         now: Timestamp,
     ) {
         if let Some(job) = self.job.take_if(|job| job.is_finished()) {
-            self.ended(job.await.unwrap_or_default(), now);
+            let ended = job.await.unwrap_or_default();
+            for copy in copies {
+                if let Some(one) = ended.iter().find(|one| one.copy == copy.name) {
+                    picture.copied(&copy.name, one.until, copy.max_lag);
+                }
+            }
+            self.ended(ended, now);
         }
         let early = busy && self.last.is_some_and(|last| last <= now && now.duration_since(last) < WHILE_BUSY);
         if self.job.is_some() || early {
