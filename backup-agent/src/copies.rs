@@ -249,7 +249,11 @@ mod tests {
 
     #[test]
     fn a_copy_is_red_when_a_point_is_missing_for_too_long_and_not_when_nothing_is_new() {
-        let fold = fold_of(&[(5, "2026-11-01T00:00:00Z"), (9, "2026-11-20T00:00:00Z"), (12, "2026-11-20T05:00:00Z")]);
+        let fold = fold_of(&[
+            (5, "2026-11-01T00:00:00Z"),
+            (9, "2026-11-20T00:00:00Z"),
+            (12, "2026-11-20T05:00:00Z"),
+        ]);
         let whole = |until| Ok(Some((until, at("2026-11-02T00:00:00Z"), 0)));
         let old = copy().assess(&fold, whole(14), at("2026-12-20T00:00:00Z"));
         assert_eq!((old.health, old.points_behind), (Health::Healthy, Some(0)), "old, and nothing was new");

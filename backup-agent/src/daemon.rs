@@ -180,7 +180,11 @@ impl Daemon {
     /// The stores whose packs are locked.
     fn locking(&self) -> Vec<Arc<dyn ObjectStore>> {
         let copies = self.copies.iter().map(|copy| &copy.store);
-        std::iter::once(&self.store).chain(copies).filter(|store| store.lock_span().is_some()).cloned().collect()
+        std::iter::once(&self.store)
+            .chain(copies)
+            .filter(|store| store.lock_span().is_some())
+            .cloned()
+            .collect()
     }
 
     /// Where one agent alone may write, nothing is swept while a backup runs, and the other way round. Elsewhere both go on side

@@ -121,7 +121,9 @@ fn at_driver(volume: &Volume, points: Vec<&Point>, policies: &Policies, now: Tim
         Some(policy) => {
             status.next_run_at = policy.due(volume.name.as_str(), status.last_taken_at, now);
             if let Some(missed) = policy.missed(volume.name.as_str(), status.last_taken_at, now) {
-                status.problems.push(format!("its run of {missed} missed its window; it is made up for in the next"));
+                status
+                    .problems
+                    .push(format!("its run of {missed} missed its window; it is made up for in the next"));
             }
         }
         None => {

@@ -51,7 +51,10 @@ fn a_second_copy_brings_everything_back_when_the_repository_is_damaged_or_gone()
     for wanted in 0..2 {
         let mut copying = ground.call(["repository", "copy", "--config", config]).start();
         let begun = Instant::now();
-        while packs_of(&second).len() <= wanted && !copying.ended() && begun.elapsed() < Duration::from_secs(60) {
+        while packs_of(&second).len() <= wanted
+            && !copying.ended()
+            && begun.elapsed() < Duration::from_secs(60)
+        {
             thread::sleep(Duration::from_millis(1));
         }
         if copying.kill().code.is_none() {
@@ -107,7 +110,10 @@ fn a_second_copy_brings_everything_back_when_the_repository_is_damaged_or_gone()
     // Nobody writes to a copy; promoted it is a repository like any other.
     let backup = ["backup", "image", "--volume", "disk", text(&image), "--repository", &copy];
     ground.call(backup).run().refused(1, "journal.is-copy");
-    ground.call(["repository", "copy", "--promote", "--repository", &copy]).run().refused(4, "confirm.nobody");
+    ground
+        .call(["repository", "copy", "--promote", "--repository", &copy])
+        .run()
+        .refused(4, "confirm.nobody");
     ground.run(["repository", "copy", "--promote", "--yes", "--repository", &copy]).ok();
     change_blocks(&image, 10, 3);
     ground.call(backup).run().ok();

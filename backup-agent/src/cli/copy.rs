@@ -112,11 +112,7 @@ pub(super) async fn run(args: CopyArgs, console: &Console, world: &World) -> Res
 }
 
 /// The copies that are meant. A folder is made, as by `init`: this command is the one that begins a copy.
-async fn named(
-    settings: &RepositorySettings,
-    to: Option<&str>,
-    world: &World,
-) -> Result<Vec<Copy>, Failed> {
+async fn named(settings: &RepositorySettings, to: Option<&str>, world: &World) -> Result<Vec<Copy>, Failed> {
     let Some(to) = to else {
         if settings.copies.is_empty() {
             return Err(NoCopy.into());

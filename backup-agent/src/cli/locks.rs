@@ -48,7 +48,9 @@ pub(super) async fn extend(args: RepositoryArgs, console: &Console, world: &Worl
             let location = &place.location;
             let until = place.report.locked_until.map(|at| local_and_utc(at, console.time_zone()));
             match (place.locks, until) {
-                (false, _) => text.line(format_args!("{location}: no locks (`lock_for` is not set, or it is a folder)")),
+                (false, _) => {
+                    text.line(format_args!("{location}: no locks (`lock_for` is not set, or it is a folder)"))
+                }
                 (true, None) => text.line(format_args!("{location}: no pack to lock")),
                 (true, Some(until)) => text.line(format_args!(
                     "{location}: {} packs are locked until {until}",

@@ -65,7 +65,8 @@ impl Copying {
             }
             self.ended(ended, now);
         }
-        let early = busy && self.last.is_some_and(|last| last <= now && now.duration_since(last) < WHILE_BUSY);
+        let early =
+            busy && self.last.is_some_and(|last| last <= now && now.duration_since(last) < WHILE_BUSY);
         if self.job.is_some() || early {
             return;
         }
@@ -117,18 +118,30 @@ async fn bring(copy: &Copy, agent: &Agent) -> Ended {
         Ok(report) => {
             if report.records > 0 {
                 tracing::info!(
-                    copy = name, until = report.until, packs = report.packs, copied_bytes = report.copied_bytes,
-                    deleted_objects = report.deleted_objects, "copied"
+                    copy = name,
+                    until = report.until,
+                    packs = report.packs,
+                    copied_bytes = report.copied_bytes,
+                    deleted_objects = report.deleted_objects,
+                    "copied"
                 );
             }
             for (object, why) in &report.lacks {
-                tracing::error!(copy = name, object, why, "a pack could not be copied: run `strongroom repository check`");
+                tracing::error!(
+                    copy = name,
+                    object,
+                    why,
+                    "a pack could not be copied: run `strongroom repository check`"
+                );
             }
             Ended { copy: name, until: Some(report.until) }
         }
         Err(error) => {
             tracing::error!(
-                copy = name, code = error.code(), error = chain(&error), advice = error.advice(),
+                copy = name,
+                code = error.code(),
+                error = chain(&error),
+                advice = error.advice(),
                 "the copy is not brought up to date"
             );
             Ended { copy: name, until: None }

@@ -120,7 +120,11 @@ fn a_run_begins_only_inside_of_a_window_and_what_is_due_outside_waits_for_the_ne
     ] {
         assert_eq!(policy.due("v", Some(at(last)), at(now)), Some(at(due)), "{now}");
     }
-    assert_eq!(policy.due("v", None, at("2026-07-02T15:00:00Z")), Some(at("2026-07-02T20:00:00Z")), "the first, too");
+    assert_eq!(
+        policy.due("v", None, at("2026-07-02T15:00:00Z")),
+        Some(at("2026-07-02T20:00:00Z")),
+        "the first, too"
+    );
     assert_eq!(policy.due("v", None, at("2026-07-02T22:00:00Z")), Some(at("2026-07-02T22:00:00Z")));
     // The goal has room for the day: 9 h 30 min without a window, the hour of the schedule, an hour for the run.
     assert_eq!(policy.rpo, Duration::from_secs((9 * 60 + 30 + 120) * 60));
@@ -135,7 +139,11 @@ fn a_run_whose_window_has_closed_is_missed_and_told_and_one_that_waits_for_its_w
     // 23:00 in Berlin on the 2nd is 21:00Z; its window closes at 04:00Z.
     assert_eq!(policy.missed("v", last, at("2026-07-03T03:59:59Z")), None, "it can still begin");
     assert_eq!(policy.missed("v", last, at("2026-07-03T04:00:00Z")), Some(at("2026-07-02T21:00:00Z")));
-    assert_eq!(policy.due("v", last, at("2026-07-03T04:00:00Z")), Some(at("2026-07-03T10:00:00Z")), "made up for at noon");
+    assert_eq!(
+        policy.due("v", last, at("2026-07-03T04:00:00Z")),
+        Some(at("2026-07-03T10:00:00Z")),
+        "made up for at noon"
+    );
     assert_eq!(policy.missed("v", Some(at("2026-07-02T21:10:00Z")), at("2026-07-03T09:00:00Z")), None);
     // A slot outside of every window belongs to the next one.
     let text = WINDOWS.replace("0 * * * *", "0 8 * * *");

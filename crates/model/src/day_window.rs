@@ -100,11 +100,17 @@ mod tests {
         // 29 March 2026: 02:00 becomes 03:00. A night of 22 to 06 has seven hours.
         let night = window("22:00", "06:00");
         let begun = night.next(at("2026-03-28T12:00:00Z"), &zone).unwrap();
-        assert_eq!((begun, night.end(begun, &zone)), (at("2026-03-28T21:00:00Z"), Some(at("2026-03-29T04:00:00Z"))));
+        assert_eq!(
+            (begun, night.end(begun, &zone)),
+            (at("2026-03-28T21:00:00Z"), Some(at("2026-03-29T04:00:00Z")))
+        );
         // One that lies in the gap is not there on that day.
         let gap = window("02:15", "02:45");
         assert_eq!(gap.next(at("2026-03-28T12:00:00Z"), &zone), Some(at("2026-03-30T00:15:00Z")));
         // 25 October: the hour from 2 to 3 comes twice, and so does what lies in it.
-        assert!(gap.contains(at("2026-10-25T00:30:00Z"), &zone) && gap.contains(at("2026-10-25T01:30:00Z"), &zone));
+        assert!(
+            gap.contains(at("2026-10-25T00:30:00Z"), &zone)
+                && gap.contains(at("2026-10-25T01:30:00Z"), &zone)
+        );
     }
 }

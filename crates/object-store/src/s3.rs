@@ -103,10 +103,8 @@ impl S3Store {
 
     /// The storage class of a new object: where the settings name one, data packs have it. What describes them stays quick.
     fn class_of(&self, name: &ObjectName) -> Option<StorageClass> {
-        let is_data = matches!(
-            ObjectName::parse(name.as_str()),
-            Some((_, ObjectKind::Pack(PackKind::Data, _)))
-        );
+        let is_data =
+            matches!(ObjectName::parse(name.as_str()), Some((_, ObjectKind::Pack(PackKind::Data, _))));
         self.class.clone().filter(|_| is_data)
     }
 

@@ -107,14 +107,19 @@ mod days {
     /// A century: more is a slip of the finger, and nobody could take it back.
     const LONGEST: u64 = 100 * 365 * 24 * HOUR;
 
-    pub(super) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match span {
             None => serializer.serialize_none(),
             Some(span) => serializer.collect_str(&format_args!("{}h", span.as_secs() / HOUR)),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
         let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
         let (number, unit) = text.split_at(text.len().saturating_sub(1));
         let hours = match unit {
@@ -123,7 +128,9 @@ mod days {
             "w" => Some(7 * 24),
             _ => None,
         };
-        let seconds = hours.zip(number.parse::<u64>().ok()).and_then(|(hours, number)| number.checked_mul(hours * HOUR));
+        let seconds = hours
+            .zip(number.parse::<u64>().ok())
+            .and_then(|(hours, number)| number.checked_mul(hours * HOUR));
         match seconds.filter(|seconds| (1..=LONGEST).contains(seconds)) {
             Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
             None => Err(D::Error::custom(format!(

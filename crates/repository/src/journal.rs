@@ -184,7 +184,11 @@ impl Journal {
         }
     }
 
-    pub(crate) fn open_record(&self, number: u64, sealed: &[u8]) -> Result<(Record, RecordHash), JournalError> {
+    pub(crate) fn open_record(
+        &self,
+        number: u64,
+        sealed: &[u8],
+    ) -> Result<(Record, RecordHash), JournalError> {
         let plain = seal::open(
             &self.keyring,
             self.repository,

@@ -245,10 +245,9 @@ impl Failure for StoreError {
         match self {
             Self::NotFound { .. } => Remedy::FixData,
             Self::Exists { .. } | Self::Rejected { .. } => Remedy::Bug,
-            Self::Refused { .. }
-            | Self::NoSuchPlace { .. }
-            | Self::Archived { .. }
-            | Self::Full { .. } => Remedy::FixSurroundings,
+            Self::Refused { .. } | Self::NoSuchPlace { .. } | Self::Archived { .. } | Self::Full { .. } => {
+                Remedy::FixSurroundings
+            }
             Self::Unavailable { .. } | Self::Damaged { .. } => Remedy::Retry,
         }
     }

@@ -17,15 +17,16 @@ mod size;
 mod world;
 
 pub use config::{
-    AgentConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig, TimeZoneName,
+    AgentConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig,
+    TimeZoneName,
 };
 pub use day::{DayTime, LimitConfig, Rate, WindowConfig};
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;
 pub use moment::{Moment, MomentError};
 pub use open::{
-    OpenRepositoryError, OpenedRepository, open_repository, open_repository_to_read,
-    open_repository_with, open_store,
+    OpenRepositoryError, OpenedRepository, open_repository, open_repository_to_read, open_repository_with,
+    open_store,
 };
 pub use repository::{RepositoryArgs, RepositorySettings, ResolveError, hand_state_dir};
 pub use selector::{Selector, SelectorError};

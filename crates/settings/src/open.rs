@@ -158,13 +158,18 @@ pub async fn open_repository_to_read(
         match Repository::open(Arc::clone(&store), world.clone(), &unlock, options.clone()).await {
             Ok(repository) => {
                 tracing::warn!(
-                    repository = settings.url, error = strongroom_model::chain(&error), copy = copy.location(),
-                    until = repository.high_water().0, "the repository cannot be opened; reading its copy instead"
+                    repository = settings.url,
+                    error = strongroom_model::chain(&error),
+                    copy = copy.location(),
+                    until = repository.high_water().0,
+                    "the repository cannot be opened; reading its copy instead"
                 );
                 return Ok(OpenedRepository { repository, store, counts });
             }
             Err(cause) => tracing::warn!(
-                copy = copy.location(), error = strongroom_model::chain(&cause), "the copy cannot be opened either"
+                copy = copy.location(),
+                error = strongroom_model::chain(&cause),
+                "the copy cannot be opened either"
             ),
         }
     }

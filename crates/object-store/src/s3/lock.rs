@@ -59,12 +59,8 @@ impl S3Store {
             LockMode::Governance => ObjectLockRetentionMode::Governance,
         };
         let retention = ObjectLockRetention::builder().mode(mode).retain_until_date(date).build();
-        let request = self
-            .client
-            .put_object_retention()
-            .bucket(&self.bucket)
-            .key(self.key(name))
-            .retention(retention);
+        let request =
+            self.client.put_object_retention().bucket(&self.bucket).key(self.key(name)).retention(retention);
         request.send().await.map_err(|error| self.error(name.as_str(), error))?;
         Ok(Some(until))
     }
@@ -82,12 +78,8 @@ impl S3Store {
             }
             let version = head.version_id().filter(|version| *version != "null").map(str::to_owned);
             let is_versioned = version.is_some();
-            let request = self
-                .client
-                .delete_object()
-                .bucket(&self.bucket)
-                .key(self.key(name))
-                .set_version_id(version);
+            let request =
+                self.client.delete_object().bucket(&self.bucket).key(self.key(name)).set_version_id(version);
             match request.send().await.map_err(|error| self.error(name.as_str(), error)) {
                 Ok(_) if !is_versioned => return Ok(Deleted::Gone),
                 Ok(_) => {}

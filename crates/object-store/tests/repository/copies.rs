@@ -162,8 +162,7 @@ async fn nobody_writes_to_a_copy_before_it_is_promoted_and_nobody_copies_to_it_a
     assert_eq!(opened.forget(story.points[0].0, "x").await.unwrap_err().code(), "journal.is-copy");
     assert_eq!(listed(&copy, "").await, before, "nothing was written");
 
-    let promote =
-        || Repository::promote(Arc::clone(&copy), story.world.clone(), &story.key, "test");
+    let promote = || Repository::promote(Arc::clone(&copy), story.world.clone(), &story.key, "test");
     let promoted = promote().await.unwrap();
     assert!(!promoted.was_promoted && promoted.points == 1);
     assert!(promote().await.unwrap().was_promoted, "twice is once");
@@ -300,15 +299,13 @@ async fn a_damaged_pack_is_not_copied_is_named_and_holds_up_nothing_else() {
 async fn a_machine_that_saw_more_may_read_a_copy_that_is_behind() {
     let mut story = Story::begin(9).await;
     let folder = tempfile::tempdir().unwrap();
-    let remembering =
-        || OpenOptions { state_dir: Some(folder.path().to_owned()), ..options() };
+    let remembering = || OpenOptions { state_dir: Some(folder.path().to_owned()), ..options() };
     story.back_up(1).await;
     let copy = memory();
     story.copy(&copy).await.unwrap();
     story.back_up(2).await;
-    let open = |store: &Store| {
-        Repository::open(Arc::clone(store), story.world.clone(), &story.key, remembering())
-    };
+    let open =
+        |store: &Store| Repository::open(Arc::clone(store), story.world.clone(), &story.key, remembering());
     open(&story.first).await.unwrap();
     let behind = open(&copy).await.unwrap();
     assert_eq!(behind.fold().await.unwrap().points.len(), 1);

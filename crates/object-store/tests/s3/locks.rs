@@ -48,7 +48,8 @@ impl Locked {
             .send()
             .await
             .expect("a bucket with locks can be made");
-        let lock = S3Settings { lock_for: Some(SPAN), lock_mode: LockMode::Compliance, ..settings(&endpoint) };
+        let lock =
+            S3Settings { lock_for: Some(SPAN), lock_mode: LockMode::Compliance, ..settings(&endpoint) };
         Some(Self { client, bucket, settings: lock })
     }
 
@@ -61,7 +62,11 @@ impl Locked {
     async fn versions(&self) -> Vec<ObjectIdentifier> {
         let listed = self.client.list_object_versions().bucket(&self.bucket).send().await.unwrap();
         let named = |key: Option<&str>, version: Option<&str>| {
-            ObjectIdentifier::builder().key(key.unwrap()).set_version_id(version.map(str::to_owned)).build().unwrap()
+            ObjectIdentifier::builder()
+                .key(key.unwrap())
+                .set_version_id(version.map(str::to_owned))
+                .build()
+                .unwrap()
         };
         let versions = listed.versions().iter().map(|one| named(one.key(), one.version_id()));
         versions.chain(listed.delete_markers().iter().map(|one| named(one.key(), one.version_id()))).collect()

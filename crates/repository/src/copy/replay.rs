@@ -71,9 +71,11 @@ impl<'a> Replay<'a> {
         let (record, hash) = self.journal.open_record(number, &sealed)?;
         self.happened.note(&self.fold, &record.event);
         let kind = record.event.kind();
-        Arc::make_mut(&mut self.fold)
-            .apply(&record, hash)
-            .map_err(|cause| JournalError::Invalid { number, kind, cause })?;
+        Arc::make_mut(&mut self.fold).apply(&record, hash).map_err(|cause| JournalError::Invalid {
+            number,
+            kind,
+            cause,
+        })?;
         Ok(Some((number, sealed)))
     }
 }

@@ -81,14 +81,12 @@ pub enum CopyState {
 /// # Errors
 /// When the store fails, or the head there is not understood.
 pub async fn copy_state(target: &dyn ObjectStore) -> Result<CopyState, CopyError> {
-    let failed = |name: ObjectName| {
-        move |cause: StoreError| CopyError::Target { object: name.to_string(), cause }
-    };
+    let failed =
+        |name: ObjectName| move |cause: StoreError| CopyError::Target { object: name.to_string(), cause };
     let Some(bytes) = found(target, &ObjectName::head()).await.map_err(failed(ObjectName::head()))? else {
         return Ok(CopyState::Nothing);
     };
-    let head = Head::parse(&bytes)
-        .map_err(|cause| CopyError::Head { location: target.location(), cause })?;
+    let head = Head::parse(&bytes).map_err(|cause| CopyError::Head { location: target.location(), cause })?;
     let Some(mark) = head.copy.clone() else { return Ok(CopyState::Own(Box::new(head))) };
     match found(target, &ObjectName::promoted()).await.map_err(failed(ObjectName::promoted()))? {
         Some(_) => Ok(CopyState::Promoted(Box::new(head))),
@@ -203,18 +201,15 @@ impl Copying<'_> {
                 let first = ObjectName::journal(1);
                 let there = found(&**self.target, &first).await.map_err(|cause| at_target(&first, cause))?;
                 let Some(there) = there else { return Ok(None) };
-                let own = self.source.journal().get(&first).await.map_err(|cause| at_source(&first, cause))?;
+                let own =
+                    self.source.journal().get(&first).await.map_err(|cause| at_source(&first, cause))?;
                 if there == own { Ok(None) } else { Err(CopyError::Other { location }) }
             }
         }
     }
 
     /// The fold of the copy as far as its head says; and what died there that was not deleted yet.
-    async fn what_it_has(
-        &self,
-        mark: &CopyMark,
-        goal: &Fold,
-    ) -> Result<(Arc<Fold>, Happened), CopyError> {
+    async fn what_it_has(&self, mark: &CopyMark, goal: &Fold) -> Result<(Arc<Fold>, Happened), CopyError> {
         let forked = |number| CopyError::Forked { number, location: self.target.location() };
         if mark.until > goal.number {
             return Err(forked(goal.number + 1));
@@ -340,12 +335,7 @@ impl Copying<'_> {
 
     /// Creates the records after `had`. Where a copy is only begun, nobody reads yet, and they go side by side; later in their
     /// order, so that the journal of a copy never has a hole.
-    async fn bring_records(
-        &self,
-        had: Arc<Fold>,
-        until: u64,
-        is_first: bool,
-    ) -> Result<Happened, CopyError> {
+    async fn bring_records(&self, had: Arc<Fold>, until: u64, is_first: bool) -> Result<Happened, CopyError> {
         let at_once = if is_first { OBJECTS_AT_ONCE } else { 1 };
         let mut batch: Vec<(u64, Bytes)> = Vec::with_capacity(at_once);
         let mut records = Replay::new(self.source.journal(), had, until);
@@ -396,7 +386,9 @@ impl Copying<'_> {
                 self.put_unless_same(&name, bytes).await?;
             }
             for old in listed(&**self.target, "journal/checkpoints/").await.unwrap_or_default() {
-                let Some((name, ObjectKind::Checkpoint(found))) = ObjectName::parse(&old.name) else { continue };
+                let Some((name, ObjectKind::Checkpoint(found))) = ObjectName::parse(&old.name) else {
+                    continue;
+                };
                 // Those that the repository's own sweeps removed go here, too; the one before is kept for readers under way.
                 if found + MOST_RECORDS_BEHIND < number {
                     let _ = self.target.delete(&name).await;

@@ -147,6 +147,8 @@ impl PackFetcher {
         for _ in 0..MOST_SOURCES {
             match self.entries_once(place, numbers).await {
                 Err(error) if error.is_damage() && self.0.context.store.distrust(&place.name()) => {
+                    // A footer holds the entries that came with it.
+                    lock(&self.0.footers).remove(&place);
                     lock(&self.0.blocks).clear();
                 }
                 answer => return answer,

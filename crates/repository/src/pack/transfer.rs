@@ -104,7 +104,8 @@ impl Seen {
 
     fn take(&mut self, part: &Bytes) -> Result<(), PackError> {
         if self.bytes == 0 {
-            let header = PackHeader::parse(part).map_err(|_| self.damaged("it does not begin like a pack"))?;
+            let header =
+                PackHeader::parse(part).map_err(|_| self.damaged("it does not begin like a pack"))?;
             if header.pack != self.place.object.pack || header.kind != self.place.kind {
                 return Err(self.damaged("it is another pack"));
             }

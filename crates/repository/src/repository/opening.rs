@@ -150,7 +150,8 @@ impl Repository {
     ) -> Result<Self, OpenError> {
         let repository = head.repository;
         let own = history.name.as_deref();
-        let state = options.state_dir.as_deref().map(|base| StateDir::open(base, repository, own)).transpose()?;
+        let state =
+            options.state_dir.as_deref().map(|base| StateDir::open(base, repository, own)).transpose()?;
         let index = open_index(state.as_ref().map(StateDir::path), repository)?;
         let journal = Journal::open(Opening {
             store: Arc::clone(&store),
