@@ -168,20 +168,22 @@ impl Picture {
         let Some(seen) = locked(&self.inner.seen).clone() else { return Ok(()) };
         let copies = locked(&self.inner.copies).clone();
         let now = self.clock.now();
-        let lags: Vec<_> = copies
-            .iter()
-            .map(|(name, (until, max_lag))| (name.as_str(), behind(&seen.fold, *until, now), *max_lag))
-            .collect();
-        let mut family = |name: &str, help: &str, value: &dyn Fn(&(&str, (usize, u64), Duration)) -> f64| {
-            page.gauges(name, help, lags.iter().map(|lag| (vec![("copy", lag.0)], value(lag))))
-        };
-        family("strongroom_copy_points_behind", "Recovery points that the second copy lacks", &|lag| {
-            lag.1.0 as f64
-        })?;
-        family("strongroom_copy_lag_seconds", "How long the oldest of them has been missing", &|lag| {
-            lag.1.1 as f64
-        })?;
-        family("strongroom_copy_max_lag_seconds", "How long that may be", &|lag| lag.2.as_secs_f64())
+        let lag = |until: &u64| behind(&seen.fold, *until, now);
+        page.gauges(
+            "strongroom_copy_points_behind",
+            "Recovery points that the second copy lacks",
+            copies.iter().map(|(name, (until, _))| (vec![("copy", name.as_str())], lag(until).0 as f64)),
+        )?;
+        page.gauges(
+            "strongroom_copy_lag_seconds",
+            "How long the oldest of them has been missing",
+            copies.iter().map(|(name, (until, _))| (vec![("copy", name.as_str())], lag(until).1 as f64)),
+        )?;
+        page.gauges(
+            "strongroom_copy_max_lag_seconds",
+            "How long that may be",
+            copies.iter().map(|(name, (_, most))| (vec![("copy", name.as_str())], most.as_secs_f64())),
+        )
     }
 
     fn each(&self, page: &mut Page<'_>, all: &[VolumeStatus], now: Timestamp) -> fmt::Result {

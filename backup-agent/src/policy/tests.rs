@@ -133,8 +133,8 @@ fn a_run_begins_only_inside_of_a_window_and_what_is_due_outside_waits_for_the_ne
 #[test]
 fn a_run_whose_window_has_closed_is_missed_and_told_and_one_that_waits_for_its_window_is_not() {
     let text = WINDOWS.replace("0 * * * *", "0 23 * * *");
-    let policies = policies(&text).unwrap();
-    let policy = &policies.all()[0];
+    let night = policies(&text).unwrap();
+    let policy = &night.all()[0];
     let last = Some(at("2026-07-01T21:00:30Z"));
     // 23:00 in Berlin on the 2nd is 21:00Z; its window closes at 04:00Z.
     assert_eq!(policy.missed("v", last, at("2026-07-03T03:59:59Z")), None, "it can still begin");
@@ -147,8 +147,8 @@ fn a_run_whose_window_has_closed_is_missed_and_told_and_one_that_waits_for_its_w
     assert_eq!(policy.missed("v", Some(at("2026-07-02T21:10:00Z")), at("2026-07-03T09:00:00Z")), None);
     // A slot outside of every window belongs to the next one.
     let text = WINDOWS.replace("0 * * * *", "0 8 * * *");
-    let policies = super::tests::policies(&text).unwrap();
-    let policy = &policies.all()[0];
+    let others = policies(&text).unwrap();
+    let policy = &others.all()[0];
     let last = Some(at("2026-07-01T10:05:00Z"));
     assert_eq!(policy.missed("v", last, at("2026-07-02T09:59:00Z")), None, "it waits");
     assert_eq!(policy.missed("v", last, at("2026-07-02T10:30:00Z")), Some(at("2026-07-02T06:00:00Z")));
