@@ -3,7 +3,9 @@
 mod agent;
 mod audit;
 mod backup;
+mod copy;
 mod init;
+mod locks;
 mod points;
 mod prune;
 mod repository;

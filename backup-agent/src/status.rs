@@ -118,7 +118,14 @@ fn at_driver(volume: &Volume, points: Vec<&Point>, policies: &Policies, now: Tim
     status.points += others.len();
     status.stored_bytes += others.iter().map(|point| point.info.sent_bytes).sum::<u64>();
     match policy {
-        Some(policy) => status.next_run_at = policy.due(volume.name.as_str(), status.last_taken_at, now),
+        Some(policy) => {
+            status.next_run_at = policy.due(volume.name.as_str(), status.last_taken_at, now);
+            if let Some(missed) = policy.missed(volume.name.as_str(), status.last_taken_at, now) {
+                status
+                    .problems
+                    .push(format!("its run of {missed} missed its window; it is made up for in the next"));
+            }
+        }
         None => {
             status.health = Health::Unprotected;
             status.problems.push("no policy covers it".into());

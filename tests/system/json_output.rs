@@ -40,6 +40,7 @@ fn every_result_is_one_object_whose_fields_are_documented() {
     let points = ground.points("disk");
     let back = ground.path("back.img");
     let second = format!("file://{}", ground.path("second").display());
+    let third = format!("file://{}", ground.path("third").display());
     let (image, back, key) = (text(&image), text(&back), ground.key());
     let config = ground.config("");
     // Without the driver, status says so and looks at the repository alone.
@@ -61,6 +62,9 @@ fn every_result_is_one_object_whose_fields_are_documented() {
         vec!["repository", "prune"],
         vec!["repository", "rebuild-index"],
         vec!["repository", "key", "list"],
+        vec!["repository", "copy", "--to", &third],
+        vec!["repository", "extend-locks"],
+        vec!["repository", "copy", "--promote", "--yes", "--repository", &third],
         vec!["status", "--config", text(&config)],
     ] {
         let answer = ground.run(line.clone());

@@ -13,6 +13,7 @@ mod s3;
 
 mod agent;
 mod command_line;
+mod copies;
 mod cost;
 mod crashes;
 mod damage;

@@ -100,6 +100,9 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
                     sweep.retained_objects
                 ));
             }
+            if sweep.no_delete_right {
+                text.line("These credentials may not delete: what was planned waits for a prune by somebody who may.");
+            }
             for (pack, why) in &sweep.not_rewritten {
                 text.line(format_args!(
                     "{pack} could not be rewritten ({why}): run `strongroom repository check`"

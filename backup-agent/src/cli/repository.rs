@@ -12,7 +12,8 @@ use strongroom_repository::keys::{KeyFile, Passphrase, PassphraseCost, SlotKind,
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::audit::{self, AcceptRollbackArgs};
-use super::prune;
+use super::copy::{self, CopyArgs};
+use super::{locks, prune};
 
 /// `strongroom repository …`
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,10 @@ pub enum RepositoryCommand {
     Stats(RepositoryArgs),
     /// Free what no recovery point needs; with a configuration, forget first what its policies no longer retain
     Prune(PruneArgs),
+    /// Bring second copies up to date, or begin one; with --promote: make a copy a repository of its own
+    Copy(CopyArgs),
+    /// Prolong the retention locks of all packs that live, where `lock_for` is set
+    ExtendLocks(RepositoryArgs),
     /// Manage the keys that open the repository
     #[command(subcommand)]
     Key(KeyCommand),
@@ -125,6 +130,8 @@ pub(super) async fn run(
     match command {
         RepositoryCommand::Check(args) => check(args, console, world).await,
         RepositoryCommand::Stats(args) => stats(args, console, world).await,
+        RepositoryCommand::ExtendLocks(args) => locks::extend(args, console, world).await,
+        RepositoryCommand::Copy(args) => copy::run(args, console, world).await,
         RepositoryCommand::Prune(args) => prune::run(args, console, world).await,
         RepositoryCommand::RebuildIndex(args) => rebuild_index(args, console, world).await,
         RepositoryCommand::Audit(args) => audit::audit(args, console, world).await,

@@ -9,6 +9,7 @@ use strongroom_model::{Failure as _, World, chain};
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::backup::RunError;
+use crate::copies::{Copy, CopyStatus};
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
 use crate::status::{Health, VolumeStatus, Whereabouts, assess, worst};
@@ -31,6 +32,8 @@ struct Status {
     /// What is wrong with the whole, one sentence each.
     problems: Vec<String>,
     volumes: Vec<VolumeStatus>,
+    /// The second copies that the configuration names.
+    copies: Vec<CopyStatus>,
 }
 
 pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
@@ -40,6 +43,7 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
     };
     let now = world.clock.now();
     let policies = Policies::new(&config, path, console.time_zone(), now)?;
+    let all_copies = Copy::all(&settings, world).await?;
     let repository = open_repository(&settings, world).await?.repository;
     let fold = repository.fold().await?;
 
@@ -64,7 +68,15 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         volumes.retain(|volume| volume.health == Health::Unprotected);
         health = if driver.is_none() && config.driver.is_some() { health } else { worst(&volumes) };
     }
-    let status = Status { health, computed_at: now, repository: repository.location(), problems, volumes };
+    let mut copies = Vec::new();
+    for copy in &all_copies {
+        copies.push(copy.status(&repository, &fold, now).await);
+    }
+    if !args.unprotected {
+        health = copies.iter().map(|copy| copy.health).fold(health, Health::max);
+    }
+    let status =
+        Status { health, computed_at: now, repository: repository.location(), problems, volumes, copies };
     console.result(&status, |text| {
         if status.volumes.is_empty() {
             text.line(if args.unprotected {
@@ -80,6 +92,9 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
                 text.line(format_args!("{}: {problem}", volume.volume));
             }
         }
+        for copy in status.copies.iter().filter(|_| !args.unprotected) {
+            text.line(line_of(copy));
+        }
         for problem in &status.problems {
             text.line(problem);
         }
@@ -92,6 +107,17 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         Health::AtRisk => Exit::AtRisk,
         Health::Unprotected => Exit::Unprotected,
     })
+}
+
+fn line_of(copy: &CopyStatus) -> String {
+    let lag = match (copy.points_behind, copy.behind_seconds) {
+        (Some(0), _) => "up to date".to_owned(),
+        (Some(points), Some(seconds)) => format!("{points} points behind, for {}", span(seconds, 1)),
+        _ => "unknown".to_owned(),
+    };
+    let mark = if copy.health == Health::Healthy { "" } else { " !!" };
+    let problems: String = copy.problems.iter().map(|problem| format!("; {problem}")).collect();
+    format!("copy {} ({}): {lag}{mark}{problems}", copy.copy, copy.location)
 }
 
 async fn volumes(endpoint: &str) -> Result<(String, Vec<Volume>), DriverError> {

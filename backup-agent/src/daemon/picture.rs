@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,6 +18,7 @@ use strongroom_model::{Clock, VolumeName};
 use strongroom_monitoring::{Page, Watched, collected};
 use strongroom_repository::Fold;
 
+use crate::copies::behind;
 use crate::driver::Volume;
 use crate::policy::Policies;
 use crate::status::{Health, VolumeStatus, assess};
@@ -54,6 +56,8 @@ struct Inner {
     trouble: Mutex<Option<String>>,
     /// Failures in a row of each volume.
     failures: Mutex<BTreeMap<VolumeName, u32>>,
+    /// How far each copy goes, and how long a point may be missing in it.
+    copies: Mutex<BTreeMap<String, (u64, Duration)>>,
     running: AtomicU64,
     ended: Family<Ending, Counter>,
     sent_bytes: Counter,
@@ -90,6 +94,13 @@ impl Picture {
 
     pub(super) fn running(&self, backups: usize) {
         self.inner.running.store(backups as u64, Ordering::Relaxed);
+    }
+
+    /// How far a copy goes, as its own head said last; `None`: a copying failed, and it goes as far as it did.
+    pub(super) fn copied(&self, copy: &str, until: Option<u64>, max_lag: Duration) {
+        let mut copies = locked(&self.inner.copies);
+        let known = copies.entry(copy.to_owned()).or_insert((0, max_lag));
+        known.0 = until.unwrap_or(known.0);
     }
 
     /// A backup ended: with the bytes that were sent, or as the `failures`-th failure in a row.
@@ -151,6 +162,28 @@ impl Picture {
         all.sort_by(|one, other| other.health.cmp(&one.health).then_with(|| one.volume.cmp(&other.volume)));
         all.truncate(MOST);
         self.each(page, &all, now)
+    }
+
+    fn copies(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(seen) = locked(&self.inner.seen).clone() else { return Ok(()) };
+        let copies = locked(&self.inner.copies).clone();
+        let now = self.clock.now();
+        let lag = |until: &u64| behind(&seen.fold, *until, now);
+        page.gauges(
+            "strongroom_copy_points_behind",
+            "Recovery points that the second copy lacks",
+            copies.iter().map(|(name, (until, _))| (vec![("copy", name.as_str())], lag(until).0 as f64)),
+        )?;
+        page.gauges(
+            "strongroom_copy_lag_seconds",
+            "How long the oldest of them has been missing",
+            copies.iter().map(|(name, (until, _))| (vec![("copy", name.as_str())], lag(until).1 as f64)),
+        )?;
+        page.gauges(
+            "strongroom_copy_max_lag_seconds",
+            "How long that may be",
+            copies.iter().map(|(name, (_, most))| (vec![("copy", name.as_str())], most.as_secs_f64())),
+        )
     }
 
     fn each(&self, page: &mut Page<'_>, all: &[VolumeStatus], now: Timestamp) -> fmt::Result {
@@ -216,6 +249,7 @@ impl Watched for Picture {
         let picture = self.clone();
         registry.register_collector(collected(move |page| {
             picture.agent(page)?;
+            picture.copies(page)?;
             picture.volumes(page)
         }));
         let mut text = String::new();

@@ -8,6 +8,7 @@ pub(crate) mod opening;
 pub(crate) mod state;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use strongroom_model::{RecoveryPointId, RepositoryId, World};
 use crate::cbor;
 use crate::errors::JournalError;
 use crate::fold::{Fold, RuleError};
+use crate::head::Head;
 use crate::keys::Keyring;
 use crate::layout::ObjectName;
 use crate::patience::Patience;
@@ -53,6 +55,8 @@ pub(crate) struct Journal {
     /// In single-writer mode: the one agent that may append.
     pub(crate) single_writer: Option<String>,
     pub(crate) state: Option<StateDir>,
+    /// In a copy: how far it goes. Nobody appends to it.
+    pub(crate) copy: Option<CopyLimit>,
     known: Mutex<Known>,
     /// One at a time in this process, so that one reads and the others find it read.
     reading: tokio::sync::Mutex<()>,
@@ -65,6 +69,41 @@ struct Known {
     checkpoint: u64,
     /// By which record a point went, as far as this process saw it.
     forgotten: BTreeMap<RecoveryPointId, u64>,
+}
+
+/// How far the journal of a copy goes: what lies beyond is being copied, and is not there for readers.
+#[derive(Debug)]
+pub(crate) struct CopyLimit {
+    until: AtomicU64,
+    /// The head is looked at again before each reading.
+    follows: bool,
+}
+
+impl CopyLimit {
+    /// As far as the head says, also when it says more later.
+    pub(crate) const fn new(until: u64) -> Self {
+        Self { until: AtomicU64::new(until), follows: true }
+    }
+
+    /// Exactly so far.
+    pub(crate) const fn fixed(until: u64) -> Self {
+        Self { until: AtomicU64::new(until), follows: false }
+    }
+
+    pub(crate) fn until(&self) -> u64 {
+        self.until.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether the copy has gone on. A head that cannot be read now leaves it where it was.
+    async fn look(&self, store: &dyn ObjectStore) {
+        if !self.follows {
+            return;
+        }
+        let Ok(bytes) = store.get(&ObjectName::head()).await else { return };
+        if let Some(mark) = Head::parse(&bytes).ok().and_then(|head| head.copy) {
+            self.until.fetch_max(mark.until, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What became of an append.
@@ -114,6 +153,9 @@ impl Journal {
     /// Reads forward until a number answers "not found": one request when nothing is new.
     pub(crate) async fn read(&self) -> Result<Arc<Fold>, JournalError> {
         let _reading = self.reading.lock().await;
+        if let Some(copy) = &self.copy {
+            copy.look(&*self.store).await;
+        }
         let mut ahead = 1;
         loop {
             let from = self.known().number + 1;
@@ -132,6 +174,9 @@ impl Journal {
 
     /// Record `number`, opened, or `None` when there is none.
     pub(crate) async fn fetch(&self, number: u64) -> Result<Option<(Record, RecordHash)>, JournalError> {
+        if self.copy.as_ref().is_some_and(|copy| number > copy.until()) {
+            return Ok(None);
+        }
         match self.get(&ObjectName::journal(number)).await {
             Ok(bytes) => self.open_record(number, &bytes).map(Some),
             Err(StoreError::NotFound { .. }) => Ok(None),
@@ -139,7 +184,11 @@ impl Journal {
         }
     }
 
-    fn open_record(&self, number: u64, sealed: &[u8]) -> Result<(Record, RecordHash), JournalError> {
+    pub(crate) fn open_record(
+        &self,
+        number: u64,
+        sealed: &[u8],
+    ) -> Result<(Record, RecordHash), JournalError> {
         let plain = seal::open(
             &self.keyring,
             self.repository,
@@ -233,12 +282,21 @@ impl Journal {
         tokio::time::sleep(most.mul_f64(f64::from(random[0]) / 255.0)).await;
     }
 
+    /// Nobody appends to a copy, nor stores anything in it for a record to come.
+    pub(crate) fn may_append(&self) -> Result<(), JournalError> {
+        match &self.copy {
+            Some(_) => Err(JournalError::IsCopy { location: self.store.location() }),
+            None => Ok(()),
+        }
+    }
+
     /// Sends one record, decided on `fold`, under the number after it.
     ///
     /// It takes the fold: while somebody else holds one, taking in a record copies all points and packs.
     pub(crate) async fn attempt(&self, fold: Arc<Fold>, event: Event) -> Result<Attempt, JournalError> {
         fold.permits(&event)
             .map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
+        self.may_append()?;
         let sealed = self.seal_record(&fold, event)?;
         drop(fold);
         let attempt = match &self.single_writer {

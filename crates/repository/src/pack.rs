@@ -29,6 +29,7 @@ mod receipts;
 mod rewrite;
 mod scrub;
 mod trailer;
+mod transfer;
 mod writer;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub use footer::{Footer, open_entry};
 pub use receipts::{Receipts, StoredPack};
 pub use rewrite::rewrite;
 pub use scrub::{Scrubbed, scrub};
+pub use transfer::{TransferError, transfer};
 pub use writer::PackWriter;
 
 use crate::keys::Keyring;

@@ -67,6 +67,8 @@ pub struct SweepReport {
     pub freed_bytes: u64,
     /// Objects that the store keeps for now: a retention lock is on them.
     pub retained_objects: u64,
+    /// These credentials may not delete: what was planned stays pending, for somebody who may.
+    pub no_delete_right: bool,
     /// Packs that could not be rewritten, and why; the next sweep tries again.
     pub not_rewritten: BTreeMap<String, String>,
     /// Objects beside the packs that were removed: index runs of gone packs, old signs of life, old probes, old checkpoints.
@@ -126,8 +128,16 @@ impl Repository {
         Ok(report)
     }
 
+    /// Only plans: no points are forgotten, nothing is deleted. `None`: there is nothing to free.
+    pub(crate) async fn plan_what_is_not_needed(&self) -> Result<Option<u64>, SweepError> {
+        let options = SweepOptions { max_rewrite_bytes: 0, ..SweepOptions::default() };
+        let mut candidates = Candidates::find(self, &options).await?;
+        self.append_plan(&mut candidates).await
+    }
+
     /// Section 7: with a single writer, that agent sweeps, and with no session open.
     async fn may_sweep(&self) -> Result<(), SweepError> {
+        self.journal().may_append()?;
         let Some(writer) = &self.journal().single_writer else { return Ok(()) };
         let agent = &self.journal().agent;
         if writer != agent {

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use strongroom_object_store::S3Settings;
 
-use crate::{Interval, Selector, Size};
+use crate::{Interval, LimitConfig, Selector, Size, WindowConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -40,6 +40,28 @@ pub struct RepositoryConfig {
     pub passphrase_file: Option<PathBuf>,
     /// How to talk to S3. Credentials come by the SDK's usual chain, never from here.
     pub s3: Option<S3Settings>,
+    /// Second copies of the whole repository, in the order in which they are read when the repository fails.
+    pub copies: Vec<CopyConfig>,
+}
+
+/// One `[[repository.copies]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyConfig {
+    /// What people call it.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// How to talk to its S3. Without it: as with that of the repository.
+    pub s3: Option<S3Settings>,
+    /// How long a recovery point may be missing in it before `status` says *at risk*.
+    #[serde(default = "usual_lag")]
+    pub max_lag: Interval,
+}
+
+/// A day: a night's copying may fail once and be made up for.
+const fn usual_lag() -> Interval {
+    Interval::seconds(24 * 3600)
 }
 
 /// `[driver]`
@@ -66,6 +88,10 @@ pub struct AgentConfig {
     pub stall_after: Interval,
     /// How often at most space is freed in the repository.
     pub sweep_every: Interval,
+    /// Where the days of `limits` begin. The machine's own time zone by default.
+    pub time_zone: Option<TimeZoneName>,
+    /// How fast backups and copies may go over the line, by the time of day; the first that fits counts.
+    pub limits: Vec<LimitConfig>,
 }
 
 impl Default for AgentConfig {
@@ -78,6 +104,8 @@ impl Default for AgentConfig {
             // Long enough for a store's worst hiccup with all its retries, short enough to be red within minutes.
             stall_after: Interval::seconds(10 * 60),
             sweep_every: Interval::seconds(24 * 3600),
+            time_zone: None,
+            limits: Vec::new(),
         }
     }
 }
@@ -96,6 +124,9 @@ pub struct PolicyConfig {
     pub time_zone: Option<TimeZoneName>,
     /// Each run starts up to this much later, always the same for the same volume and slot.
     pub jitter: Option<Interval>,
+    /// When scheduled runs may begin, in the policy's time zone; none: at any time.
+    #[serde(default)]
+    pub windows: Vec<WindowConfig>,
     /// How old the newest point may become. By default: the longest gap of the schedule, the jitter, and an hour.
     pub rpo: Option<Interval>,
     /// What is kept.

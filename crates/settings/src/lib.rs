@@ -6,6 +6,7 @@
 //! and handing in the world.
 
 mod config;
+mod day;
 mod duration;
 mod load;
 mod moment;
@@ -16,12 +17,17 @@ mod size;
 mod world;
 
 pub use config::{
-    AgentConfig, Config, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig, TimeZoneName,
+    AgentConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig,
+    TimeZoneName,
 };
+pub use day::{DayTime, LimitConfig, Rate, WindowConfig};
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;
 pub use moment::{Moment, MomentError};
-pub use open::{OpenRepositoryError, OpenedRepository, open_repository, open_repository_with, open_store};
+pub use open::{
+    OpenRepositoryError, OpenedRepository, open_repository, open_repository_to_read, open_repository_with,
+    open_store,
+};
 pub use repository::{RepositoryArgs, RepositorySettings, ResolveError, hand_state_dir};
 pub use selector::{Selector, SelectorError};
 pub use size::{Size, SizeError};

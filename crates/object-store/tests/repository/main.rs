@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
 
+mod copies;
 mod damage;
 mod golden;
 mod lines;

@@ -48,6 +48,12 @@ impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+        self.by_age.clear();
+        self.used = 0;
+    }
+
     pub(crate) fn remove(&mut self, key: &K) {
         if let Some(slot) = self.values.remove(key) {
             self.by_age.remove(&slot.used_at);

@@ -21,6 +21,8 @@ const TAIL_BYTES: u64 = 192 << 10;
 const GAP_BYTES: u64 = 256 << 10;
 /// The most that one request brings.
 const SPAN_BYTES: u64 = 8 << 20;
+/// Damaged bytes are asked for elsewhere so often at most: a repository and three copies.
+const MOST_SOURCES: usize = 3;
 /// Map nodes are small and read in order: they come in blocks.
 const BLOCK_BYTES: u64 = 256 << 10;
 
@@ -111,11 +113,20 @@ impl PackFetcher {
         if let Some(footer) = cell.get() {
             return Ok(Arc::clone(footer));
         }
-        let footer = cell
-            .get_or_try_init(|| async { read_footer(&self.0.context, place).await.map(Arc::new) })
-            .await?;
+        let footer = cell.get_or_try_init(|| async { self.sound_footer(place).await.map(Arc::new) }).await?;
         lock(&self.0.footers).insert(place, Arc::clone(&cell), footer.memory_bytes());
         Ok(Arc::clone(footer))
+    }
+
+    /// A footer that is damaged is read again for as long as the store knows another source.
+    async fn sound_footer(&self, place: PackPlace) -> Result<Footer, PackError> {
+        for _ in 0..MOST_SOURCES {
+            match read_footer(&self.0.context, place).await {
+                Err(error) if error.is_damage() && self.0.context.store.distrust(&place.name()) => {}
+                answer => return answer,
+            }
+        }
+        read_footer(&self.0.context, place).await
     }
 
     /// One entry.
@@ -133,6 +144,20 @@ impl PackFetcher {
     /// # Errors
     /// When one of them cannot be read.
     pub async fn entries(&self, place: PackPlace, numbers: &[u32]) -> Result<Vec<Entry>, PackError> {
+        for _ in 0..MOST_SOURCES {
+            match self.entries_once(place, numbers).await {
+                Err(error) if error.is_damage() && self.0.context.store.distrust(&place.name()) => {
+                    // A footer holds the entries that came with it.
+                    lock(&self.0.footers).remove(&place);
+                    lock(&self.0.blocks).clear();
+                }
+                answer => return answer,
+            }
+        }
+        self.entries_once(place, numbers).await
+    }
+
+    async fn entries_once(&self, place: PackPlace, numbers: &[u32]) -> Result<Vec<Entry>, PackError> {
         let footer = self.footer(place).await?;
         let rows: Vec<EntryRow> =
             numbers.iter().map(|number| footer.found(*number).copied()).collect::<Result<_, _>>()?;

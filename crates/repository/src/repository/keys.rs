@@ -23,6 +23,7 @@ impl Repository {
         label: &str,
         cost: PassphraseCost,
     ) -> Result<KeySlot, KeysError> {
+        self.journal().may_append()?;
         let context = &self.inner.context;
         let now = self.inner.world.clock.now();
         let (repository, keyring, entropy) = (self.id(), context.keyring.clone(), context.entropy.clone());
@@ -86,7 +87,7 @@ impl Repository {
 }
 
 /// "412" does not mean "I lost": the object is read back, and ours when it has our bytes.
-pub(super) async fn create_owned(
+pub(crate) async fn create_owned(
     store: &dyn crate::store::ObjectStore,
     name: &ObjectName,
     body: bytes::Bytes,

@@ -30,6 +30,7 @@ impl Repository {
     /// # Errors
     /// When `opened` cannot be appended.
     pub async fn open_session(&self, purpose: &str) -> Result<Session, SessionError> {
+        self.journal().may_append()?;
         let left = self.left_session(purpose);
         if let Some(left) = left {
             let fold = self.fold().await?;

@@ -17,7 +17,7 @@ use crate::store::{Deleted, StoreError};
 const DELETES_AT_ONCE: usize = 8;
 
 impl Repository {
-    /// Rewrites, deletes, and says that it is done. False: the plan waits for somebody, so nothing was done.
+    /// Rewrites, deletes, and says that it is done. False: the plan waits for a session, or for somebody who may delete.
     pub(super) async fn execute(
         &self,
         plan: u64,
@@ -41,7 +41,7 @@ impl Repository {
         if !is_pending(&fold, plan) {
             return Ok(true);
         }
-        let skipped = self.delete_all(&fold, sizes, report).await?;
+        let Some(skipped) = self.delete_all(&fold, sizes, report).await? else { return Ok(false) };
         let done = Event::SweepDone(SweepDone { plan, skipped });
         self.journal().append(|fold| is_pending(fold, plan).then(|| done.clone())).await?;
         Ok(true)
@@ -87,13 +87,14 @@ impl Repository {
         Ok(())
     }
 
-    /// Deletes what the plan deletes, each until it is acknowledged. Answers what a retention lock keeps.
+    /// Deletes what the plan deletes, each until it is acknowledged. Answers what a retention lock keeps; `None`: whoever this is
+    /// may not delete, so nothing is said to be done.
     async fn delete_all(
         &self,
         fold: &Fold,
         sizes: &BTreeMap<Placed, u64>,
         report: &mut SweepReport,
-    ) -> Result<BTreeSet<Placed>, SweepError> {
+    ) -> Result<Option<BTreeSet<Placed>>, SweepError> {
         let mut skipped = BTreeSet::new();
         let delete = |placed: Placed| async move { (placed, self.delete(&placed).await) };
         let mut answers =
@@ -109,10 +110,14 @@ impl Repository {
                     report.retained_objects += 1;
                     skipped.insert(placed);
                 }
+                Err(StoreError::Refused { .. }) => {
+                    report.no_delete_right = true;
+                    return Ok(None);
+                }
                 Err(cause) => return Err(SweepError::Store { object: placed.name().to_string(), cause }),
             }
         }
-        Ok(skipped)
+        Ok(Some(skipped))
     }
 
     async fn delete(&self, placed: &Placed) -> Result<Deleted, StoreError> {
