@@ -21,6 +21,7 @@ use crate::keys::Keyring;
 use crate::layout::ObjectName;
 use crate::patience::Patience;
 use crate::record::{Event, Record, RecordHash};
+use crate::rules::{Rule, holds};
 use crate::seal::{self, BlobKind};
 use crate::store::{ObjectStore, StoreError};
 use state::StateDir;
@@ -172,7 +173,8 @@ impl Journal {
     /// Adds the next record to the known fold; a record that is known already changes nothing.
     fn take_in(&self, record: &Record, hash: RecordHash) -> Result<(), JournalError> {
         let mut known = self.lock();
-        if record.number <= known.fold.number {
+        let next = known.fold.number + 1;
+        if record.number < next || (record.number > next && !holds(Rule::ReadWhatWon)) {
             return Ok(());
         }
         // Copies only when somebody still looks at the older fold.
@@ -248,6 +250,11 @@ impl Journal {
                 return Err(JournalError::OnlyReader { writer: writer.clone(), agent: self.agent.clone() });
             }
         };
+        #[cfg(test)]
+        if attempt == Attempt::Lost && !holds(Rule::ReadWhatWon) {
+            let blind = Fold { number: fold.number + 1, ..fold.clone() };
+            return Box::pin(self.attempt(&blind, sealed.record.event)).await;
+        }
         if let Attempt::In(_) = attempt {
             self.take_in(&sealed.record, sealed.hash)?;
             self.remember()?;
@@ -287,6 +294,12 @@ impl Journal {
             let Err(cause) = self.store.create(&name, sealed.bytes.clone()).await else {
                 return Ok(Attempt::In(entry));
             };
+            if !holds(Rule::LookForOwn) {
+                return Ok(Attempt::Lost);
+            }
+            if !holds(Rule::WriterNeverDeletes) && cause.is_transient() {
+                return Err(JournalError::Unclear { number, attempts: failures + 1, cause });
+            }
             match self.get(&name).await {
                 Ok(found) if *blake3::hash(&found).as_bytes() == sealed.hash => {
                     return Ok(Attempt::In(entry));
