@@ -22,7 +22,7 @@ use super::oracle::Oracle;
 use super::store::Faults;
 use super::world::{Trial, restore};
 use crate::Repository;
-use crate::rules::{Rule, Taken, holds};
+use crate::rules::{self, Rule, Taken, holds};
 use crate::sweep::SweepOptions;
 
 /// What one history was.
@@ -65,8 +65,11 @@ fn draw(trial: &Trial, folder: &std::path::Path) -> Kind {
         let state: Option<PathBuf> = (below(2) == 0).then(|| folder.join(&name));
         roles.push(Role::Writer(name, state));
     }
+    // Some worlds are full of sweepers that rewrite.
+    let sweepers = if below(3) == 0 { 1 } else { 3 };
     let more = [
-        (Role::Sweeper, 2),
+        (Role::Sweeper, sweepers),
+        (Role::Sweeper, sweepers),
         (Role::Forgetter, 2),
         (Role::Holder, 2),
         (Role::Fencer, 2),
@@ -84,14 +87,14 @@ fn draw(trial: &Trial, folder: &std::path::Path) -> Kind {
         twice: one_of(&[0, 5, 20]),
         failed: one_of(&[0, 5, 20]),
         hidden: one_of(&[0, 50, 300]),
-        pauses: one_of(&[5, 20, 60]),
+        pauses: one_of(&[5, 20, 60, 120]),
         pause_ms: u64::from(one_of(&[50, 300, 1500])),
         latency_ms: u64::from(one_of(&[2, 6, 20])),
     };
     Kind {
         roles,
         faults,
-        steps: 20 + below(60),
+        steps: 20 + below(100),
         step_ms: 10 + below(40),
         kills: 1 + below(8),
         arrivals: 5 + below(25),
@@ -112,7 +115,8 @@ pub(super) fn live(seed: u64, without: Option<Rule>, keep_log: bool) -> Told {
         }
         trial.store.set_oracle(Oracle::new(&first.inner.context, first.high_water().0));
         drop(first);
-        let stage = Stage { trial: trial.clone() };
+        let min_hole_ratio = if trial.store.random(3) == 0 { 0.3 } else { 0.0 };
+        let stage = Stage { trial: trial.clone(), min_hole_ratio };
         // A panic of the code under test is a finding like any other.
         let lived = AssertUnwindSafe(everybody(&stage)).catch_unwind().await;
         if let Err(panic) = lived {
@@ -170,7 +174,9 @@ async fn everybody(stage: &Stage) {
     }
     look(stage, &quiet).await;
     trial.store.set_faults(Faults::default());
-    if !stage.is_over()
+    // Without a rule the question is what breaks while everybody is at work.
+    if rules::all_hold()
+        && !stage.is_over()
         && let Err(cause) = settle(stage).await
     {
         stage.report(format!("I5: when all were gone: {cause}"));

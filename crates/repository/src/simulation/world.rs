@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{Clock, RecoveryPointId, VolumeName, World};
 
 use super::store::{Faults, FaultyStore};
@@ -28,11 +28,11 @@ pub(crate) const CHUNK: usize = 16 << 10;
 pub(crate) type Content = Vec<u8>;
 
 #[derive(Debug)]
-struct StoreClock(FaultyStore);
+struct StoreClock(FaultyStore, SignedDuration);
 
 impl Clock for StoreClock {
     fn now(&self) -> Timestamp {
-        self.0.now()
+        self.0.now() + self.1
     }
 }
 
@@ -74,7 +74,7 @@ impl Trial {
         let store = FaultyStore::new(seed, Faults::default());
         let entropy = Arc::new(SeededEntropy::new(seed));
         let unlock = Unlock::KeyFile(KeyFile::generate(&*entropy));
-        let world = World { clock: Arc::new(StoreClock(store.clone())), entropy };
+        let world = World { clock: Arc::new(StoreClock(store.clone(), SignedDuration::ZERO)), entropy };
         let trial = Self { store, world, unlock };
         let init = InitOptions {
             chunk_bytes: u32::try_from(CHUNK).unwrap(),
@@ -92,6 +92,12 @@ impl Trial {
     /// The same repository, for one who meets no faults.
     pub(crate) fn quiet(&self) -> Self {
         Self { store: self.store.quiet(), ..self.clone() }
+    }
+
+    /// The same repository, for one whose clock is wrong.
+    pub(crate) fn with_clock_off_by(&self, days: i64) -> Self {
+        let clock = Arc::new(StoreClock(self.store.clone(), SignedDuration::from_hours(24 * days)));
+        Self { world: World { clock, ..self.world.clone() }, ..self.clone() }
     }
 
     pub(crate) async fn open(&self, agent: &str) -> Repository {
@@ -273,6 +279,14 @@ pub(crate) async fn restore(
 ) -> Result<Content, Box<dyn std::error::Error + Send + Sync>> {
     let fold = repository.fold().await?;
     let point = fold.points.get(&point).ok_or("the point is not current")?;
+    restore_known(repository, point).await
+}
+
+/// Reads a whole point back, by what is known already of where packs lie.
+pub(crate) async fn restore_known(
+    repository: &Repository,
+    point: &Point,
+) -> Result<Content, Box<dyn std::error::Error + Send + Sync>> {
     let map = repository.map(point).await?;
     let reader = repository.reader().of_point(point.id);
     let mut content = vec![0; usize::try_from(map.head().chunks())?];
