@@ -149,7 +149,7 @@ async fn hold(stage: &Stage, repository: &Repository) {
 }
 
 async fn fence(stage: &Stage, repository: &Repository) {
-    if stage.chance(40) {
+    if stage.chance(30) {
         let _ = repository.fence_stale().await;
         return;
     }
@@ -191,9 +191,9 @@ async fn write(stage: &Stage, repository: &Repository) {
         else {
             return;
         };
-        if stage.chance(10) {
+        if stage.chance(20) {
             // Long work between the last upload and the publishing.
-            stage.rest(500).await;
+            stage.rest(800).await;
         }
         let last = stage.chance(50);
         for _ in 0..4 {
@@ -214,9 +214,10 @@ async fn write(stage: &Stage, repository: &Repository) {
                 // open session refers to is waited for.
                 Err(PublishError::Gone { pack }) => {
                     let id = session.id();
-                    // The writer asks once more before it publishes, so that without the rule on holes this is all
-                    // that can be seen; without any other rule a point must break.
-                    let counts = all_hold() || !holds(Rule::HolesArePlanned);
+                    // The writer asks once more before it publishes. So this is all that can be seen without the
+                    // rules for whom a plan waits; without any other rule a point must break.
+                    let waits = holds(Rule::HolesArePlanned) && holds(Rule::WaitSetIsExact);
+                    let counts = all_hold() || !waits;
                     if counts && !was_reopened && stage.trial.store.with_oracle(|oracle| oracle.is_open(id)) {
                         stage
                             .report(format!("I1: session {id} is open, and lost {pack}, to which it refers"));

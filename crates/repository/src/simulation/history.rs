@@ -66,13 +66,13 @@ fn draw(trial: &Trial, folder: &std::path::Path) -> Kind {
         roles.push(Role::Writer(name, state));
     }
     // Some worlds are full of sweepers that rewrite.
-    let sweepers = if below(3) == 0 { 1 } else { 3 };
+    let sweepers = if below(3) == 0 || !holds(Rule::FreshObjectNames) { 1 } else { 3 };
     let more = [
         (Role::Sweeper, sweepers),
         (Role::Sweeper, sweepers),
         (Role::Forgetter, 2),
         (Role::Holder, 2),
-        (Role::Fencer, 2),
+        (Role::Fencer, if holds(Rule::AdoptUnplannedOnly) { 2 } else { 1 }),
         (Role::Reader, 2),
         (Role::Reader, 2),
         (Role::Checkpointer, 3),
@@ -82,7 +82,8 @@ fn draw(trial: &Trial, folder: &std::path::Path) -> Kind {
         roles.push(Role::Compacter);
     }
     let faults = Faults {
-        lost_answer: one_of(&[0, 5, 20, 60]),
+        // Without fresh names an upload whose answer is lost is what matters.
+        lost_answer: if holds(Rule::FreshObjectNames) { one_of(&[0, 5, 20, 60]) } else { 120 },
         late: one_of(&[0, 5, 20, 60]),
         twice: one_of(&[0, 5, 20]),
         failed: one_of(&[0, 5, 20]),
