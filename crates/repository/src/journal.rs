@@ -242,6 +242,8 @@ impl Journal {
         fold.permits(&event)
             .map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
         let sealed = self.seal_record(&fold, event)?;
+        #[cfg(test)]
+        let blind = (!holds(Rule::ReadWhatWon)).then(|| Fold { number: fold.number + 1, ..(*fold).clone() });
         drop(fold);
         let attempt = match &self.single_writer {
             None => self.create(&sealed).await?,
@@ -251,9 +253,8 @@ impl Journal {
             }
         };
         #[cfg(test)]
-        if attempt == Attempt::Lost && !holds(Rule::ReadWhatWon) {
-            let blind = Fold { number: fold.number + 1, ..fold.clone() };
-            return Box::pin(self.attempt(&blind, sealed.record.event)).await;
+        if let (Attempt::Lost, Some(blind)) = (attempt, blind) {
+            return Box::pin(self.attempt(Arc::new(blind), sealed.record.event)).await;
         }
         if let Attempt::In(_) = attempt {
             self.take_in(&sealed.record, sealed.hash)?;
