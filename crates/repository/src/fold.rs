@@ -18,6 +18,7 @@ use crate::record::{
     Event, GENESIS, Hold, NewPack, PackRewritten, Placed, Published, Record, RecordHash, SweepDone,
     SweepPlanned, Verified,
 };
+use crate::rules::{self, Rule, holds};
 
 mod stored;
 mod verified;
@@ -284,7 +285,9 @@ impl Fold {
     /// waits for this very session.
     #[must_use]
     pub fn is_usable(&self, session: u64, at: EntryRef) -> bool {
-        self.is_alive(at) && !self.verified.is_damaged(at) && (!self.is_dying(at) || self.waits_for(session))
+        self.is_alive(at)
+            && !self.verified.is_damaged(at)
+            && (!self.is_dying(at) || self.waits_for(session) || !holds(Rule::LateSessionsAvoid))
     }
 
     /// Whether the pending plan waits for this session.
@@ -324,10 +327,14 @@ impl Fold {
         if record.number != expected {
             return Err(RuleError::Number { expected, found: record.number });
         }
-        if record.previous != self.hash {
+        if record.previous != self.hash && holds(Rule::ReadWhatWon) {
             return Err(RuleError::Chain);
         }
-        self.permits(&record.event)?;
+        let permitted = self.permits(&record.event);
+        // A test that takes a rule away wants to see what becomes of it, not that this stops it.
+        if rules::all_hold() {
+            permitted?;
+        }
         self.enact(record);
         self.number = record.number;
         self.hash = hash;
@@ -394,7 +401,7 @@ impl Fold {
 
     fn permits_publish(&self, published: &Published) -> Result<(), RuleError> {
         self.is_open(published.session)?;
-        if self.points.contains_key(&published.point) {
+        if self.points.contains_key(&published.point) && holds(Rule::LookForOwn) {
             return Err(RuleError::PublishedTwice(published.point));
         }
         let mut new = BTreeMap::new();
@@ -416,10 +423,11 @@ impl Fold {
                 return Err(RuleError::NothingToRevive(*pack));
             }
         }
-        if !published.revives.is_empty() && !self.waits_for(published.session) {
+        let may_revive = self.waits_for(published.session) || !holds(Rule::LateSessionsAvoid);
+        if !published.revives.is_empty() && !may_revive {
             return Err(RuleError::MayNotRevive(published.session));
         }
-        let lost = |pack: &PackId| !published.revives.contains(pack);
+        let lost = |pack: &PackId| !published.revives.contains(pack) && holds(Rule::Revive);
         if self.is_dying(root) && lost(&root.pack) {
             return Err(RuleError::NotRevived(root.pack));
         }
@@ -440,14 +448,14 @@ impl Fold {
         if size == 0 || size > MAX_PLANNED {
             return Err(RuleError::PlanSize(size));
         }
-        if !self.sessions.keys().eq(&planned.waits_for) {
+        if !self.sessions.keys().eq(&planned.waits_for) && holds(Rule::WaitSetIsExact) {
             return Err(RuleError::WaitsForOthers);
         }
         for root in self.points.values().map(|point| point.map.at) {
             let dies =
                 self.packs.get(&root.pack).is_some_and(|pack| planned.objects.contains(&pack.place.into()));
             let loses = planned.holes.get(&root.pack).is_some_and(|holes| holes.contains(root.entry));
-            if dies || loses {
+            if (dies || loses) && holds(Rule::PlanAgain) {
                 return Err(RuleError::Needed(root.pack));
             }
         }
@@ -457,26 +465,36 @@ impl Fold {
                     && !holes.intersects(&state.holes)
                     && !planned.objects.contains(&state.place.into())
             });
-            if !fits {
+            if !fits && holds(Rule::PlanAgain) {
                 return Err(RuleError::NoSuchHoles(*pack));
             }
         }
         Ok(())
     }
 
+    /// The pending plan, if it is this one.
+    fn pending(&self, plan: u64) -> Result<&PendingPlan, RuleError> {
+        self.plan.as_ref().filter(|pending| pending.number == plan).ok_or(RuleError::NoSuchPlan(plan))
+    }
+
     /// The pending plan, if it is this one and waits for nobody.
     fn ripe(&self, plan: u64) -> Result<&PendingPlan, RuleError> {
-        let pending =
-            self.plan.as_ref().filter(|pending| pending.number == plan).ok_or(RuleError::NoSuchPlan(plan))?;
+        let pending = self.pending(plan)?;
         match self.waits() {
-            Some(session) => Err(RuleError::Waits(session)),
-            None => Ok(pending),
+            Some(session) if holds(Rule::WaitForWriters) && holds(Rule::NoClock) => {
+                Err(RuleError::Waits(session))
+            }
+            _ => Ok(pending),
         }
     }
 
     fn permits_rewritten(&self, rewritten: &PackRewritten) -> Result<(), RuleError> {
-        let plan = self.ripe(rewritten.plan)?;
         let pack = rewritten.old.pack;
+        if !holds(Rule::RewriteUnderPlan) {
+            return self.packs.contains_key(&pack).then_some(()).ok_or(RuleError::NotToRewrite(pack));
+        }
+        let number = rewritten.plan;
+        let plan = if holds(Rule::HolesArePlanned) { self.ripe(number)? } else { self.pending(number)? };
         let fits = plan.holes.contains_key(&pack)
             && !plan.is_settled(&pack)
             && rewritten.object.pack == pack
@@ -556,17 +574,18 @@ impl Fold {
 
     fn enact_rewritten(&mut self, rewritten: &PackRewritten) {
         let pack = rewritten.old.pack;
-        if let (Some(plan), Some(state)) = (&mut self.plan, self.packs.get_mut(&pack)) {
+        let Some(state) = self.packs.get_mut(&pack) else { return };
+        if let Some(plan) = &mut self.plan {
             plan.replaced.insert(state.place.into());
             plan.rewritten.insert(pack);
-            state.place.object = rewritten.object;
-            state.place.bytes = rewritten.bytes;
-            // A rewrite opens what it copies, but nobody has read its new object yet.
-            self.verified.forget(&pack);
             if let Some(holes) = plan.holes.get(&pack) {
                 state.holes.extend(holes);
             }
         }
+        state.place.object = rewritten.object;
+        state.place.bytes = rewritten.bytes;
+        // A rewrite opens what it copies, but nobody has read its new object yet.
+        self.verified.forget(&pack);
     }
 
     fn enact_done(&mut self) {

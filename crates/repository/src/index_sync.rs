@@ -105,7 +105,7 @@ impl Repository {
     /// Adds a run to the local index.
     pub(crate) async fn add_run(&self, key: RunKey, run: IndexRun) {
         let index = Arc::clone(&self.inner.index);
-        let added = tokio::task::spawn_blocking(move || index.add_run(key, &run)).await;
+        let added = crate::off_thread::run(move || index.add_run(key, &run)).await;
         if let Ok(Err(error)) = added {
             let cause = strongroom_model::chain(&error);
             tracing::warn!(

@@ -23,6 +23,7 @@ use crate::keys::Keyring;
 use crate::layout::ObjectName;
 use crate::patience::Patience;
 use crate::record::{Event, Record, RecordHash};
+use crate::rules::{Rule, holds};
 use crate::seal::{self, BlobKind};
 use crate::store::{ObjectStore, StoreError};
 use state::StateDir;
@@ -221,7 +222,8 @@ impl Journal {
     /// Adds the next record to the known fold; a record that is known already changes nothing.
     fn take_in(&self, record: &Record, hash: RecordHash) -> Result<(), JournalError> {
         let mut known = self.lock();
-        if record.number <= known.fold.number {
+        let next = known.fold.number + 1;
+        if record.number < next || (record.number > next && !holds(Rule::ReadWhatWon)) {
             return Ok(());
         }
         // Copies only when somebody still looks at the older fold.
@@ -298,6 +300,8 @@ impl Journal {
             .map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
         self.may_append()?;
         let sealed = self.seal_record(&fold, event)?;
+        #[cfg(test)]
+        let blind = (!holds(Rule::ReadWhatWon)).then(|| Fold { number: fold.number + 1, ..(*fold).clone() });
         drop(fold);
         let attempt = match &self.single_writer {
             None => self.create(&sealed).await?,
@@ -306,6 +310,10 @@ impl Journal {
                 return Err(JournalError::OnlyReader { writer: writer.clone(), agent: self.agent.clone() });
             }
         };
+        #[cfg(test)]
+        if let (Attempt::Lost, Some(blind)) = (attempt, blind) {
+            return Box::pin(self.attempt(Arc::new(blind), sealed.record.event)).await;
+        }
         if let Attempt::In(_) = attempt {
             self.take_in(&sealed.record, sealed.hash)?;
             self.remember()?;
@@ -345,6 +353,12 @@ impl Journal {
             let Err(cause) = self.store.create(&name, sealed.bytes.clone()).await else {
                 return Ok(Attempt::In(entry));
             };
+            if !holds(Rule::LookForOwn) {
+                return Ok(Attempt::Lost);
+            }
+            if !holds(Rule::WriterNeverDeletes) && cause.is_transient() {
+                return Err(JournalError::Unclear { number, attempts: failures + 1, cause });
+            }
             match self.get(&name).await {
                 Ok(found) if *blake3::hash(&found).as_bytes() == sealed.hash => {
                     return Ok(Attempt::In(entry));

@@ -19,6 +19,7 @@ use crate::journal::Attempt;
 use crate::layout::ObjectName;
 use crate::record::{Event, Fenced, Placed};
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 use crate::store::{ObjectInfo, StoreError};
 use candidates::Candidates;
 
@@ -121,6 +122,13 @@ impl Repository {
         // Nobody may plan on a journal with a hole in it.
         self.journal().confirm_end().await?;
         let mut candidates = Candidates::find(self, options).await?;
+        #[cfg(test)]
+        if !holds(Rule::PlanFirst) {
+            for placed in candidates.plan_for(&self.known_fold()).objects {
+                let _ = self.delete(&placed).await;
+            }
+            return Ok(report);
+        }
         if let Some(plan) = self.append_plan(&mut candidates).await? {
             self.execute(plan, options, candidates.sizes(), &mut report).await?;
         }
@@ -158,7 +166,9 @@ impl Repository {
             if let Some(pending) = &fold.plan {
                 return Ok(Some(pending.number));
             }
-            candidates.spare_newer(self, &fold).await?;
+            if holds(Rule::PlanAgain) {
+                candidates.spare_newer(self, &fold).await?;
+            }
             let event = candidates.plan_for(&fold);
             if event.objects.is_empty() && event.holes.is_empty() {
                 return Ok(None);

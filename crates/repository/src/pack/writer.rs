@@ -200,6 +200,8 @@ impl OpenPack {
     fn begin(context: &PackContext, kind: PackKind, receipts: &Receipts, slots: &Arc<Semaphore>) -> Self {
         let entropy = &*context.entropy;
         let object = PackObject::fresh(PackId::random(entropy), entropy);
+        #[cfg(test)]
+        let object = crate::testing::content_named(kind).unwrap_or(object);
         let (epoch, master) = context.keyring.newest();
         let (seal, sealer) = Sealer::fresh(
             Purpose::Pack,

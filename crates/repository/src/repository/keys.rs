@@ -28,7 +28,7 @@ impl Repository {
         let now = self.inner.world.clock.now();
         let (repository, keyring, entropy) = (self.id(), context.keyring.clone(), context.entropy.clone());
         let (unlock, label) = (unlock.clone(), label.to_owned());
-        let made = tokio::task::spawn_blocking(move || {
+        let made = crate::off_thread::run(move || {
             KeySlot::wrap(repository, &keyring, &unlock, &label, now, cost, &*entropy)
         });
         let slot = made.await.expect("wrapping a key does not panic");

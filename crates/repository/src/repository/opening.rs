@@ -239,7 +239,7 @@ async fn wrap_all(
     let (entropy, now, cost) = (Arc::clone(&world.entropy), world.clock.now(), options.cost);
     let unlock = unlock.to_vec();
     // argon2id takes a second or so on purpose.
-    let wrapped = tokio::task::spawn_blocking(move || {
+    let wrapped = crate::off_thread::run(move || {
         let keyring = Keyring::generate(&*entropy);
         let wrap = |unlock| KeySlot::wrap(repository, &keyring, unlock, "init", now, cost, &*entropy);
         unlock.iter().map(wrap).collect::<Result<Vec<_>, _>>()
@@ -282,7 +282,7 @@ async fn unlock_any(
     found: Vec<([u8; 8], Bytes)>,
     unlock: Unlock,
 ) -> Result<Keyring, keys::KeyError> {
-    let tried = tokio::task::spawn_blocking(move || {
+    let tried = crate::off_thread::run(move || {
         let mut slots = Vec::new();
         let mut broken = None;
         for (id, bytes) in found {

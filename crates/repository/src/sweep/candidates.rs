@@ -16,6 +16,8 @@ use crate::layout::{ObjectKind, ObjectName, PackKind};
 use crate::map::{EntrySet, MapError};
 use crate::record::{Placed, SweepPlanned};
 use crate::repository::Repository;
+#[cfg(test)]
+use crate::rules::{Rule, holds};
 
 /// How often the maps are read from the start because a point was forgotten meanwhile.
 const MOST_RESTARTS: usize = 16;
@@ -30,6 +32,9 @@ pub(crate) struct Candidates {
     needed: EntrySet,
     /// The points whose needs are in `needed`.
     walked: BTreeSet<RecoveryPointId>,
+    /// The sessions open when this was found.
+    #[cfg(test)]
+    open_then: BTreeSet<u64>,
 }
 
 impl Candidates {
@@ -39,8 +44,15 @@ impl Candidates {
         for kind in [PackKind::Data, PackKind::Map] {
             list(repository, kind, &mut listed).await?;
         }
-        let mut found = Self { options: *options, listed, needed: EntrySet::new(), walked: BTreeSet::new() };
         let fold = repository.fold().await?;
+        let mut found = Self {
+            options: *options,
+            listed,
+            needed: EntrySet::new(),
+            walked: BTreeSet::new(),
+            #[cfg(test)]
+            open_then: fold.sessions.keys().copied().collect(),
+        };
         found.spare_newer(repository, &fold).await?;
         Ok(found)
     }
@@ -115,7 +127,10 @@ impl Candidates {
                 holes.insert(*pack, EntryRuns::run(0, state.entries).without(&needed).without(&state.holes));
             }
         }
-        SweepPlanned { objects, holes, waits_for: fold.sessions.keys().copied().collect() }
+        let waits_for: BTreeSet<u64> = fold.sessions.keys().copied().collect();
+        #[cfg(test)]
+        let waits_for = if holds(Rule::WaitSetIsExact) { waits_for } else { &waits_for & &self.open_then };
+        SweepPlanned { objects, holes, waits_for }
     }
 
     /// The sizes of what was listed.

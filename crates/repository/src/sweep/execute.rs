@@ -11,6 +11,7 @@ use crate::fold::Fold;
 use crate::pack::{self, StoredPack};
 use crate::record::{Event, PackRewritten, Placed, SweepDone};
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 use crate::store::{Deleted, StoreError};
 
 /// How many deletes are on the way at once.
@@ -29,13 +30,25 @@ impl Repository {
         if !is_pending(&fold, plan) {
             return Ok(true);
         }
-        if fold.waits().is_some() {
+        let waits = fold.waits().is_some() && holds(Rule::WaitForWriters) && holds(Rule::NoClock);
+        if waits {
             report.waits_for = fold.waiting().collect();
-            return Ok(false);
+            if holds(Rule::HolesArePlanned) {
+                return Ok(false);
+            }
         }
         let mut budget = options.max_rewrite_bytes;
         for pack in fold.to_rewrite() {
             self.rewrite(plan, pack, &mut budget, report).await?;
+        }
+        // Only where a test lets holes be made without waiting.
+        if waits {
+            return Ok(false);
+        }
+        #[cfg(test)]
+        if !holds(Rule::NoClock) {
+            // A day, as long as days are there.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         let fold = self.fold().await?;
         if !is_pending(&fold, plan) {
@@ -72,6 +85,10 @@ impl Repository {
                 return Ok(());
             }
         };
+        #[cfg(test)]
+        if !holds(Rule::RecordBeforeDelete) {
+            let _ = self.delete(&old.into()).await;
+        }
         let event = Event::PackRewritten(PackRewritten {
             plan,
             object: new.object(),
@@ -120,7 +137,13 @@ impl Repository {
         Ok(Some(skipped))
     }
 
-    async fn delete(&self, placed: &Placed) -> Result<Deleted, StoreError> {
+    pub(super) async fn delete(&self, placed: &Placed) -> Result<Deleted, StoreError> {
+        #[cfg(test)]
+        if !holds(Rule::NoClock)
+            && self.fold().await.is_ok_and(|fold| fold.plan.is_some() && !fold.deletable().contains(placed))
+        {
+            return Ok(Deleted::Gone);
+        }
         let name = placed.name();
         let mut failures = 0;
         loop {
