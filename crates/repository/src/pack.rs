@@ -29,6 +29,7 @@ mod receipts;
 mod rewrite;
 mod scrub;
 mod trailer;
+mod whole;
 mod writer;
 
 use std::sync::Arc;
@@ -38,11 +39,13 @@ use strongroom_model::{Entropy, RepositoryId};
 pub(crate) use cache::Cache;
 pub use entry::{Entry, EntryRef, EntryRow, EntryType};
 pub use error::{FetchError, PackError, RewriteError, WriteError};
+pub(crate) use fetch::slice;
 pub use fetch::{EntrySource, PackFetcher, read_footer};
 pub use footer::{Footer, open_entry};
 pub use receipts::{Receipts, StoredPack};
 pub use rewrite::rewrite;
 pub use scrub::{Scrubbed, scrub};
+pub use whole::{WholeReader, read_range};
 pub use writer::PackWriter;
 
 use crate::keys::Keyring;

@@ -1,4 +1,4 @@
-//! The journal from its first record; and the other small objects: checkpoints, key slots, index runs.
+//! The journal from its first record; and the other small objects: checkpoints, key slots.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,6 @@ use strongroom_model::chain;
 use super::{AuditReport, Findings, Progress};
 use crate::errors::JournalError;
 use crate::fold::Fold;
-use crate::index::IndexRun;
 use crate::keys::KeySlot;
 use crate::layout::ObjectName;
 use crate::repository::Repository;
@@ -93,19 +92,6 @@ impl Repository {
                 Ok(_) => None,
             };
             if let Some(what) = what {
-                findings.add(name.as_str(), what);
-            }
-        }
-    }
-
-    /// Index runs are a cache: damage costs only space.
-    pub(super) async fn check_index_runs(&self, findings: &mut Findings) {
-        let Ok(keys) = self.list_runs().await else { return };
-        for key in keys {
-            let name = ObjectName::index_run(key);
-            let Ok(sealed) = self.journal().get(&name).await else { continue };
-            if let Err(error) = IndexRun::open(&self.inner.context.keyring, self.id(), key, &sealed) {
-                let what = format!("{}; `strongroom repository rebuild-index` makes it again", chain(&error));
                 findings.add(name.as_str(), what);
             }
         }
