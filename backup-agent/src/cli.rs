@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod backup;
+mod check;
 mod init;
 mod points;
 mod prune;

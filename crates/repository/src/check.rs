@@ -14,6 +14,7 @@ mod notes;
 mod objects;
 mod packs;
 mod rebuild;
+mod repair;
 mod share;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use strongroom_model::{ByteRange, RecoveryPointId, VolumeName};
 
 pub use holds::LeftHold;
 pub use objects::Orphans;
+pub use repair::{PointLoss, RepairPlan, RepairReport};
 pub use share::{Proof, ReadData};
 
 use crate::errors::JournalError;
@@ -158,6 +160,8 @@ pub struct AuditReport {
     pub checkpoints: u64,
     /// Checkpoints that do not say what the journal says.
     pub wrong_checkpoints: Vec<u64>,
+    /// The newest checkpoint that does; 0 for none.
+    pub newest_checkpoint: u64,
     /// The hash of the last record, in hexadecimal.
     pub hash: String,
 }
@@ -203,8 +207,7 @@ impl Repository {
         let needs =
             if options.structure { self.gather_needs(&fold, &mut findings).await } else { Needs::default() };
         let mut notes = Notes::new(options);
-        let mut examined =
-            self.examine_packs(&needs, options, progress, &mut findings, &mut notes).await?;
+        let mut examined = self.examine_packs(&needs, options, progress, &mut findings, &mut notes).await?;
         let orphans = self.survey_objects(options, &mut findings, &mut examined).await;
         self.find_losses(&needs, &examined, &mut findings).await?;
         self.check_keys(&fold, &mut findings).await;

@@ -27,6 +27,7 @@ pub mod point;
 pub mod reader;
 pub mod record;
 mod repository;
+pub mod scrub;
 pub mod seal;
 pub mod session;
 pub mod store;

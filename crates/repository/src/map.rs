@@ -29,7 +29,7 @@ use std::sync::Arc;
 use strongroom_model::PackId;
 
 pub use error::MapError;
-pub(crate) use losses::{LostChunks, LostEntries, Memo};
+pub(crate) use losses::{LostEntries, Memo};
 pub use reader::MapReader;
 pub use walk::EntrySet;
 pub use writer::MapWriter;

@@ -12,11 +12,13 @@ mod moment;
 mod open;
 mod repository;
 mod selector;
+mod share;
 mod size;
 mod world;
 
 pub use config::{
-    AgentConfig, Config, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig, TimeZoneName,
+    AgentConfig, CheckConfig, Config, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig,
+    TimeZoneName,
 };
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;
@@ -24,5 +26,6 @@ pub use moment::{Moment, MomentError};
 pub use open::{OpenRepositoryError, OpenedRepository, open_repository, open_repository_with, open_store};
 pub use repository::{RepositoryArgs, RepositorySettings, ResolveError, hand_state_dir};
 pub use selector::{Selector, SelectorError};
+pub use share::{Share, ShareError};
 pub use size::{Size, SizeError};
 pub use world::{machine_name, system_world};

@@ -106,7 +106,24 @@ impl RepositoryArgs {
         Ok((self.over(config.as_ref())?, config))
     }
 
+    /// The same, for those who need no key: they cannot open the repository, only look at its store.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or no repository is named.
+    pub fn resolve_without_key(&self) -> Result<RepositorySettings, ResolveError> {
+        let config = self.config.as_deref().map(Config::read).transpose()?;
+        self.put_together(config.as_ref())
+    }
+
     fn over(&self, config: Option<&Config>) -> Result<RepositorySettings, ResolveError> {
+        let settings = self.put_together(config)?;
+        if settings.key_file.is_none() && settings.passphrase_file.is_none() {
+            return Err(ResolveError::NoKey { url: settings.url });
+        }
+        Ok(settings)
+    }
+
+    fn put_together(&self, config: Option<&Config>) -> Result<RepositorySettings, ResolveError> {
         let file = config.map(|config| &config.repository);
         // An empty variable of the environment is the usual way to say "not set".
         let said = |text: &&String| !text.is_empty();
@@ -119,9 +136,6 @@ impl RepositoryArgs {
             Some(_) => None,
             None => file.and_then(|file| file.passphrase_file.as_ref()),
         });
-        if key_file.is_none() && passphrase_file.is_none() {
-            return Err(ResolveError::NoKey { url });
-        }
         Ok(RepositorySettings {
             url,
             s3: file.and_then(|file| file.s3.clone()),

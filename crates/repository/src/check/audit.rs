@@ -21,6 +21,14 @@ impl Repository {
     /// # Errors
     /// When a record is missing, damaged, or breaks a rule.
     pub async fn audit(&self, progress: Progress<'_>) -> Result<AuditReport, JournalError> {
+        Ok(self.audit_fold(progress).await?.0)
+    }
+
+    /// [`Self::audit`], and what the journal says when it is read from its first record.
+    pub(super) async fn audit_fold(
+        &self,
+        progress: Progress<'_>,
+    ) -> Result<(AuditReport, Fold), JournalError> {
         let last = self.fold().await?.number;
         self.journal().confirm_end().await?;
         let mut checkpoints: BTreeSet<u64> = self.journal().listed_checkpoints().await.into_iter().collect();
@@ -36,6 +44,8 @@ impl Repository {
                 report.checkpoints += 1;
                 if self.journal().load_checkpoint(number).await?.as_ref() != Some(&fold) {
                     report.wrong_checkpoints.push(number);
+                } else {
+                    report.newest_checkpoint = number;
                 }
             }
             report.records = number;
@@ -44,7 +54,7 @@ impl Repository {
         // One that ends with a record that is not there says nothing true; one that is newer than this audit may.
         report.wrong_checkpoints.extend(checkpoints.into_iter().filter(|number| *number <= last));
         report.hash = hex::encode(fold.hash);
-        Ok(report)
+        Ok((report, fold))
     }
 
     /// Old records and checkpoints: nobody reads them any more, but they are the history, and the way back.

@@ -112,7 +112,7 @@ pub(super) async fn read_whole(
 
 impl Seen {
     /// The footer cannot be had, so nothing can.
-    fn all_lost(error: &PackError) -> Self {
+    pub(super) fn all_lost(error: &PackError) -> Self {
         let mut seen = Self { is_all_lost: true, ..Self::default() };
         seen.note(error);
         seen

@@ -9,7 +9,7 @@ use crate::record::Event;
 use crate::repository::Repository;
 
 /// How restores call their holds: this, and the run.
-pub const RESTORE_HOLD: &str = "restore ";
+pub(super) const RESTORE_HOLD: &str = "restore ";
 
 /// How many records are read, from the newest back, to find out since when a hold is there.
 const MOST_RECORDS: u64 = 4096;
@@ -27,7 +27,7 @@ pub struct LeftHold {
     /// Its name.
     pub hold: String,
     /// Since when; not there where that is longer ago than the newest 4096 records.
-    pub since: Option<Timestamp>,
+    pub held_at: Option<Timestamp>,
     /// The command that takes it off, once the restore is known to be over.
     pub release: String,
 }
@@ -43,7 +43,7 @@ impl Repository {
                     point: point.id,
                     volume: point.volume.clone(),
                     hold: hold.clone(),
-                    since: None,
+                    held_at: None,
                     release: format!("strongroom points release {} --name {hold:?}", point.id),
                 });
             }
@@ -51,14 +51,14 @@ impl Repository {
         let back = (fold.number.saturating_sub(MOST_RECORDS) + 1..=fold.number).rev();
         let mut records =
             futures::stream::iter(back).map(|number| self.journal().fetch(number)).buffered(AT_ONCE);
-        while holds.iter().any(|hold| hold.since.is_none()) {
+        while holds.iter().any(|hold| hold.held_at.is_none()) {
             let Some(Ok(Some((record, _)))) = records.next().await else { break };
             let Event::Held(held) = &record.event else { continue };
             for hold in holds.iter_mut().filter(|hold| hold.point == held.point && hold.hold == held.hold) {
-                hold.since.get_or_insert(record.time);
+                hold.held_at.get_or_insert(record.time);
             }
         }
-        holds.sort_by_key(|hold| hold.since);
+        holds.sort_by_key(|hold| hold.held_at);
         holds
     }
 }

@@ -62,4 +62,3 @@ impl Repository {
         (wrong > 0).then(|| format!("{wrong} of its rows name other chunks than the packs' own tables"))
     }
 }
-

@@ -37,10 +37,9 @@ impl Repository {
         let look = |point: Point| async move {
             let chunks = match self.map(&point).await {
                 Ok(map) => map.lost_chunks(lost, memo).await,
-                Err(_) => vec![(
-                    point.map.at.pack,
-                    0..point.info.volume_bytes.div_ceil(self.chunk_bytes().into()),
-                )],
+                Err(_) => {
+                    vec![(point.map.at.pack, 0..point.info.volume_bytes.div_ceil(self.chunk_bytes().into()))]
+                }
             };
             (point, chunks)
         };

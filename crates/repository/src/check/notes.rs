@@ -57,7 +57,8 @@ impl<'a> Notes<'a> {
             Err(error) => {
                 let expected = matches!(
                     &error,
-                    JournalError::OnlyReader { .. } | JournalError::Store { cause: StoreError::Refused { .. }, .. }
+                    JournalError::OnlyReader { .. }
+                        | JournalError::Store { cause: StoreError::Refused { .. }, .. }
                 );
                 if !expected {
                     tracing::warn!(error = chain(&error), "what the check saw is not noted in the journal");

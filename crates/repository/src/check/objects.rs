@@ -24,7 +24,7 @@ pub struct Orphans {
     /// How many.
     pub objects: u64,
     /// How many bytes.
-    pub bytes: u64,
+    pub total_bytes: u64,
 }
 
 impl Repository {
@@ -41,7 +41,10 @@ impl Repository {
         for kind in [PackKind::Data, PackKind::Map] {
             let mut absent: Vec<PackId> = Vec::new();
             if let Err(cause) = self.compare_listing(&fold, kind, &mut orphans, &mut absent).await {
-                tracing::warn!(error = chain(&cause), "the objects cannot be listed; orphans are not counted");
+                tracing::warn!(
+                    error = chain(&cause),
+                    "the objects cannot be listed; orphans are not counted"
+                );
             }
             if options.structure {
                 continue;
@@ -88,7 +91,7 @@ impl Repository {
                     Some(_) => {}
                     None => {
                         orphans.objects += 1;
-                        orphans.bytes += bytes;
+                        orphans.total_bytes += bytes;
                     }
                 }
             }

@@ -70,8 +70,13 @@ impl Repository {
         notes.flush(self).await;
         if options.structure {
             let read: BTreeSet<PackId> = to_read.into_iter().collect();
-            let mut rest: Vec<PackId> =
-                fold.packs.keys().copied().chain(needs.packs.iter().copied()).filter(|pack| !read.contains(pack)).collect();
+            let mut rest: Vec<PackId> = fold
+                .packs
+                .keys()
+                .copied()
+                .chain(needs.packs.iter().copied())
+                .filter(|pack| !read.contains(pack))
+                .collect();
             rest.sort_unstable();
             rest.dedup();
             self.look_at_footers(rest, needs, options, progress, findings, &mut examined).await?;
@@ -81,7 +86,10 @@ impl Repository {
         Ok(examined)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what one pass reads from and writes to; it has one caller")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what one pass reads from and writes to; it has one caller"
+    )]
     async fn read_packs(
         &self,
         packs: &[PackId],
@@ -174,7 +182,9 @@ impl Repository {
             if let Some(footer) = &footer {
                 seen.compare(footer, state, needs, self.chunk_bytes());
             }
-            if read.is_none() && let Some(known) = fold.verified.damaged().get(&pack) {
+            if read.is_none()
+                && let Some(known) = fold.verified.damaged().get(&pack)
+            {
                 seen.lost.extend(known);
                 seen.what.get_or_insert_with(|| {
                     format!("a check that read it found {} of its entries damaged", known.len())
@@ -212,9 +222,11 @@ impl Seen {
             self.what.get_or_insert_with(|| format!("its table lacks {} needed entries", lacking.len()));
         }
         self.lost.extend(&lacking);
-        let strange = footer.rows().iter().any(|row| row.number >= state.entries || state.holes.contains(row.number));
+        let strange =
+            footer.rows().iter().any(|row| row.number >= state.entries || state.holes.contains(row.number));
         if strange {
-            self.what.get_or_insert_with(|| "its table has entries that the journal does not know".to_owned());
+            self.what
+                .get_or_insert_with(|| "its table has entries that the journal does not know".to_owned());
         }
     }
 }

@@ -31,10 +31,10 @@ pub enum ReadData {
 /// How far the data of the repository is proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 pub struct Proof {
-    /// The packs that exist, and their bytes.
+    /// The packs that exist.
     pub packs: u64,
     /// Their bytes.
-    pub bytes: u64,
+    pub total_bytes: u64,
     /// Those of them that were never read whole in their current object.
     pub never_packs: u64,
     /// Their bytes.
@@ -53,7 +53,7 @@ impl Proof {
         for (pack, state) in &fold.packs {
             let bytes = state.place.bytes;
             proof.packs += 1;
-            proof.bytes = proof.bytes.saturating_add(bytes);
+            proof.total_bytes = proof.total_bytes.saturating_add(bytes);
             match fold.verified.at(pack) {
                 Some(at) => proof.oldest_at = Some(proof.oldest_at.map_or(at, |oldest| oldest.min(at))),
                 None => {

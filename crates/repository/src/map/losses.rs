@@ -67,7 +67,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl MapReader {
     /// [`Self::walk`], which goes on where a node or leaf cannot be read and says which. Side by side with others on the
     /// same set: whoever inserts a node first reads it.
-    pub(crate) async fn walk_on(&self, needed: &Mutex<EntrySet>, unreadable: &Mutex<Vec<(EntryRef, MapError)>>) {
+    pub(crate) async fn walk_on(
+        &self,
+        needed: &Mutex<EntrySet>,
+        unreadable: &Mutex<Vec<(EntryRef, MapError)>>,
+    ) {
         if !locked(needed).insert(self.root().at) {
             return;
         }
@@ -108,7 +112,8 @@ impl MapReader {
         for (number, at) in self.nodes() {
             let first = u64::from(*number) * NODE_CHUNKS;
             let of_node = self.lost_of_node(*at, lost, memo).await;
-            let placed = of_node.iter().map(|(pack, chunks)| (*pack, first + chunks.start..first + chunks.end));
+            let placed =
+                of_node.iter().map(|(pack, chunks)| (*pack, first + chunks.start..first + chunks.end));
             found.extend(placed.map(|(pack, chunks)| (pack, chunks.start..chunks.end.min(end))));
         }
         found.retain(|(_, chunks)| !chunks.is_empty());
@@ -127,7 +132,9 @@ impl MapReader {
         for (number, at) in &node.leaves {
             let first = u64::from(*number) * FAN_OUT;
             let of_leaf = self.lost_of_leaf(*at, lost, memo).await;
-            found.extend(of_leaf.iter().map(|(pack, chunks)| (*pack, first + chunks.start..first + chunks.end)));
+            found.extend(
+                of_leaf.iter().map(|(pack, chunks)| (*pack, first + chunks.start..first + chunks.end)),
+            );
         }
         locked(memo).keep(at, found)
     }

@@ -55,7 +55,8 @@ impl WholeReader {
         }
         let mut wrong = Vec::new();
         for row in rows {
-            let sealed = super::fetch::slice(bytes, row.offset.saturating_sub(from), row.end().saturating_sub(from));
+            let sealed =
+                super::fetch::slice(bytes, row.offset.saturating_sub(from), row.end().saturating_sub(from));
             if let Err(error) = open_entry(&self.footer, row, &sealed) {
                 wrong.push((row.number, error));
             }
