@@ -116,7 +116,16 @@ pub(super) async fn run(
     tell_opened.send_replace(Some(opened.clone()));
     let agent = Arc::new(agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world));
     tell_agent.send_replace(Some(Arc::clone(&agent)));
-    let daemon = Daemon { agent, policies, endpoint, config: config.agent, health, places, picture };
+    let daemon = Daemon {
+        agent,
+        policies,
+        endpoint,
+        config: config.agent,
+        check: config.check,
+        health,
+        places,
+        picture,
+    };
     manager.status("watching the volumes");
     let told = async {
         cancel.cancelled().await;

@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table, TimeSpan, local};
 use strongroom_model::{Failure as _, World, chain};
+use strongroom_repository::check::{LeftHold, Proof};
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::backup::RunError;
+use super::check::{left_hold, proof as proof_text};
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
-use crate::status::{Health, VolumeStatus, Whereabouts, assess, worst};
+use crate::status::{Health, VolumeStatus, Whereabouts, assess, stored_data, worst};
 
 /// `strongroom status`
 #[derive(Debug, clap::Args)]
@@ -31,6 +33,10 @@ struct Status {
     /// What is wrong with the whole, one sentence each.
     problems: Vec<String>,
     volumes: Vec<VolumeStatus>,
+    /// How far the stored data is proved.
+    proof: Proof,
+    /// Holds of restores that may have been killed.
+    holds: Vec<LeftHold>,
 }
 
 pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
@@ -45,6 +51,13 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
 
     let mut problems = repository.head().abilities.warnings();
     let mut health = Health::Healthy;
+    let proof = Proof::of(&fold);
+    let stored = stored_data(&proof, &fold, config.check.as_ref(), now);
+    if !stored.is_empty() {
+        health = Health::AtRisk;
+        problems.extend(stored);
+    }
+    let holds = repository.left_holds().await;
     let driver = match &config.driver {
         None => None,
         Some(driver) => match volumes(&driver.endpoint).await {
@@ -64,7 +77,8 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         volumes.retain(|volume| volume.health == Health::Unprotected);
         health = if driver.is_none() && config.driver.is_some() { health } else { worst(&volumes) };
     }
-    let status = Status { health, computed_at: now, repository: repository.location(), problems, volumes };
+    let location = repository.location();
+    let status = Status { health, computed_at: now, repository: location, problems, volumes, proof, holds };
     console.result(&status, |text| {
         if status.volumes.is_empty() {
             text.line(if args.unprotected {
@@ -84,6 +98,12 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
             text.line(problem);
         }
         if !args.unprotected {
+            for hold in &status.holds {
+                text.line(left_hold(hold, console));
+            }
+            if status.proof.packs > 0 {
+                text.line(proof_text(&status.proof, console));
+            }
             text.line(summary(&status.volumes));
         }
     });

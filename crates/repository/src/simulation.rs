@@ -4,6 +4,7 @@
 //! section 5 of the protocol one by one, `random` lets everybody loose at once and checks the invariants I1 to
 //! I6.
 
+mod check;
 mod damage;
 mod journal;
 mod races;
