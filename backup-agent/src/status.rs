@@ -118,7 +118,8 @@ pub fn stored_data(proof: &Proof, fold: &Fold, check: Option<&CheckConfig>, now:
         ));
     }
     let Some(check) = check else { return problems };
-    let round = check.every.get().div_f64(check.share.fraction()).saturating_mul(2);
+    let round = check.every.get().as_secs_f64() / check.share.fraction();
+    let round = Duration::try_from_secs_f64(round).unwrap_or(Duration::MAX).saturating_mul(2);
     let oldest_point = fold.points.values().map(|point| point.info.published_at).min();
     let late = match (proof.oldest_at, oldest_point) {
         (Some(at), _) => age(at, now) > round,
