@@ -22,7 +22,7 @@ use serde::Serialize;
 use strongroom_console::Progress;
 use strongroom_model::{Failure as _, RecoveryPointId, Remedy, VolumeName, World, chain};
 use strongroom_object_store::Counts;
-use strongroom_repository::map::MapReader;
+use strongroom_repository::map::{MapError, MapReader};
 use strongroom_repository::{
     Draft, DraftMap, Point, PointInfo, PublishError, Published, Repository, Session,
 };
@@ -310,7 +310,7 @@ impl Run<'_> {
             if refers {
                 tracing::warn!(point = %parent.id, "the point before refers to entries that a check found damaged; reading everything");
             }
-            Ok((!refers).then_some(map))
+            Ok::<_, MapError>((!refers).then_some(map))
         };
         match sound.await {
             Ok(map) => Ok(map),

@@ -71,7 +71,10 @@ fn what_a_check_found_turns_the_status_red_until_it_is_gone() {
     let pack = flip(&ground);
     let check = ground.run(["repository", "check", "--read-data"]);
     assert_eq!(check.code, Some(3), "{check}");
-    assert_eq!((never(&check.json()), check.json()["damages"][0]["loses"].as_array().map(Vec::len)), (0, Some(1)));
+    assert_eq!(
+        (never(&check.json()), check.json()["damages"][0]["loses"].as_array().map(Vec::len)),
+        (0, Some(1))
+    );
     let red = status();
     assert_eq!((red.code, red.json()["proof"]["damaged_packs"].as_u64()), (Some(1), Some(1)), "{red}");
     assert!(red.json()["problems"].to_string().contains("repository repair"), "{red}");
@@ -80,7 +83,11 @@ fn what_a_check_found_turns_the_status_red_until_it_is_gone() {
     let repair = ground.run(["repository", "repair"]);
     assert_eq!(repair.code, Some(3), "{repair}");
     let loss = repair.json()["plan"]["losses"][0].clone();
-    assert_eq!((loss["volume"].as_str(), loss["lost_bytes"].as_u64()), (Some("disk"), Some(65_536)), "{repair}");
+    assert_eq!(
+        (loss["volume"].as_str(), loss["lost_bytes"].as_u64()),
+        (Some("disk"), Some(65_536)),
+        "{repair}"
+    );
 
     // The next backup stores anew what the image still holds: its point is whole, the old one is not.
     ground.back_up_image("disk", &image).ok();

@@ -3,6 +3,8 @@
 //! LIST may lie by omission, so what it does not show, or shows with another size, is asked for by HEAD before it is called
 //! lost. Names come in the order of pack ids, as the pack table does, so nothing is held in memory but a page.
 
+use std::ops::Bound;
+
 use futures::StreamExt;
 use serde::Serialize;
 use strongroom_model::{PackId, chain};
@@ -25,6 +27,30 @@ pub struct Orphans {
     pub objects: u64,
     /// How many bytes.
     pub total_bytes: u64,
+}
+
+/// A place in the pack table, which is gone through beside the listing.
+struct Table<'a> {
+    fold: &'a Fold,
+    kind: PackKind,
+    from: Bound<PackId>,
+}
+
+impl Table<'_> {
+    /// Goes on to `until`; what lies before it and was not just found in the listing is absent from that.
+    fn pass(&mut self, until: Bound<PackId>, found: Option<PackId>, absent: &mut Vec<PackId>) {
+        if let (Bound::Included(from), Bound::Excluded(until)) = (self.from, until)
+            && from >= until
+        {
+            return;
+        }
+        let passed = self.fold.packs.range((self.from, until));
+        let missed = passed.filter(|(pack, state)| state.place.kind == self.kind && found != Some(**pack));
+        absent.extend(missed.map(|(pack, _)| *pack));
+        if let Bound::Excluded(until) = until {
+            self.from = Bound::Included(until);
+        }
+    }
 }
 
 impl Repository {
@@ -75,16 +101,14 @@ impl Repository {
         absent: &mut Vec<PackId>,
     ) -> Result<(), StoreError> {
         let prefix = format!("{}/", kind.folder());
-        let mut table = fold.packs.iter().filter(|(_, state)| state.place.kind == kind).peekable();
+        let mut table = Table { fold, kind, from: Bound::Unbounded };
         let mut after: Option<String> = None;
         let mut found: Option<PackId> = None;
         loop {
             let page = self.store().list(&prefix, after.as_deref()).await?;
             for Listed { name, bytes, .. } in &page.objects {
                 let Some((_, ObjectKind::Pack(_, object))) = ObjectName::parse(name) else { continue };
-                while let Some((pack, _)) = table.next_if(|(pack, _)| **pack < object.pack) {
-                    absent.extend(Some(*pack).filter(|pack| found != Some(*pack)));
-                }
+                table.pass(Bound::Excluded(object.pack), found, absent);
                 let current = fold.packs.get(&object.pack).filter(|state| state.place.object == object);
                 match current {
                     Some(state) if state.place.bytes == *bytes => found = Some(object.pack),
@@ -100,7 +124,7 @@ impl Repository {
                 break;
             }
         }
-        absent.extend(table.map(|(pack, _)| *pack).filter(|pack| found != Some(*pack)));
+        table.pass(Bound::Unbounded, found, absent);
         Ok(())
     }
 
