@@ -55,7 +55,7 @@ async fn a_part_begins_with_what_was_verified_longest_ago_and_all_comes_round() 
     for (part, never) in [
         (ReadData::Packs(2), 4),
         (ReadData::Bytes(1), 3),
-        (ReadData::Share(0.01), 2),
+        (ReadData::Share(1e-9), 2),
         (ReadData::Packs(0), 2),
         (ReadData::All, 0),
     ] {
