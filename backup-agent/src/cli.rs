@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 mod backup;
 mod copy;
+mod check;
 mod init;
 mod locks;
 mod points;

@@ -15,6 +15,7 @@ mod decide;
 mod health;
 mod housekeeping;
 mod picture;
+mod verifying;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use strongroom_console::Progress;
 use strongroom_model::{Failure, VolumeName, chain};
 use strongroom_repository::Fold;
 use strongroom_repository::store::ObjectStore;
-use strongroom_settings::AgentConfig;
+use strongroom_settings::{AgentConfig, CheckConfig};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +65,8 @@ pub struct Daemon {
     pub endpoint: Option<String>,
     /// How many side by side, how often to sweep.
     pub config: AgentConfig,
+    /// How often to read how much of what is stored again.
+    pub check: Option<CheckConfig>,
     /// What others are told.
     pub health: Health,
     /// Shared with the backups that are asked for on the socket.
@@ -100,6 +103,8 @@ struct State {
     chores: JoinSet<()>,
     /// Housekeeping under way.
     chore: Option<JoinHandle<()>>,
+    /// Stored data that is being read again.
+    verifying: Option<JoinHandle<()>>,
     /// What is wrong with the surroundings; told once, when it changes.
     trouble: Option<String>,
 }
@@ -117,6 +122,8 @@ impl Daemon {
         let mut house = Housekeeping::new(&self.agent, "swept", self.config.sweep_every.get());
         let locking = self.locking();
         let mut locks = Housekeeping::new(&self.agent, "locked", locks_every(&locking));
+        let mut verifying =
+            self.check.map(|check| Housekeeping::new(&self.agent, "verified", check.every.get()));
         tracing::info!(
             policies = self.policies.all().len(),
             repository = self.agent.repository.location(),
@@ -151,6 +158,7 @@ impl Daemon {
                 state.chores.spawn(async move { housekeeping::prolong_locks(&agent, &stores).await });
             }
             while state.chores.try_join_next().is_some() {}
+            self.verify_a_part(&mut state, verifying.as_mut(), now);
             let until = wake.and_then(|wake| Duration::try_from(wake.duration_since(now)).ok());
             let pause = until.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(100), LOOK_EVERY);
             tokio::select! {
@@ -167,7 +175,7 @@ impl Daemon {
             }
         }
         tracing::info!(running = state.running.len(), "the agent stops");
-        if let Some(chore) = &state.chore {
+        for chore in state.chore.iter().chain(&state.verifying) {
             chore.abort();
         }
         state.copying.stop();
@@ -206,6 +214,18 @@ impl Daemon {
             let _quiet = quiet;
             housekeeping::keep(&agent, &policies).await;
         }));
+    }
+
+    /// Beside backups and sweeps: it only reads, and notes what it saw.
+    fn verify_a_part(&self, state: &mut State, due: Option<&mut Housekeeping>, now: Timestamp) {
+        let (Some(check), Some(due)) = (self.check, due) else { return };
+        let is_busy = state.verifying.as_ref().is_some_and(|verifying| !verifying.is_finished());
+        if is_busy || state.trouble.is_some() || !due.is_due(now) {
+            return;
+        }
+        due.begin(now);
+        let agent = Arc::clone(&self.agent);
+        state.verifying = Some(tokio::spawn(async move { verifying::read_a_part(&agent, check).await }));
     }
 
     async fn look(&self, state: &mut State) -> Result<(Option<Driver>, Vec<Volume>, Arc<Fold>), Trouble> {

@@ -57,6 +57,8 @@ fn every_result_is_one_object_whose_fields_are_documented() {
         vec!["restore", "run", "--volume", "disk", "--latest", "--to-file", back, "--yes"],
         vec!["points", "forget", &points[0]],
         vec!["repository", "check", "--read-data"],
+        vec!["repository", "scrub", "--share", "50%"],
+        vec!["repository", "repair"],
         vec!["repository", "stats"],
         vec!["repository", "prune", "--dry-run"],
         vec!["repository", "prune"],

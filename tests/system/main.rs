@@ -29,4 +29,5 @@ mod refusals;
 mod secrets;
 mod status;
 mod story;
+mod verify;
 mod volumes;

@@ -120,8 +120,18 @@ pub(super) async fn run(
     let agent = Arc::new(agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world));
     tell_agent.send_replace(Some(Arc::clone(&agent)));
     let copies = Copy::all(&settings, world).await?;
-    let daemon =
-        Daemon { agent, policies, endpoint, config: config.agent, health, places, picture, copies, store };
+    let daemon = Daemon {
+        agent,
+        policies,
+        endpoint,
+        config: config.agent,
+        check: config.check,
+        health,
+        places,
+        picture,
+        copies,
+        store,
+    };
     manager.status("watching the volumes");
     let told = async {
         cancel.cancelled().await;

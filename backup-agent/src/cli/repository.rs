@@ -12,6 +12,7 @@ use strongroom_repository::keys::{KeyFile, Passphrase, PassphraseCost, SlotKind,
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::audit::{self, AcceptRollbackArgs};
+use super::check::{self, CheckArgs, RepairArgs, ScrubArgs};
 use super::copy::{self, CopyArgs};
 use super::{locks, prune};
 
@@ -20,6 +21,10 @@ use super::{locks, prune};
 pub enum RepositoryCommand {
     /// Check that everything that the recovery points need is there; with --read-data, that every byte is right
     Check(CheckArgs),
+    /// Compare every pack with the hash at its own end, without any key: for whoever keeps the store
+    Scrub(ScrubArgs),
+    /// Make again what can be made again, index and checkpoints, and list exactly which points lose which bytes
+    Repair(RepairArgs),
     /// Say how much there is of what
     Stats(RepositoryArgs),
     /// Free what no recovery point needs; with a configuration, forget first what its policies no longer retain
@@ -37,16 +42,6 @@ pub enum RepositoryCommand {
     Audit(RepositoryArgs),
     /// Go on with a bucket that holds an older state than this machine saw, after finding out why
     AcceptRollback(AcceptRollbackArgs),
-}
-
-/// `strongroom repository check`
-#[derive(Debug, clap::Args)]
-pub struct CheckArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    /// Read all data, decrypt it and compare it with its ids
-    #[arg(long)]
-    read_data: bool,
 }
 
 /// `strongroom repository prune`
@@ -128,7 +123,9 @@ pub(super) async fn run(
     world: &World,
 ) -> Result<Exit, Failed> {
     match command {
-        RepositoryCommand::Check(args) => check(args, console, world).await,
+        RepositoryCommand::Check(args) => check::check(args, console, world).await,
+        RepositoryCommand::Scrub(args) => check::scrub(args, console, world).await,
+        RepositoryCommand::Repair(args) => check::repair(args, console, world).await,
         RepositoryCommand::Stats(args) => stats(args, console, world).await,
         RepositoryCommand::ExtendLocks(args) => locks::extend(args, console, world).await,
         RepositoryCommand::Copy(args) => copy::run(args, console, world).await,
@@ -153,32 +150,6 @@ pub(super) fn report(progress: &Arc<Progress>) -> impl Fn(u64, u64) + Send + Syn
         progress.set_total(total);
         progress.set_done(done);
     }
-}
-
-async fn check(args: CheckArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let repository = open(&args.repository, world).await?;
-    let progress = Arc::new(console.progress("checking", None));
-    let checked = repository.check(args.read_data, &report(&progress)).await;
-    progress.finish();
-    let checked = checked?;
-    console.result(&checked, |text| {
-        for damage in &checked.damages {
-            text.line(damage);
-            for loss in &damage.loses {
-                let bytes: u64 = loss.ranges.iter().map(strongroom_model::ByteRange::len).sum();
-                let what = if loss.ranges.is_empty() { "all of it".into() } else { Size(bytes).to_string() };
-                text.line(format_args!("  {} of {} loses {what}", loss.point, loss.volume));
-            }
-        }
-        let how = if args.read_data { format!(", {} read", Size(checked.read_bytes)) } else { String::new() };
-        let verdict = match checked.damages.len() {
-            0 => "everything is there and right".to_owned(),
-            1 => "1 object is damaged or missing".to_owned(),
-            many => format!("{many} objects are damaged or missing"),
-        };
-        text.line(format_args!("{} points, {} packs{how}: {verdict}", checked.points, checked.packs));
-    });
-    Ok(if checked.is_whole() { Exit::Done } else { Exit::Damaged })
 }
 
 async fn stats(args: RepositoryArgs, console: &Console, world: &World) -> Result<Exit, Failed> {

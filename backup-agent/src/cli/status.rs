@@ -6,13 +6,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table, TimeSpan, local};
 use strongroom_model::{Failure as _, World, chain};
+use strongroom_repository::check::{LeftHold, Proof};
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::backup::RunError;
+use super::check::{left_hold, proof as proof_text};
 use crate::copies::{Copy, CopyStatus};
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
-use crate::status::{Health, VolumeStatus, Whereabouts, assess, worst};
+use crate::status::{Health, VolumeStatus, Whereabouts, assess, stored_data, worst};
 
 /// `strongroom status`
 #[derive(Debug, clap::Args)]
@@ -34,6 +36,10 @@ struct Status {
     volumes: Vec<VolumeStatus>,
     /// The second copies that the configuration names.
     copies: Vec<CopyStatus>,
+    /// How far the stored data is proved.
+    proof: Proof,
+    /// Holds of restores that may have been killed.
+    holds: Vec<LeftHold>,
 }
 
 pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
@@ -49,6 +55,13 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
 
     let mut problems = repository.head().abilities.warnings();
     let mut health = Health::Healthy;
+    let proof = Proof::of(&fold);
+    let stored = stored_data(&proof, &fold, config.check.as_ref(), now);
+    if !stored.is_empty() {
+        health = Health::AtRisk;
+        problems.extend(stored);
+    }
+    let holds = repository.left_holds().await;
     let driver = match &config.driver {
         None => None,
         Some(driver) => match volumes(&driver.endpoint).await {
@@ -75,8 +88,9 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
     if !args.unprotected {
         health = copies.iter().map(|copy| copy.health).fold(health, Health::max);
     }
+    let location = repository.location();
     let status =
-        Status { health, computed_at: now, repository: repository.location(), problems, volumes, copies };
+        Status { health, computed_at: now, repository: location, problems, volumes, copies, proof, holds };
     console.result(&status, |text| {
         if status.volumes.is_empty() {
             text.line(if args.unprotected {
@@ -99,6 +113,12 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
             text.line(problem);
         }
         if !args.unprotected {
+            for hold in &status.holds {
+                text.line(left_hold(hold, console));
+            }
+            if status.proof.packs > 0 {
+                text.line(proof_text(&status.proof, console));
+            }
             text.line(summary(&status.volumes));
         }
     });

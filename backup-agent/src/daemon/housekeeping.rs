@@ -13,8 +13,8 @@ use crate::policy::Policies;
 use crate::retention;
 use crate::run::Agent;
 
-/// When the house was last kept. A note in the state folder, so that an agent that is restarted often does not sweep often;
-/// losing it costs one sweep.
+/// When something was last done that is done now and then. A note in the state folder, so that an agent that is restarted
+/// often does not sweep often; losing it costs one sweep.
 #[derive(Debug)]
 pub(super) struct Housekeeping {
     note: Option<PathBuf>,
@@ -23,9 +23,9 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// `what` names the note.
-    pub(super) fn new(agent: &Agent, what: &str, every: Duration) -> Self {
-        let note = agent.state_dir.as_ref().map(|dir| dir.join(format!("{what}-{}", agent.repository.id())));
+    /// `done` names the note: `swept`, `locked`, `verified`.
+    pub(super) fn new(agent: &Agent, done: &str, every: Duration) -> Self {
+        let note = agent.state_dir.as_ref().map(|dir| dir.join(format!("{done}-{}", agent.repository.id())));
         let last = note.as_ref().and_then(|note| std::fs::read_to_string(note).ok()?.trim().parse().ok());
         Self { note, every: SignedDuration::try_from(every).unwrap_or(SignedDuration::MAX), last }
     }

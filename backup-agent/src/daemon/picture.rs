@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use strongroom_model::{Clock, VolumeName};
 use strongroom_monitoring::{Page, Watched, collected};
 use strongroom_repository::Fold;
+use strongroom_repository::check::Proof;
 
 use crate::copies::behind;
 use crate::driver::Volume;
@@ -38,6 +39,8 @@ struct Seen {
     fold: Arc<Fold>,
     /// The driver's node and volumes, where there is a driver.
     driver: Option<(String, Vec<Volume>)>,
+    /// How far the stored data is proved, as the journal says it.
+    proof: Proof,
     at: Timestamp,
 }
 
@@ -84,7 +87,8 @@ impl Picture {
 
     pub(super) fn saw(&self, fold: &Arc<Fold>, driver: Option<(&str, &[Volume])>, at: Timestamp) {
         let driver = driver.map(|(node, volumes)| (node.to_owned(), volumes.to_vec()));
-        *locked(&self.inner.seen) = Some(Seen { fold: Arc::clone(fold), driver, at });
+        let proof = Proof::of(fold);
+        *locked(&self.inner.seen) = Some(Seen { fold: Arc::clone(fold), driver, proof, at });
     }
 
     /// Why nothing can be backed up; `None`: it can.
@@ -146,6 +150,7 @@ impl Picture {
             "How long ago the agent last saw driver and repository; every half a minute it looks again",
             seconds(now.duration_since(seen.at).as_secs_f64()),
         )?;
+        stored_data(page, &seen.proof)?;
         let driver = seen.driver.as_ref().map(|(node, volumes)| (node.as_str(), &volumes[..]));
         let mut all = assess(&seen.fold, driver, &self.policies, now);
         let counted = |health| all.iter().filter(|volume| volume.health == health).count() as f64;
@@ -262,6 +267,27 @@ impl Watched for Picture {
     async fn ready(&self) -> Result<(), String> {
         locked(&self.inner.trouble).clone().map_or(Ok(()), Err)
     }
+}
+
+/// How far the stored data is proved.
+fn stored_data(page: &mut Page<'_>, proof: &Proof) -> fmt::Result {
+    page.gauge(
+        "strongroom_repository_damaged_packs",
+        "Packs with entries that a check found damaged and that are still there",
+        proof.damaged_packs as f64,
+    )?;
+    page.gauge("strongroom_repository_bytes", "Bytes of all packs", proof.total_bytes as f64)?;
+    page.gauge(
+        "strongroom_repository_never_verified_bytes",
+        "Bytes of packs that no check with --read-data has read yet",
+        proof.never_bytes as f64,
+    )?;
+    let oldest = proof.oldest_at.map(|at| (Vec::new(), at.as_second() as f64));
+    page.gauges(
+        "strongroom_repository_oldest_verified_timestamp_seconds",
+        "When that pack was read and found right that was so longest ago; not there while none was",
+        oldest,
+    )
 }
 
 /// A moment of the future, by a clock that was wrong, is now.

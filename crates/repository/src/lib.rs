@@ -31,6 +31,7 @@ pub mod reader;
 pub mod record;
 mod repository;
 mod rules;
+pub mod scrub;
 pub mod seal;
 pub mod session;
 pub mod store;

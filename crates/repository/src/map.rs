@@ -16,6 +16,7 @@
 mod diff;
 mod error;
 mod leaf;
+mod losses;
 mod node;
 mod reader;
 mod root;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use strongroom_model::PackId;
 
 pub use error::MapError;
+pub(crate) use losses::{LostEntries, Memo};
 pub use reader::MapReader;
 pub use walk::EntrySet;
 pub use writer::MapWriter;

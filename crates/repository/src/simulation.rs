@@ -6,6 +6,7 @@
 //! rule is taken away. docs/simulation.md tells how to use it.
 
 mod actors;
+mod check;
 mod damage;
 mod history;
 mod journal;

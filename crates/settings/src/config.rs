@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use strongroom_object_store::S3Settings;
 
-use crate::{Interval, LimitConfig, Selector, Size, WindowConfig};
+use crate::{Interval, LimitConfig, Selector, Share, Size, WindowConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub driver: Option<DriverConfig>,
     /// The agent itself.
     pub agent: AgentConfig,
+    /// Reading what is stored again, a part at a time. Without it nothing is read that no restore asks for.
+    pub check: Option<CheckConfig>,
     /// The policies in the order in which they are tried. None at all: every volume is protected daily.
     #[serde(rename = "policy")]
     pub policies: Vec<PolicyConfig>,
@@ -107,6 +109,23 @@ impl Default for AgentConfig {
             time_zone: None,
             limits: Vec::new(),
         }
+    }
+}
+
+/// `[check]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckConfig {
+    /// How often.
+    pub every: Interval,
+    /// How much each time, of what was verified longest ago.
+    pub share: Share,
+}
+
+impl Default for CheckConfig {
+    fn default() -> Self {
+        // All once in about a month.
+        Self { every: Interval::seconds(24 * 3600), share: Share::percent(3) }
     }
 }
 

@@ -13,11 +13,12 @@ mod moment;
 mod open;
 mod repository;
 mod selector;
+mod share;
 mod size;
 mod world;
 
 pub use config::{
-    AgentConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig,
+    AgentConfig, CheckConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig,
     TimeZoneName,
 };
 pub use day::{DayTime, LimitConfig, Rate, WindowConfig};
@@ -30,5 +31,6 @@ pub use open::{
 };
 pub use repository::{RepositoryArgs, RepositorySettings, ResolveError, hand_state_dir};
 pub use selector::{Selector, SelectorError};
+pub use share::{Share, ShareError};
 pub use size::{Size, SizeError};
 pub use world::{machine_name, system_world};

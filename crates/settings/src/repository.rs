@@ -149,7 +149,24 @@ impl RepositoryArgs {
         Ok((self.over(config.as_ref())?, config))
     }
 
+    /// The same, for those who need no key: they cannot open the repository, only look at its store.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or no repository is named.
+    pub fn resolve_without_key(&self) -> Result<RepositorySettings, ResolveError> {
+        let config = self.config.as_deref().map(Config::read).transpose()?;
+        self.put_together(config.as_ref())
+    }
+
     fn over(&self, config: Option<&Config>) -> Result<RepositorySettings, ResolveError> {
+        let settings = self.put_together(config)?;
+        if settings.key_file.is_none() && settings.passphrase_file.is_none() {
+            return Err(ResolveError::NoKey { url: settings.url });
+        }
+        Ok(settings)
+    }
+
+    fn put_together(&self, config: Option<&Config>) -> Result<RepositorySettings, ResolveError> {
         let file = config.map(|config| &config.repository);
         // An empty variable of the environment is the usual way to say "not set".
         let said = |text: &&String| !text.is_empty();
@@ -162,9 +179,6 @@ impl RepositoryArgs {
             Some(_) => None,
             None => file.and_then(|file| file.passphrase_file.as_ref()),
         });
-        if key_file.is_none() && passphrase_file.is_none() {
-            return Err(ResolveError::NoKey { url });
-        }
         // A repository that was named otherwise has other copies, or none.
         let own = file.filter(|file| file.url.as_ref() == Some(&url));
         let named = file.and_then(|file| file.copies.iter().find(|copy| copy.url == url));

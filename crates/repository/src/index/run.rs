@@ -125,6 +125,11 @@ impl IndexRun {
         matching(&self.rows, &prefix(id)).first().map(|row| self.at(row))
     }
 
+    /// Every row: the beginning of a chunk's id, and where it lies.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = ([u8; 16], EntryRef)> + '_ {
+        self.rows.iter().map(|row| (row.prefix, self.at(row)))
+    }
+
     fn at(&self, row: &Row) -> EntryRef {
         EntryRef { pack: self.packs[row.pack as usize], entry: row.entry }
     }

@@ -99,9 +99,7 @@ impl MapReader {
                 if !needed.insert(*at) {
                     continue;
                 }
-                for run in self.leaf(*at).await?.runs() {
-                    needed.insert_run(run.pack, run.first_entry..run.first_entry + u32::from(run.count));
-                }
+                self.leaf(*at).await?.needs(needed);
             }
         }
         Ok(())

@@ -222,7 +222,7 @@ pub(super) fn spans(rows: &[EntryRow]) -> impl Iterator<Item = &[EntryRow]> {
 }
 
 /// A part of `bytes`; empty where it is not there, which no seal accepts.
-pub(super) fn slice(bytes: &Bytes, start: u64, end: u64) -> Bytes {
+pub(crate) fn slice(bytes: &Bytes, start: u64, end: u64) -> Bytes {
     match (usize::try_from(start), usize::try_from(end)) {
         (Ok(start), Ok(end)) if start <= end && end <= bytes.len() => bytes.slice(start..end),
         _ => Bytes::new(),

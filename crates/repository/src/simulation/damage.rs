@@ -14,17 +14,19 @@ use crate::{OpenError, Repository};
 enum Harm {
     Deleted,
     Cut,
+    Emptied,
     Flipped,
     Exchanged,
 }
 
-const ALL: [Harm; 4] = [Harm::Deleted, Harm::Cut, Harm::Flipped, Harm::Exchanged];
+const ALL: [Harm; 5] = [Harm::Deleted, Harm::Cut, Harm::Emptied, Harm::Flipped, Harm::Exchanged];
 
 fn harm(store: &FaultyStore, name: &str, harm: Harm, other: &str) {
     let bytes = store.object(name).unwrap();
     match harm {
         Harm::Deleted => drop(store.remove(name)),
         Harm::Cut => store.replace(name, bytes.slice(..bytes.len() - 1)),
+        Harm::Emptied => store.replace(name, Bytes::new()),
         Harm::Flipped => {
             let mut flipped = bytes.to_vec();
             let middle = flipped.len() / 2;
@@ -93,6 +95,23 @@ async fn every_damaged_object_is_named_and_nothing_is_read_wrongly() {
                 }
             }
         }
+    }
+}
+
+/// Only its age counts, so whatever happens to it, nothing is lost and nobody is fenced for it within a day.
+#[tokio::test]
+async fn a_damaged_sign_of_life_of_a_session_harms_nobody() {
+    for how in ALL {
+        let (trial, repository, points) = filled().await;
+        let session = repository.open_session("at work").await.unwrap();
+        let name = crate::layout::ObjectName::session(session.id());
+        trial.store.replace(name.as_str(), Bytes::from_static(b"alive\n"));
+        trial.store.replace("sessions/00000000000000000999", Bytes::from_static(b"other\n"));
+        harm(&trial.store, name.as_str(), how, "sessions/00000000000000000999");
+        assert!(check(&repository).await.is_whole(), "{how:?}");
+        assert_eq!(repository.fence_stale().await.unwrap(), [0_u64; 0], "{how:?}");
+        assert_eq!(restore(&trial.open("fresh").await, points[0].point).await.unwrap(), [1, 2, 3], "{how:?}");
+        session.close().await.unwrap();
     }
 }
 

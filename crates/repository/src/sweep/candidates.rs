@@ -14,6 +14,7 @@ use crate::errors::SweepError;
 use crate::fold::{Fold, MAX_PLANNED};
 use crate::layout::{ObjectKind, ObjectName, PackKind};
 use crate::map::{EntrySet, MapError};
+use crate::pack::EntryRef;
 use crate::record::{Placed, SweepPlanned};
 use crate::repository::Repository;
 #[cfg(test)]
@@ -121,6 +122,11 @@ impl Candidates {
             let idle = left.saturating_sub(self.needed.count(pack));
             #[expect(clippy::cast_precision_loss, reason = "a share of at most some thousand entries")]
             let is_worth_it = idle > 0 && idle as f64 >= self.options.min_hole_ratio * left as f64;
+            // Entries that are damaged and needed by nobody go at once: until then they are red in every status.
+            let is_sick = fold.verified.damaged().get(pack).is_some_and(|damaged| {
+                damaged.iter().all(|entry| !self.needed.contains(EntryRef { pack: *pack, entry }))
+            });
+            let is_worth_it = is_worth_it || (idle > 0 && is_sick);
             if is_worth_it && state.place.bytes <= budget {
                 budget -= state.place.bytes;
                 let needed: EntryRuns = self.needed.entries(pack).collect();
