@@ -132,4 +132,6 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod tests;

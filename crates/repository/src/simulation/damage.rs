@@ -185,25 +185,28 @@ async fn a_point_without_a_root_keeps_every_pack_that_was_there_before_it_and_th
 #[tokio::test]
 async fn a_point_whose_root_can_be_read_keeps_the_packs_that_it_names_and_no_others() {
     let (trial, repository, points) = filled().await;
-    // A second version of one volume, so that its root lies in a later pack than the leaf that is damaged.
-    let first = repository.fold().await.unwrap().points[&points[1].point].clone();
-    let session = repository.open_session("two").await.unwrap();
-    let (before, after) = (vec![4, 5, 6], vec![4, 5, 6]);
-    let draft = capture_changes(&session, "two", &before, &after, &first).await.unwrap();
-    let second = session.publish(draft, true).await.unwrap();
-    repository.forget(points[0].point, "test").await.unwrap();
-    repository.forget(points[1].point, "test").await.unwrap();
+    // Two leaves; the second version shares the first of them, which lies in the pack of the first version.
+    let mut content = vec![0; 2048];
+    (content[0], content[1500]) = (11, 12);
+    let first = backup(&repository, "wide", &content, None).await.unwrap();
+    let first = repository.fold().await.unwrap().points[&first.point].clone();
+    let session = repository.open_session("wide").await.unwrap();
+    let before = content.clone();
+    content[1500] = 13;
+    let draft = capture_changes(&session, "wide", &before, &content, &first).await.unwrap();
+    session.publish(draft, true).await.unwrap();
+    for point in [points[0].point, points[1].point, first.id] {
+        repository.forget(point, "test").await.unwrap();
+    }
     let fold = repository.fold().await.unwrap();
-    let leaf_pack = first.map.at.pack;
-    assert_ne!(fold.points[&second.point].map.at.pack, leaf_pack, "its root is in a pack of its own");
-    let name = fold.packs[&leaf_pack].place.name().to_string();
+    let name = fold.packs[&first.map.at.pack].place.name().to_string();
     harm(&trial.store, &name, Harm::Deleted, "");
     let fresh = trial.open("fresh").await;
     let report = fresh.sweep(&crate::sweep::SweepOptions::default()).await.unwrap();
     assert_eq!(report.unreadable.len(), 1);
-    assert_eq!(report.deleted_objects, 2, "data and map of the first volume");
+    assert_eq!(report.deleted_objects, 4, "data and maps of the other volumes");
     let left = packs(&trial);
-    assert_eq!(left.len(), 2, "the data and the root of the second version: {left:?}");
+    assert_eq!(left.len(), 3, "the data of both versions, and the root of the second: {left:?}");
 }
 
 #[tokio::test]
