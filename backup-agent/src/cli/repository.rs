@@ -52,6 +52,9 @@ pub struct PruneArgs {
     /// Only say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Free at once what points needed that were forgotten within the last day; a restore that still reads one fails
+    #[arg(long)]
+    pub(super) at_once: bool,
 }
 
 /// `strongroom repository key …`

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{Failure, VolumeName, chain};
 use strongroom_repository::store::ObjectStore;
-use strongroom_repository::sweep::SweepOptions;
+use strongroom_repository::sweep::{SweepOptions, USUAL_GRACE};
 
 use crate::policy::Policies;
 use crate::retention;
@@ -55,12 +55,21 @@ pub(super) async fn keep(agent: &Agent, policies: &Policies) {
         Err(error) => failed("fencing", &error),
     }
     retain(agent, policies, None).await;
-    match agent.repository.sweep(&SweepOptions::default()).await {
-        Ok(swept) => tracing::info!(
-            deleted_objects = swept.deleted_objects, rewritten_packs = swept.rewritten_packs,
-            freed_bytes = swept.freed_bytes, retained_objects = swept.retained_objects,
-            no_delete_right = swept.no_delete_right, waits_for = ?swept.waits_for, "swept"
-        ),
+    match agent.repository.sweep_with_grace(&SweepOptions::default(), USUAL_GRACE).await {
+        Ok(swept) => {
+            tracing::info!(
+                deleted_objects = swept.deleted_objects, rewritten_packs = swept.rewritten_packs,
+                freed_bytes = swept.freed_bytes, retained_objects = swept.retained_objects,
+                no_delete_right = swept.no_delete_right, waits_for = ?swept.waits_for, "swept"
+            );
+            for (point, why) in &swept.unreadable {
+                tracing::error!(
+                    point,
+                    why,
+                    "a recovery point cannot be read, so all that it may need stays; run `strongroom repository check`"
+                );
+            }
+        }
         Err(error) => failed("sweeping", &error),
     }
 }

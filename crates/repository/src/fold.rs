@@ -5,12 +5,13 @@
 //! `decide` of the publisher and of the sweeper; the fold checks what it can see of it: roots, packs, sessions,
 //! plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{PackId, RecoveryPointId, VolumeName};
 
 use crate::entry_runs::EntryRuns;
+use crate::map::MapRoot;
 use crate::pack::EntryRef;
 use crate::pack::PackPlace;
 use crate::point::Point;
@@ -44,7 +45,28 @@ pub struct Fold {
     pub keys: BTreeMap<[u8; 8], KeyState>,
     /// What checks saw of the packs.
     pub verified: VerifiedPacks,
+    /// The points that went within a day before the last record, in the order of their records.
+    pub forgotten: VecDeque<ForgottenPoint>,
 }
+
+/// A point that is no longer current, and may still be read by a restore that began before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgottenPoint {
+    /// The point.
+    pub id: RecoveryPointId,
+    /// Its map.
+    pub map: MapRoot,
+    /// The record that forgot it.
+    pub number: u64,
+    /// When, by its author's clock.
+    pub at: Timestamp,
+}
+
+/// For how long a forgotten point is remembered.
+const FORGOTTEN_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// Of more forgotten points the oldest are not remembered: a courtesy is not worth more memory than this, 10 MB.
+const MOST_FORGOTTEN: usize = 65_536;
 
 /// Where a pack lies, and what is left of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,6 +236,7 @@ impl Default for Fold {
             plan: None,
             keys: BTreeMap::new(),
             verified: VerifiedPacks::default(),
+            forgotten: VecDeque::new(),
         }
     }
 }
@@ -334,6 +357,10 @@ impl Fold {
         // A test that takes a rule away wants to see what becomes of it, not that this stops it.
         if rules::all_hold() {
             permitted?;
+        }
+        let is_old = |point: &ForgottenPoint| record.time.duration_since(point.at) > FORGOTTEN_FOR;
+        while self.forgotten.front().is_some_and(is_old) || self.forgotten.len() > MOST_FORGOTTEN {
+            self.forgotten.pop_front();
         }
         self.enact(record);
         self.number = record.number;
@@ -517,7 +544,14 @@ impl Fold {
             Event::Closed(closed) => drop(self.sessions.remove(&closed.session)),
             Event::Fenced(fenced) => drop(self.sessions.remove(&fenced.session)),
             Event::Published(published) => self.enact_publish(record.number, published),
-            Event::Forgotten(forgotten) => drop(self.points.remove(&forgotten.point)),
+            Event::Forgotten(forgotten) => {
+                self.forgotten.extend(self.points.remove(&forgotten.point).map(|point| ForgottenPoint {
+                    id: point.id,
+                    map: point.map,
+                    number: record.number,
+                    at: record.time,
+                }));
+            }
             Event::Held(Hold { point, hold }) => {
                 self.points.get_mut(point).map(|point| point.held.insert(hold.clone()));
             }

@@ -7,6 +7,7 @@
 mod candidates;
 mod execute;
 mod leftovers;
+mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,10 @@ const STALE: SignedDuration = SignedDuration::from_hours(24);
 
 /// How often others may be faster before a plan is given up; the next sweep comes anyway.
 const MOST_LOST: u32 = 100;
+
+/// For how long what a forgotten point needed stays, for the sake of restores that read it: a courtesy, on which no
+/// safety rests.
+pub const USUAL_GRACE: SignedDuration = SignedDuration::from_hours(24);
 
 /// How to sweep.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,6 +60,8 @@ pub struct SweepPlan {
     pub waits_for: BTreeSet<u64>,
     /// The record of a pending plan, which comes first.
     pub pending: Option<u64>,
+    /// Current points whose map cannot be read, and why. All that they may need stays.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// What a sweep did.
@@ -76,15 +83,29 @@ pub struct SweepReport {
     pub leftovers: u64,
     /// The sessions that a plan still waits for; the next sweep goes on.
     pub waits_for: BTreeSet<u64>,
+    /// Current points whose map cannot be read, and why. All that they may need stays.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 impl Repository {
     /// What a sweep would do now. Reads only.
     ///
     /// # Errors
-    /// When a map cannot be read: then nobody can know what is needed.
+    /// When the store or the journal fails.
     pub async fn plan_sweep(&self, options: &SweepOptions) -> Result<SweepPlan, SweepError> {
-        let candidates = Candidates::find(self, options).await?;
+        self.plan_sweep_with_grace(options, SignedDuration::ZERO).await
+    }
+
+    /// [`Self::plan_sweep`], if what was forgotten within `grace` (at most a day) is left alone.
+    ///
+    /// # Errors
+    /// When the store or the journal fails.
+    pub async fn plan_sweep_with_grace(
+        &self,
+        options: &SweepOptions,
+        grace: SignedDuration,
+    ) -> Result<SweepPlan, SweepError> {
+        let candidates = Candidates::find(self, options, grace).await?;
         let fold = self.known_fold();
         let event = candidates.plan_for(&fold);
         let size = |placed: &Placed| candidates.bytes_of(&fold, placed);
@@ -102,6 +123,7 @@ impl Repository {
                 .collect(),
             waits_for: if fold.plan.is_some() { fold.waiting().collect() } else { event.waits_for },
             pending: fold.plan.as_ref().map(|plan| plan.number),
+            unreadable: candidates.unreadable(),
         })
     }
 
@@ -109,8 +131,21 @@ impl Repository {
     /// the way.
     ///
     /// # Errors
-    /// When a map cannot be read, or the store or the journal fails. What was planned stays pending.
+    /// When the store or the journal fails. What was planned stays pending.
     pub async fn sweep(&self, options: &SweepOptions) -> Result<SweepReport, SweepError> {
+        self.sweep_with_grace(options, SignedDuration::ZERO).await
+    }
+
+    /// [`Self::sweep`], which leaves alone what points needed that were forgotten within `grace` (at most a day): a
+    /// restore may be reading them.
+    ///
+    /// # Errors
+    /// When the store or the journal fails. What was planned stays pending.
+    pub async fn sweep_with_grace(
+        &self,
+        options: &SweepOptions,
+        grace: SignedDuration,
+    ) -> Result<SweepReport, SweepError> {
         let mut report = SweepReport::default();
         self.may_sweep().await?;
         let fold = self.fold().await?;
@@ -121,7 +156,8 @@ impl Repository {
         }
         // Nobody may plan on a journal with a hole in it.
         self.journal().confirm_end().await?;
-        let mut candidates = Candidates::find(self, options).await?;
+        let mut candidates = Candidates::find(self, options, grace).await?;
+        report.unreadable = candidates.unreadable();
         #[cfg(test)]
         if !holds(Rule::PlanFirst) {
             for placed in candidates.plan_for(&self.known_fold()).objects {
@@ -222,7 +258,7 @@ impl Repository {
 /// What a sweep found, for a test that lets something happen before it is planned.
 #[cfg(test)]
 pub(crate) async fn candidates_for_tests(repository: &Repository, options: &SweepOptions) -> Candidates {
-    Candidates::find(repository, options).await.expect("the maps can be read")
+    Candidates::find(repository, options, SignedDuration::ZERO).await.expect("the maps can be read")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod copies;
 mod damage;
 mod golden;
 mod lines;
+mod many_points;
 #[allow(dead_code, reason = "the tests of the adapter plan faults that are not weather")]
 #[path = "../s3/proxy.rs"]
 mod proxy;

@@ -303,6 +303,6 @@ async fn unlock_any(
 fn open_index(state: Option<&Path>, repository: RepositoryId) -> Result<DedupIndex, OpenError> {
     match state {
         Some(dir) => DedupIndex::open(&dir.join("index"), repository).map_err(OpenError::Index),
-        None => Ok(DedupIndex::in_memory(repository, MEMORY_INDEX_ENTRIES)),
+        None => Ok(DedupIndex::in_memory(MEMORY_INDEX_ENTRIES)),
     }
 }
