@@ -4,6 +4,8 @@ mod agent;
 mod audit;
 mod backup;
 mod init;
+mod key;
+mod kit;
 mod points;
 mod prune;
 mod repository;

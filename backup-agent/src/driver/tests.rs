@@ -6,7 +6,7 @@ use strongroom_proto::csi::snapshot_metadata_server::{SnapshotMetadata, Snapshot
 use tokio::net::UnixListener;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response};
+use tonic::{Request, Response, Status};
 
 use super::*;
 
