@@ -6,6 +6,8 @@ mod backup;
 mod copy;
 mod check;
 mod init;
+mod key;
+mod kit;
 mod locks;
 mod points;
 mod prune;

@@ -301,8 +301,9 @@ impl Run<'_> {
         Ok((DraftMap::Written(map), mode, meter.tally()))
     }
 
-    /// The map of the parent. One that is damaged, or refers to entries that a check found damaged, is done without:
-    /// then everything is read, and what cannot be had in the repository any more is stored again, which heals.
+    /// The map of the parent. One that is damaged, or refers to entries that a check found damaged, is done without: then
+    /// everything is read, and what cannot be had in the repository any more is stored again, which heals. The same where
+    /// this key does not open it: what was sealed before write-only keys were switched on.
     async fn parent_map(&self, parent: &Point) -> Result<Option<MapReader>, BackupError> {
         let sound = async {
             let map = self.agent.repository.map(parent).await?;
@@ -316,6 +317,10 @@ impl Run<'_> {
             Ok(map) => Ok(map),
             Err(error) if error.remedy() == Remedy::FixData => {
                 tracing::error!(point = %parent.id, error = chain(&error), "the map of the point before is damaged; backing up without it");
+                Ok(None)
+            }
+            Err(error) if error.code() == "seal.unknown-epoch" => {
+                tracing::warn!(point = %parent.id, error = chain(&error), "this key does not open the map of the point before; backing up without it");
                 Ok(None)
             }
             Err(error) => Err(BackupError::Parent { point: parent.id, cause: error }),

@@ -8,7 +8,7 @@ to come back from a bucket and a key, whatever became of the program.
     strongroom_reader.py restore DIRECTORY KEY POINT OUTPUT [--from-checkpoint]
     strongroom_reader.py scrub   DIRECTORY
 
-DIRECTORY is a repository in a folder (any object store, copied), KEY a key file, or a file with a passphrase behind
+DIRECTORY is a repository in a folder (any object store, copied), KEY a key file, a recipient's private key, or a file with a passphrase behind
 `passphrase:`. Points are printed as JSON, one a line. With --from-checkpoint the newest checkpoint is believed instead
 of the whole journal. `scrub` needs no key: it compares the hash at the end of every pack.
 """
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import zstandard
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
@@ -78,7 +79,9 @@ class Header:
         return cls(cipher, flags, epoch, data[16:48], data[48:80])
 
     def key(self, purpose, secret):
-        key = derive(f"{purpose} key", secret, self.salt)
+        return self.committed(derive(f"{purpose} key", secret, self.salt))
+
+    def committed(self, key):
         if derive("key commitment", key) != self.commitment:
             return None
         return aead(self.cipher, key)
@@ -100,17 +103,39 @@ def open_blob(secret_of_epoch, repository, kind, binding, sealed, what):
     return plain
 
 
+def public_bytes(private):
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def agreed(context, private, fresh, *rest):
+    """The secret of what was sealed to the public half of `private`."""
+    shared = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(fresh))
+    need(shared != bytes(32), "an agreement of zeros")
+    return derive(context, shared, fresh, public_bytes(private), *rest)
+
+
 @dataclass
 class Keyring:
     identity: bytes
     masters: dict
+    data: dict = field(default_factory=dict)  # epoch: private key that data is sealed to; None in a write-only ring
 
     @classmethod
     def decode(cls, plain):
         version, count = struct.unpack_from("<HH", plain)
-        need(version == 1 and len(plain) == 36 + 36 * count, "keyring: unknown form")
-        rows = [plain[at : at + 36] for at in range(36, len(plain), 36)]
-        return cls(plain[4:36], {struct.unpack_from("<I", row)[0]: row[4:] for row in rows})
+        start, size = (36, 36) if version == 1 else (68, 72)
+        need(version in (1, 2) and len(plain) == start + size * count, "keyring: unknown form")
+        rows = [plain[at : at + size] for at in range(start, len(plain), size)]
+        epochs = [struct.unpack_from("<I", row)[0] for row in rows]
+        if version == 1:
+            return cls(plain[4:36], {epoch: row[4:] for epoch, row in zip(epochs, rows)}, {})
+        data = {}
+        for epoch, row in zip(epochs, rows):
+            what = struct.unpack_from("<I", row, 4)[0]
+            need(what <= 2, "keyring: data keys of an unknown kind")
+            if what:
+                data[epoch] = row[40:] if what == 1 else None
+        return cls(plain[4:36], {epoch: row[8:40] for epoch, row in zip(epochs, rows)}, data)
 
     def master(self, epoch):
         need(epoch in self.masters, f"no master key of epoch {epoch}")
@@ -123,10 +148,9 @@ class Keyring:
         return derive("map id key", self.identity)
 
 
-def parse_key_file(text):
+def parse_key_file(text, prefix="strongroom-key-1-"):
     text = text.strip()
     body, _, checksum = text.rpartition("-")
-    prefix = "strongroom-key-1-"
     need(body.startswith(prefix) and len(body) == len(prefix) + 64, "not a key file")
     need(blake3(body.encode()).hexdigest()[:8] == checksum, "the key file is mistyped")
     return bytes.fromhex(body[len(prefix) :])
@@ -183,6 +207,7 @@ def fields(pairs, known, what):
 
 # How many fields the events of each kind have.
 EVENTS = dict(zip(range(1, 17), [2, 1, 2, 9, 2, 2, 2, 3, 4, 2, 3, 1, 5, 3, 3, 2], strict=True))
+EVENTS[20] = 3  # keys rotated
 
 
 # ---- section 9: the fold, as far as reading needs it ------------------------------------------------------------
@@ -266,10 +291,13 @@ class Repository:
         passphrase = key_path.startswith("passphrase:")
         with open(key_path.removeprefix("passphrase:"), encoding="utf-8") as file:
             text = file.read()
+        recipient = text.strip().startswith("strongroom-private-1-")
+        kind = "passphrase" if passphrase else "recipient" if recipient else "key-file"
+        rings = []
         for name in sorted(os.listdir(os.path.join(self.folder, "keys"))):
             slot = json.loads(self.read(f"keys/{name}"))
-            need(slot["format"] == "strongroom-key-slot" and slot["version"] == 1, f"keys/{name}: unknown form")
-            if slot["kind"] != ("passphrase" if passphrase else "key-file"):
+            need(slot["format"] == "strongroom-key-slot" and slot["version"] in (1, 2), f"keys/{name}: unknown form")
+            if slot["kind"] != kind:
                 continue
             if passphrase:
                 cost = slot["argon2id"]
@@ -282,15 +310,52 @@ class Repository:
                 )
                 secret = stretch.derive(text.splitlines()[0].encode())
             else:
-                secret = parse_key_file(text)
-            binding = bytes.fromhex(name)
-            for written in (slot["kind"], slot["label"], slot["created_at"]):
-                binding += written.encode() + b"\0"
+                secret = parse_key_file(text, "strongroom-private-1-" if recipient else "strongroom-key-1-")
+            holder = b"".join(slot[field].encode() + b"\0" for field in ("kind", "label", "created_at"))
+            if slot["version"] == 2:
+                plain = self.open_pair(bytes.fromhex(name), slot, holder, secret, recipient)
+                if plain is not None:
+                    rings.append(Keyring.decode(plain))
+                continue
+            binding = bytes.fromhex(name) + holder
             wrapped = bytes.fromhex(slot["wrapped"])
             plain = open_blob(lambda _: secret, self.id, KEY_SLOT, binding, wrapped, f"keys/{name}")
             if plain is not None:
-                return Keyring.decode(plain)
-        raise Damaged("no key slot opens with this key")
+                rings.append(Keyring.decode(plain))
+        need(rings, "no key slot opens with this key")
+        # What an interrupted rotation left behind adds epochs that nothing is sealed under.
+        newest = max(rings, key=lambda ring: max(ring.masters))
+        for ring in rings:
+            newest.masters = ring.masters | newest.masters
+            newest.data = ring.data | newest.data
+        return newest
+
+    def open_pair(self, slot_id, slot, holder, secret, recipient):
+        """The keyring of a slot of version 2; None when the key is another one."""
+        what = f"keys/{slot_id.hex()}"
+        public, fresh = bytes.fromhex(slot["public_key"]), bytes.fromhex(slot["fresh_key"])
+        sealed = bytes.fromhex(slot["private_key"])
+        holder += public
+        if recipient:
+            if public_bytes(secret) != public:
+                return None
+            private, trust = secret, bytes(32)
+        else:
+            pair = open_blob(lambda _: secret, self.id, KEY_SLOT, holder, sealed, what)
+            if pair is None:
+                return None
+            private, trust = pair[:32], pair[32:]
+            need(public_bytes(private) == public, f"{what}: its key pair does not belong together")
+        binding = slot_id + slot["grants"].encode() + b"\0" + holder + struct.pack("<I", slot["epoch"])
+        binding += blake3(sealed).digest()
+        if "argon2id" in slot:
+            cost = slot["argon2id"]
+            binding += struct.pack("<III", cost["memory_kib"], cost["passes"], cost["lanes"])
+            binding += bytes.fromhex(cost["salt"])
+        key = agreed("slot keyring key", private, fresh, trust)
+        plain = open_blob(lambda _: key, self.id, KEY_SLOT, binding + fresh, bytes.fromhex(slot["keyring"]), what)
+        need(plain is not None, f"{what}: the keys in it were not put there by an owner")
+        return plain
 
     def blob(self, kind, binding, name):
         plain = open_blob(self.keyring.master, self.id, kind, binding, self.read(name), name)
@@ -345,8 +410,15 @@ class Repository:
         plain = open_blob(self.keyring.master, self.id, FOOTER, place.object + bytes([kind]), sealed, name)
         need(plain is not None, f"{name}: sealed under another key")
         header = Header.parse(b"SRGMPACK", plain)
-        need(plain[80:96] == place.object[:16] and header.flags == kind, f"{name}: another pack's footer")
-        box = header.key("pack", self.keyring.master(header.epoch))
+        sealed = header.flags == 5 and kind == 1
+        need(plain[80:96] == place.object[:16] and (header.flags == kind or sealed), f"{name}: another pack's footer")
+        if sealed:
+            need(header.epoch in self.keyring.data, f"{name}: no data key of epoch {header.epoch}")
+            private = self.keyring.data[header.epoch]
+            need(private is not None, f"{name}: this key is write-only")
+            box = header.committed(agreed("sealed pack key", private, header.salt))
+        else:
+            box = header.key("pack", self.keyring.master(header.epoch))
         need(box is not None, f"{name}: sealed under another key")
         domain, count = struct.unpack_from("<II", plain, 96)
         key = self.keyring.map_key() if place.kind == MAP else self.keyring.chunk_key(domain)

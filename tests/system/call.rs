@@ -53,6 +53,18 @@ impl Call {
         self
     }
 
+    /// Gives it this file as its standard input.
+    pub(crate) fn stdin(mut self, path: &Path) -> Self {
+        self.command.stdin(File::open(path).expect("the input can be read"));
+        self
+    }
+
+    /// Takes a variable out of its environment.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// Runs it and waits for its end.
     #[track_caller]
     pub(crate) fn run(self) -> Answer {

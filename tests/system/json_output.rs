@@ -67,6 +67,11 @@ fn every_result_is_one_object_whose_fields_are_documented() {
         vec!["repository", "copy", "--to", &third],
         vec!["repository", "extend-locks"],
         vec!["repository", "copy", "--promote", "--yes", "--repository", &third],
+        vec!["repository", "key", "generate", text(&ground.path("private"))],
+        vec!["repository", "key", "recovery-kit", "--to", text(&ground.path("kit"))],
+        vec!["repository", "key", "write-only", "on"],
+        vec!["repository", "key", "add", "--write-only", "--new-key-file", text(&ground.path("agent-key"))],
+        vec!["repository", "key", "rotate"],
         vec!["status", "--config", text(&config)],
     ] {
         let answer = ground.run(line.clone());

@@ -22,6 +22,7 @@ mod docker;
 mod documents;
 mod images;
 mod json_output;
+mod keys;
 mod memory;
 mod monitoring;
 mod points;

@@ -93,6 +93,7 @@ pub(super) async fn check(args: CheckArgs, console: &Console, world: &World) -> 
         _ if args.read_data => ReadData::All,
         _ => ReadData::Nothing,
     };
+    repository.may_check(args.read_data).await?;
     let options = CheckOptions { read, record: !args.no_note, ..CheckOptions::default() };
     let progress = Arc::new(console.progress("checking", None));
     let checked = repository.check_with(&options, &report(&progress)).await;

@@ -7,7 +7,7 @@ use strongroom_console::{Console, Exit, Failed, Size};
 use strongroom_model::{Failure, RepositoryId, World};
 use strongroom_object_store::{make_place, probe};
 use strongroom_repository::abilities::Abilities;
-use strongroom_repository::keys::{KeyFile, Passphrase, Unlock};
+use strongroom_repository::keys::{DataSeal, KeyFile, Passphrase, Unlock};
 use strongroom_repository::layout::ObjectName;
 use strongroom_repository::store::StoreError;
 use strongroom_repository::{InitError, InitOptions, Repository};
@@ -21,6 +21,9 @@ pub struct InitArgs {
     /// The size of a chunk: a power of two from 16KiB to 1MiB
     #[arg(long, value_name = "SIZE", default_value = "64KiB")]
     chunk_size: Size,
+    /// Seal data so that keys can be given out which write it and cannot read it
+    #[arg(long)]
+    write_only_agents: bool,
 }
 
 /// What was made.
@@ -78,7 +81,12 @@ pub(super) async fn run(args: InitArgs, console: &Console, world: &World) -> Res
     let (unlock, made_key_file) = keys(&settings, world)?;
     let warnings = abilities.warnings();
     let chunk_bytes = u32::try_from(args.chunk_size.0).unwrap_or(u32::MAX);
-    let options = InitOptions { chunk_bytes, ..InitOptions::new(abilities.clone(), settings.open_options()) };
+    let data_seal = if args.write_only_agents { DataSeal::Split } else { DataSeal::Open };
+    let options = InitOptions {
+        chunk_bytes,
+        data_seal,
+        ..InitOptions::new(abilities.clone(), settings.open_options())
+    };
     let repository = Repository::init(store, world.clone(), options, &unlock).await?;
     let made = Made {
         repository: repository.id(),
@@ -125,6 +133,10 @@ fn key_line(made: &Made) -> String {
 fn keys(settings: &RepositorySettings, world: &World) -> Result<(Vec<Unlock>, bool), Failed> {
     let (mut unlock, mut made) = (Vec::new(), false);
     if let Some(path) = &settings.key_file {
+        if path.as_os_str() == "-" {
+            // Typed: there must be one already.
+            return Ok((vec![settings.unlock()?], false));
+        }
         let key = if path.exists() {
             KeyFile::read(path)?
         } else {

@@ -1,19 +1,17 @@
 //! `strongroom repository`: check, measure, tidy; and the keys.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use serde::Serialize;
-use strongroom_console::{Console, Exit, Failed, Progress, Size, Table, local_and_utc};
-use strongroom_model::{Failure, Remedy, World};
+use strongroom_console::{Console, Exit, Failed, Progress, Size};
+use strongroom_model::World;
 use strongroom_repository::Repository;
-use strongroom_repository::keys::{KeyFile, Passphrase, PassphraseCost, SlotKind, Unlock};
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::audit::{self, AcceptRollbackArgs};
 use super::check::{self, CheckArgs, RepairArgs, ScrubArgs};
 use super::copy::{self, CopyArgs};
+use super::key::{self, KeyCommand};
 use super::{locks, prune};
 
 /// `strongroom repository …`
@@ -57,69 +55,6 @@ pub struct PruneArgs {
     pub(super) at_once: bool,
 }
 
-/// `strongroom repository key …`
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Add a key file (made when it is absent) or a passphrase that opens the repository from now on
-    Add(KeyAddArgs),
-    /// List the key slots
-    List(RepositoryArgs),
-    /// Remove a key slot; never the last
-    Remove(KeyRemoveArgs),
-}
-
-/// `strongroom repository key add`
-#[derive(Debug, clap::Args)]
-pub struct KeyAddArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    /// The file with the new key; made, with mode 0600, when it is absent
-    #[arg(
-        long,
-        value_name = "KEY",
-        conflicts_with = "new_passphrase_file",
-        required_unless_present = "new_passphrase_file"
-    )]
-    new_key_file: Option<PathBuf>,
-    /// The file whose first line is the new passphrase
-    #[arg(long, value_name = "FILE")]
-    new_passphrase_file: Option<PathBuf>,
-    /// What to call it
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    label: String,
-}
-
-/// `strongroom repository key remove`
-#[derive(Debug, clap::Args)]
-pub struct KeyRemoveArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    /// The slot, as `key list` shows it
-    #[arg(value_name = "SLOT")]
-    slot: String,
-}
-
-/// The text is not the name of a key slot.
-#[derive(Debug, thiserror::Error)]
-#[error("{given:?} is no key slot: it has 16 hexadecimal digits")]
-struct NoSlot {
-    given: String,
-}
-
-impl Failure for NoSlot {
-    fn code(&self) -> &'static str {
-        "key.no-such-slot"
-    }
-
-    fn remedy(&self) -> Remedy {
-        Remedy::FixRequest
-    }
-
-    fn advice(&self) -> String {
-        "`strongroom repository key list` shows the slots.".into()
-    }
-}
-
 pub(super) async fn run(
     command: RepositoryCommand,
     console: &Console,
@@ -136,13 +71,11 @@ pub(super) async fn run(
         RepositoryCommand::RebuildIndex(args) => rebuild_index(args, console, world).await,
         RepositoryCommand::Audit(args) => audit::audit(args, console, world).await,
         RepositoryCommand::AcceptRollback(args) => audit::accept_rollback(args, console, world).await,
-        RepositoryCommand::Key(KeyCommand::Add(args)) => key_add(args, console, world).await,
-        RepositoryCommand::Key(KeyCommand::List(args)) => key_list(args, console, world).await,
-        RepositoryCommand::Key(KeyCommand::Remove(args)) => key_remove(args, console, world).await,
+        RepositoryCommand::Key(command) => key::run(command, console, world).await,
     }
 }
 
-async fn open(args: &RepositoryArgs, world: &World) -> Result<Repository, Failed> {
+pub(super) async fn open(args: &RepositoryArgs, world: &World) -> Result<Repository, Failed> {
     Ok(open_repository(&args.resolve()?, world).await?.repository)
 }
 
@@ -189,86 +122,4 @@ async fn rebuild_index(args: RepositoryArgs, console: &Console, world: &World) -
         }
     });
     Ok(if rebuilt.unreadable == 0 { Exit::Done } else { Exit::Damaged })
-}
-
-/// A key slot as results show it.
-#[derive(Debug, Serialize)]
-struct ShownSlot {
-    slot: String,
-    kind: &'static str,
-    label: String,
-    created_at: jiff::Timestamp,
-}
-
-impl From<&strongroom_repository::keys::KeySlot> for ShownSlot {
-    fn from(slot: &strongroom_repository::keys::KeySlot) -> Self {
-        let kind = match slot.kind() {
-            SlotKind::KeyFile => "key file",
-            SlotKind::Passphrase => "passphrase",
-        };
-        Self { slot: hex(&slot.id()), kind, label: slot.label().to_owned(), created_at: slot.created_at() }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Slots {
-    slots: Vec<ShownSlot>,
-}
-
-async fn key_add(args: KeyAddArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let repository = open(&args.repository, world).await?;
-    let unlock = match (&args.new_key_file, &args.new_passphrase_file) {
-        (_, Some(path)) => Unlock::Passphrase(Passphrase::read(path)?),
-        (Some(path), None) if path.exists() => Unlock::KeyFile(KeyFile::read(path)?),
-        (path, None) => {
-            let key = KeyFile::generate(&*world.entropy);
-            key.write_new(path.as_deref().expect("clap asks for one of the two"))?;
-            Unlock::KeyFile(key)
-        }
-    };
-    let slot = ShownSlot::from(&repository.add_key(&unlock, &args.label, PassphraseCost::DEFAULT).await?);
-    console.result(&slot, |text| {
-        text.line(format_args!("added key slot {} ({})", slot.slot, slot.kind));
-    });
-    Ok(Exit::Done)
-}
-
-async fn key_list(args: RepositoryArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let slots = open(&args, world).await?.list_keys().await?;
-    let slots = Slots { slots: slots.iter().map(ShownSlot::from).collect() };
-    console.result(&slots, |text| {
-        let mut table = Table::new(["SLOT", "KIND", "ADDED", "LABEL"]);
-        for slot in &slots.slots {
-            let added = local_and_utc(slot.created_at, console.time_zone());
-            table.row([slot.slot.as_str(), slot.kind, &added, &slot.label]);
-        }
-        text.table(&table);
-    });
-    Ok(Exit::Done)
-}
-
-async fn key_remove(args: KeyRemoveArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let slot = unhex(&args.slot).ok_or_else(|| NoSlot { given: args.slot.chars().take(40).collect() })?;
-    open(&args.repository, world).await?.remove_key(slot).await?;
-    #[derive(Debug, Serialize)]
-    struct Removed {
-        slot: String,
-    }
-    let removed = Removed { slot: hex(&slot) };
-    console.result(&removed, |text| {
-        text.line(format_args!("removed key slot {}", removed.slot));
-        text.line(
-            "Who holds its key and a copy of the repository made before this can still read that copy.",
-        );
-    });
-    Ok(Exit::Done)
-}
-
-fn hex(bytes: &[u8; 8]) -> String {
-    format!("{:016x}", u64::from_be_bytes(*bytes))
-}
-
-fn unhex(text: &str) -> Option<[u8; 8]> {
-    let plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    plain.then(|| u64::from_str_radix(text, 16).ok().map(u64::to_be_bytes)).flatten()
 }

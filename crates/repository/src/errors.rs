@@ -42,6 +42,18 @@ pub enum JournalError {
         #[source]
         cause: SealError,
     },
+    /// A record is sealed under keys that were replaced before it.
+    #[error(
+        "journal record {number} is sealed under epoch {epoch}, but another record says that it cannot be (epoch {other})"
+    )]
+    OldKey {
+        /// Which record.
+        number: u64,
+        /// Its epoch.
+        epoch: u32,
+        /// The epoch of a record before it that is newer, or after it that is older.
+        other: u32,
+    },
     /// A record is not understood.
     #[error("journal record {number} cannot be understood")]
     Unreadable {
@@ -152,6 +164,8 @@ impl Failure for JournalError {
     fn code(&self) -> &'static str {
         match self {
             Self::Store { .. } | Self::Object { .. } => "journal.store",
+            Self::Sealed { cause: cause @ SealError::UnknownEpoch { .. }, .. } => cause.code(),
+            Self::OldKey { .. } => "journal.old-key",
             Self::Sealed { .. } | Self::Unreadable { .. } => "journal.unreadable",
             Self::Invalid { .. } => "journal.invalid",
             Self::Refused { .. } => "journal.refused",
@@ -171,8 +185,10 @@ impl Failure for JournalError {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Store { cause, .. } | Self::Object { cause, .. } => cause.remedy(),
+            Self::Sealed { cause: cause @ SealError::UnknownEpoch { .. }, .. } => cause.remedy(),
             Self::Sealed { .. }
             | Self::Unreadable { .. }
+            | Self::OldKey { .. }
             | Self::Invalid { .. }
             | Self::RolledBack { .. } => Remedy::FixData,
             Self::Hole { .. } => Remedy::FixData,
@@ -189,8 +205,13 @@ impl Failure for JournalError {
     fn advice(&self) -> String {
         match self {
             Self::Store { cause, .. } | Self::Object { cause, .. } => return cause.advice(),
+            Self::Sealed { cause: cause @ SealError::UnknownEpoch { .. }, .. } => return cause.advice(),
             Self::Sealed { .. } => {
                 "Nothing was changed. Compare the object with a copy or an older version of the bucket; someone or something changed it."
+            }
+            Self::OldKey { .. } => {
+                "Nothing was changed. Somebody who holds keys from before the last rotation wrote to the bucket: take their access to \
+                 it away, then restore the journal from the bucket's own versions."
             }
             Self::Unreadable { .. } => "Nothing was changed. If a newer Strongroom writes to this repository, update this one.",
             Self::Invalid { .. } => "Nothing was changed. A program that does not follow the protocol wrote to this repository: report it.",
@@ -552,12 +573,23 @@ pub enum KeysError {
         /// Which slot.
         slot: String,
     },
-    /// It is the last.
-    #[error("key slot {slot} is the last one; without it nobody could open the repository")]
+    /// It is the last that opens everything.
+    #[error(
+        "key slot {slot} is the last one that grants everything; without it nobody could read the repository"
+    )]
     Last {
         /// Which slot.
         slot: String,
     },
+    /// Slots whose holders would be left behind with the old keys.
+    #[error("{} cannot be given new keys: {}", slots.len(), names(slots))]
+    LeftBehind {
+        /// Which, and why.
+        slots: Vec<LeftBehind>,
+    },
+    /// Somebody else changed the keys at the same time.
+    #[error("somebody else changed the keys at the same time; nothing was changed here")]
+    Raced,
     /// The store failed.
     #[error("key slot {slot}")]
     Store {
@@ -572,12 +604,30 @@ pub enum KeysError {
     Journal(#[from] JournalError),
 }
 
+/// A slot that a rotation cannot give the new keys.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LeftBehind {
+    /// The slot.
+    pub slot: String,
+    /// Its label.
+    pub label: String,
+    /// Why.
+    pub why: &'static str,
+}
+
+fn names(slots: &[LeftBehind]) -> String {
+    let name = |left: &LeftBehind| format!("slot {} {:?} ({})", left.slot, left.label, left.why);
+    slots.iter().map(name).collect::<Vec<_>>().join("; ")
+}
+
 impl Failure for KeysError {
     fn code(&self) -> &'static str {
         match self {
             Self::Key { cause, .. } => cause.code(),
             Self::NoSuchSlot { .. } => "key.no-such-slot",
             Self::Last { .. } => "key.last",
+            Self::LeftBehind { .. } => "key.left-behind",
+            Self::Raced => "key.raced",
             Self::Store { cause, .. } => cause.code(),
             Self::Journal(cause) => cause.code(),
         }
@@ -585,7 +635,8 @@ impl Failure for KeysError {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Key { cause, .. } => cause.remedy(),
-            Self::NoSuchSlot { .. } | Self::Last { .. } => Remedy::FixRequest,
+            Self::NoSuchSlot { .. } | Self::Last { .. } | Self::LeftBehind { .. } => Remedy::FixRequest,
+            Self::Raced => Remedy::Retry,
             Self::Store { cause, .. } => cause.remedy(),
             Self::Journal(cause) => cause.remedy(),
         }
@@ -595,6 +646,12 @@ impl Failure for KeysError {
             Self::Key { cause, .. } => cause.advice(),
             Self::NoSuchSlot { .. } => "See `strongroom repository key list`.".to_owned(),
             Self::Last { .. } => "Add another key first.".to_owned(),
+            Self::LeftBehind { .. } => {
+                "Name the keys of these slots with --with-key-file or --with-passphrase-file, remove slots that nobody needs with \
+                 --remove, or say --leave-behind: then their holders cannot open the repository until they are added again."
+                    .to_owned()
+            }
+            Self::Raced => "Look at `strongroom repository key list`, then run it again.".to_owned(),
             Self::Store { cause, .. } => cause.advice(),
             Self::Journal(cause) => cause.advice(),
         }

@@ -16,8 +16,8 @@ use crate::pack::EntryRef;
 use crate::pack::PackPlace;
 use crate::point::Point;
 use crate::record::{
-    Event, GENESIS, Hold, NewPack, PackRewritten, Placed, Published, Record, RecordHash, SweepDone,
-    SweepPlanned, Verified,
+    Event, GENESIS, Hold, KeyAdded, KeysRotated, NewPack, PackRewritten, Placed, Published, Record,
+    RecordHash, SweepDone, SweepPlanned, Verified, WRITE_ONLY,
 };
 use crate::rules::{self, Rule, holds};
 
@@ -209,6 +209,9 @@ pub enum RuleError {
     /// It names no object, too many, or one as whole and as damaged.
     #[error("it says of {0} objects what a check saw, not of 1 to {MAX_PLANNED}, or two things of one")]
     VerifiedSize(usize),
+    /// Nobody could open everything any more.
+    #[error("no slot would be left that grants everything")]
+    NoKeyLeft,
     /// A text that people typed is too long.
     #[error("{what} has {bytes} bytes, at most {MAX_TEXT} are stored")]
     TooLong {
@@ -224,6 +227,11 @@ pub const MAX_TEXT: usize = 4096;
 
 /// The most objects and packs that one plan may name, so that its record stays below 1 MiB.
 pub const MAX_PLANNED: usize = 16_384;
+
+/// Whether a slot of this kind, as its record names it, opens everything.
+fn grants_everything(kind: &str) -> bool {
+    !kind.ends_with(WRITE_ONLY)
+}
 
 impl Default for Fold {
     fn default() -> Self {
@@ -407,15 +415,42 @@ impl Fold {
             Event::KeyAdded(added) if self.keys.contains_key(&added.slot) => {
                 Err(RuleError::KeyTwice(hex::encode(added.slot)))
             }
-            Event::KeyRemoved(removed) if !self.keys.contains_key(&removed.slot) || self.keys.len() == 1 => {
+            Event::KeyRemoved(removed) if !self.may_lose_key(&removed.slot) => {
                 Err(RuleError::KeyNotRemovable(hex::encode(removed.slot)))
             }
+            Event::KeysRotated(rotated) => self.permits_rotated(rotated),
             Event::Restored(restored) => text("the target", &restored.target),
             Event::RestoreTested(tested) => text("the detail", &tested.detail),
             Event::RollbackAccepted(accepted) => text("the reason", &accepted.reason),
             Event::Verified(seen) => permits_verified(seen),
             Event::KeyAdded(_) | Event::KeyRemoved(_) => Ok(()),
         }
+    }
+
+    /// Whether the slot is there, and another one grants everything.
+    fn may_lose_key(&self, slot: &[u8; 8]) -> bool {
+        let others = self.keys.iter().filter(|(other, _)| *other != slot);
+        self.keys.contains_key(slot) && others.into_iter().any(|(_, key)| grants_everything(&key.kind))
+    }
+
+    fn permits_rotated(&self, rotated: &KeysRotated) -> Result<(), RuleError> {
+        if let Some(slot) = rotated.removed.iter().find(|slot| !self.keys.contains_key(*slot)) {
+            return Err(RuleError::KeyNotRemovable(hex::encode(slot)));
+        }
+        let mut new = BTreeSet::new();
+        for added in &rotated.added {
+            if self.keys.contains_key(&added.slot) || !new.insert(added.slot) {
+                return Err(RuleError::KeyTwice(hex::encode(added.slot)));
+            }
+        }
+        let kept = self.keys.iter().filter(|(slot, _)| !rotated.removed.contains(*slot));
+        let mut kinds = kept.map(|(_, key)| &key.kind).chain(rotated.added.iter().map(|added| &added.kind));
+        if kinds.any(|kind| grants_everything(kind)) { Ok(()) } else { Err(RuleError::NoKeyLeft) }
+    }
+
+    fn add_key(&mut self, added: &KeyAdded, added_at: Timestamp) {
+        let state = KeyState { kind: added.kind.clone(), hash: added.hash, added_at };
+        self.keys.insert(added.slot, state);
     }
 
     fn is_open(&self, session: u64) -> Result<(), RuleError> {
@@ -572,9 +607,12 @@ impl Fold {
             }
             Event::PackRewritten(rewritten) => self.enact_rewritten(rewritten),
             Event::SweepDone(SweepDone { .. }) => self.enact_done(),
-            Event::KeyAdded(added) => {
-                let state = KeyState { kind: added.kind.clone(), hash: added.hash, added_at: record.time };
-                self.keys.insert(added.slot, state);
+            Event::KeyAdded(added) => self.add_key(added, record.time),
+            Event::KeysRotated(rotated) => {
+                self.keys.retain(|slot, _| !rotated.removed.contains(slot));
+                for added in &rotated.added {
+                    self.add_key(added, record.time);
+                }
             }
             Event::KeyRemoved(removed) => drop(self.keys.remove(&removed.slot)),
             Event::Verified(seen) => self.verified.enact(seen, record.time, &self.packs),

@@ -4,6 +4,7 @@
 //! and checked against the rules. A record is sent under one number only, and only by someone who knew all
 //! records before it. Any future here may be dropped at any point: that is a crash, and crashes are harmless.
 
+mod epochs;
 pub(crate) mod opening;
 pub(crate) mod state;
 
@@ -23,6 +24,7 @@ use crate::keys::Keyring;
 use crate::layout::ObjectName;
 use crate::patience::Patience;
 use crate::record::{Event, Record, RecordHash};
+use crate::repository::Renewal;
 use crate::rules::{Rule, holds};
 use crate::seal::{self, BlobKind};
 use crate::store::{ObjectStore, StoreError};
@@ -58,6 +60,9 @@ pub(crate) struct Journal {
     pub(crate) state: Option<StateDir>,
     /// In a copy: how far it goes. Nobody appends to it.
     pub(crate) copy: Option<CopyLimit>,
+    /// Where the keys of an epoch come from that this process does not hold yet.
+    pub(crate) renewal: Option<Arc<Renewal>>,
+    epochs: Mutex<epochs::Epochs>,
     known: Mutex<Known>,
     /// One at a time in this process, so that one reads and the others find it read.
     reading: tokio::sync::Mutex<()>,
@@ -179,7 +184,10 @@ impl Journal {
             return Ok(None);
         }
         match self.get(&ObjectName::journal(number)).await {
-            Ok(bytes) => self.open_record(number, &bytes).map(Some),
+            Ok(bytes) => match self.open_record(number, &bytes) {
+                Err(error) if self.renew_keys(&error).await => self.open_record(number, &bytes).map(Some),
+                opened => opened.map(Some),
+            },
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(cause) => Err(JournalError::Store { number, cause }),
         }
@@ -200,6 +208,7 @@ impl Journal {
         .map_err(|cause| JournalError::Sealed { number, cause })?;
         let record =
             cbor::from_bytes::<Record>(&plain).map_err(|cause| JournalError::Unreadable { number, cause })?;
+        self.note_epoch(number, sealed)?;
         Ok((record, *blake3::hash(sealed).as_bytes()))
     }
 
@@ -296,10 +305,20 @@ impl Journal {
     ///
     /// It takes the fold: while somebody else holds one, taking in a record copies all points and packs.
     pub(crate) async fn attempt(&self, fold: Arc<Fold>, event: Event) -> Result<Attempt, JournalError> {
+        self.attempt_with(&self.keyring, fold, event).await
+    }
+
+    /// [`Self::attempt`], sealed with the epoch of another ring: the record that rotates the keys.
+    pub(crate) async fn attempt_with(
+        &self,
+        ring: &Keyring,
+        fold: Arc<Fold>,
+        event: Event,
+    ) -> Result<Attempt, JournalError> {
         fold.permits(&event)
             .map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
         self.may_append()?;
-        let sealed = self.seal_record(&fold, event)?;
+        let sealed = self.seal_record(ring, &fold, event)?;
         #[cfg(test)]
         let blind = (!holds(Rule::ReadWhatWon)).then(|| Fold { number: fold.number + 1, ..(*fold).clone() });
         drop(fold);
@@ -315,6 +334,7 @@ impl Journal {
             return Box::pin(self.attempt(Arc::new(blind), sealed.record.event)).await;
         }
         if let Attempt::In(_) = attempt {
+            self.note_epoch(sealed.record.number, &sealed.bytes)?;
             self.take_in(&sealed.record, sealed.hash)?;
             self.remember()?;
             self.checkpoint_when_due().await;
@@ -322,7 +342,7 @@ impl Journal {
         Ok(attempt)
     }
 
-    fn seal_record(&self, fold: &Fold, event: Event) -> Result<Sealed, JournalError> {
+    fn seal_record(&self, ring: &Keyring, fold: &Fold, event: Event) -> Result<Sealed, JournalError> {
         let record = Record {
             number: fold.number + 1,
             previous: fold.hash,
@@ -335,9 +355,8 @@ impl Journal {
         let binding = record.number.to_le_bytes();
         let plain = cbor::to_bytes(&record);
         let entropy = &*self.world.entropy;
-        let bytes =
-            seal::seal(&self.keyring, self.repository, BlobKind::JournalRecord, &binding, &plain, entropy)
-                .map_err(|cause| JournalError::Sealed { number: record.number, cause })?;
+        let bytes = seal::seal(ring, self.repository, BlobKind::JournalRecord, &binding, &plain, entropy)
+            .map_err(|cause| JournalError::Sealed { number: record.number, cause })?;
         let hash = *blake3::hash(&bytes).as_bytes();
         Ok(Sealed { record, bytes, hash })
     }
@@ -437,9 +456,14 @@ impl Journal {
     /// but time later.
     async fn checkpoint_when_due(&self) {
         let fold = self.known();
-        if fold.number < self.checkpoint() + checkpoint_interval(&fold) {
-            return;
+        if fold.number >= self.checkpoint() + checkpoint_interval(&fold) {
+            self.checkpoint_now().await;
         }
+    }
+
+    /// Writes a checkpoint of what is known.
+    pub(crate) async fn checkpoint_now(&self) {
+        let fold = self.known();
         match self.write_checkpoint(&fold).await {
             Ok(()) => {
                 let mut known = self.lock();

@@ -38,11 +38,13 @@ pub mod store;
 pub mod sweep;
 
 pub use cbor::CborError;
-pub use errors::{InitError, JournalError, KeysError, OpenError, PublishError, SessionError, SweepError};
+pub use errors::{
+    InitError, JournalError, KeysError, LeftBehind, OpenError, PublishError, SessionError, SweepError,
+};
 pub use fold::Fold;
 pub use patience::Patience;
 pub use point::{Point, PointInfo, Source};
-pub use repository::{InitOptions, OpenOptions, Repository};
+pub use repository::{InitOptions, OpenOptions, Repository, Rotated, Rotation};
 pub use session::{Draft, DraftMap, Published, Session};
 
 #[cfg(test)]

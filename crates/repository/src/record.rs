@@ -148,6 +148,8 @@ pub enum Event {
     RollbackAccepted(RollbackAccepted),
     /// 16: packs were read whole, and what was seen.
     Verified(Verified),
+    /// 20: the keys were rotated.
+    KeysRotated(KeysRotated),
 }
 
 macro_rules! events {
@@ -184,6 +186,7 @@ events!(
     1 => Opened, 2 => Closed, 3 => Fenced, 4 => Published, 5 => Forgotten, 6 => Held, 7 => Released,
     8 => SweepPlanned, 9 => PackRewritten, 10 => SweepDone, 11 => KeyAdded, 12 => KeyRemoved,
     13 => Restored, 14 => RestoreTested, 15 => RollbackAccepted, 16 => Verified,
+    20 => KeysRotated,
 );
 
 impl<T: Cbor> Cbor for Box<T> {
@@ -216,6 +219,7 @@ impl Event {
             Self::RestoreTested(_) => "restore tested",
             Self::RollbackAccepted(_) => "rollback accepted",
             Self::Verified(_) => "verified",
+            Self::KeysRotated(_) => "keys rotated",
         }
     }
 }
@@ -335,12 +339,15 @@ cbor_map!(SweepDone { 0 => plan, 1 => skipped });
 pub struct KeyAdded {
     /// The slot's name.
     pub slot: [u8; 8],
-    /// What opens it: `passphrase`, `key-file`.
+    /// What opens it: `passphrase`, `key-file`, `recipient`; and ` write-only` behind it where it grants no more.
     pub kind: String,
     /// BLAKE3 of the slot's object, so that damage to a slot shows without its key.
     pub hash: [u8; 32],
 }
 cbor_map!(KeyAdded { 0 => slot, 1 => kind, 2 => hash });
+
+/// What stands behind the kind of a slot that does not grant everything.
+pub(crate) const WRITE_ONLY: &str = " write-only";
 
 /// A key slot was taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -349,6 +356,19 @@ pub struct KeyRemoved {
     pub slot: [u8; 8],
 }
 cbor_map!(KeyRemoved { 0 => slot });
+
+/// A new epoch seals from this record on, and the slots that hold it stand in the place of those that do not. It is the
+/// first record that is sealed under the new epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysRotated {
+    /// The new epoch.
+    pub epoch: u32,
+    /// The slots that hold it.
+    pub added: Vec<KeyAdded>,
+    /// The slots that are no more.
+    pub removed: BTreeSet<[u8; 8]>,
+}
+cbor_map!(KeysRotated { 0 => epoch, 1 => added, 2 => removed });
 
 /// A point was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod keys;
 mod opening;
 mod points;
+mod rotation;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,7 @@ use crate::head::Head;
 use crate::index::DedupIndex;
 use crate::index_sync::Covered;
 use crate::journal::Journal;
-use crate::keys::PassphraseCost;
+use crate::keys::{DataSeal, Grants, PassphraseCost};
 use crate::map::{MapError, MapReader, MapRoot};
 use crate::pack::{PackContext, PackFetcher, PackSettings};
 use crate::patience::Patience;
@@ -27,6 +28,8 @@ use crate::record::{Event, RecordHash, RestoreTested, Restored};
 use crate::store::ObjectStore;
 
 pub(crate) use keys::create_owned;
+pub(crate) use opening::Renewal;
+pub use rotation::{Rotated, Rotation};
 
 /// The dedup domain of all chunks, until tenants come.
 pub(crate) const DOMAIN: u32 = 0;
@@ -43,6 +46,8 @@ pub struct InitOptions {
     /// What the probe saw. A store without create-only writes is used in single-writer mode, by `open.agent`
     /// alone.
     pub abilities: Abilities,
+    /// How data is sealed.
+    pub data_seal: DataSeal,
     /// What argon2id costs, for slots with a passphrase.
     pub cost: PassphraseCost,
     /// How it is opened afterwards.
@@ -53,7 +58,13 @@ impl InitOptions {
     /// 64 KiB chunks, and the usual cost.
     #[must_use]
     pub const fn new(abilities: Abilities, open: OpenOptions) -> Self {
-        Self { chunk_bytes: 64 << 10, abilities, cost: PassphraseCost::DEFAULT, open }
+        Self {
+            chunk_bytes: 64 << 10,
+            abilities,
+            data_seal: DataSeal::Open,
+            cost: PassphraseCost::DEFAULT,
+            open,
+        }
     }
 }
 
@@ -118,6 +129,18 @@ impl Repository {
     #[must_use]
     pub fn location(&self) -> String {
         self.store().location()
+    }
+
+    /// What the key that it was opened with grants.
+    #[must_use]
+    pub fn grants(&self) -> Grants {
+        self.inner.context.keyring.grants()
+    }
+
+    /// How data is sealed from now on.
+    #[must_use]
+    pub fn data_seal(&self) -> DataSeal {
+        self.inner.context.keyring.data_seal()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {

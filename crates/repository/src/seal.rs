@@ -17,6 +17,7 @@
 //! | 80 | n | ciphertext; plain is the content, or with zstd its length (u64) and one zstd frame |
 //! | 80+n | 16 | tag; nonce = 12 zero bytes; AD = header, repository id 16, kind u8, binding |
 
+pub(crate) mod agreement;
 mod cipher;
 mod error;
 pub(crate) mod header;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use strongroom_model::{Entropy, RepositoryId};
 use zeroize::Zeroizing;
 
+pub use agreement::PublicKey;
 pub use cipher::Cipher;
 pub use error::SealError;
 
@@ -77,7 +79,7 @@ impl BlobKind {
     }
 }
 
-/// Seals `plain` under a fresh salt and the newest master key.
+/// Seals `plain` under a fresh salt and the master key of the epoch that seals now.
 ///
 /// # Errors
 /// [`SealError::TooLarge`] when `plain` is over the limit of its kind.
@@ -92,8 +94,13 @@ pub fn seal(
     if plain.len() as u64 > kind.limit() {
         return Err(SealError::TooLarge { limit: kind.limit() });
     }
-    let (epoch, master) = keyring.newest();
-    Ok(seal_with(master, epoch, keyring.cipher(), repository, kind, binding, plain, entropy))
+    let (epoch, master) = keyring.sealing();
+    Ok(seal_with(&master, epoch, keyring.cipher(), repository, kind, binding, plain, entropy))
+}
+
+/// The epoch that a blob says it was sealed under. Not authenticated: for whoever knows the bytes' hash from elsewhere.
+pub(crate) fn epoch_of(sealed: &[u8]) -> Result<u32, SealError> {
+    Ok(Header::parse(MAGIC, sealed)?.epoch)
 }
 
 /// Opens what [`seal`] made.
@@ -109,7 +116,7 @@ pub fn open(
 ) -> Result<Vec<u8>, SealError> {
     let epoch = Header::parse(MAGIC, sealed)?.epoch;
     let master = keyring.master(epoch).ok_or(SealError::UnknownEpoch { epoch })?;
-    open_with(master, repository, kind, binding, sealed).map(|mut plain| std::mem::take(&mut *plain))
+    open_with(&master, repository, kind, binding, sealed).map(|mut plain| std::mem::take(&mut *plain))
 }
 
 /// Seals the keyring of a slot under the slot's own secret.

@@ -1,12 +1,14 @@
 //! Opening what the settings name: the key, the store, and the repository in it.
 
+use std::io::IsTerminal as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use strongroom_model::{Failure, Remedy, World};
 use strongroom_object_store::copies::WithCopies;
 use strongroom_object_store::throttle::Throttle;
 use strongroom_object_store::{Counts, OpenedStore, PlaceError, open_counted};
-use strongroom_repository::keys::{KeyError, KeyFile, Passphrase, Unlock};
+use strongroom_repository::keys::{KeyError, Passphrase, Unlock};
 use strongroom_repository::store::{ObjectStore, StoreError};
 use strongroom_repository::{OpenError, OpenOptions, Repository};
 
@@ -52,7 +54,7 @@ impl Failure for OpenRepositoryError {
 }
 
 impl RepositorySettings {
-    /// What opens the repository: the passphrase where one was named, else the key.
+    /// What opens the repository: the passphrase where one was named, else the key; `-` is typed on standard input.
     ///
     /// # Errors
     /// When the file cannot be read, others may read it, or it holds no key.
@@ -61,7 +63,16 @@ impl RepositorySettings {
             (Some(file), _) => Ok(Unlock::Passphrase(Passphrase::read(file)?)),
             (None, file) => {
                 let file = file.as_deref().expect("settings are resolved only with a key or a passphrase");
-                Ok(Unlock::KeyFile(KeyFile::read(file)?))
+                if file == Path::new("-") {
+                    // A person at a terminal is told what is waited for; a pipe is not.
+                    if std::io::stdin().is_terminal() {
+                        eprintln!(
+                            "Type the key (the lines K1 to K4 of the recovery kit, or the text of the key file):"
+                        );
+                    }
+                    return Unlock::read_typed(std::io::stdin().lock());
+                }
+                Unlock::read_key(file)
             }
         }
     }

@@ -15,7 +15,7 @@ pub struct RepositoryArgs {
     /// Where the repository is: s3://bucket/prefix, file:///path or a path
     #[arg(long, value_name = "URL", env = "STRONGROOM_REPOSITORY")]
     pub repository: Option<String>,
-    /// The file that holds its key
+    /// The file that holds its key, or a recovery kit; `-` to type it
     #[arg(long, value_name = "KEY", env = "STRONGROOM_KEY_FILE")]
     pub key_file: Option<PathBuf>,
     /// A file that holds the passphrase of a key slot, instead of the key

@@ -84,7 +84,7 @@ pub(super) async fn read_whole(
         };
         seen.read_bytes += bytes.len() as u64;
         let core = Arc::clone(&budget.cores).acquire_owned().await;
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = crate::off_thread::run(move || {
             let wrong = reader.look(start, &rows, &bytes);
             drop((bytes, held, core));
             (reader, wrong)

@@ -19,6 +19,7 @@ use crate::keys::Keyring;
 use crate::layout::{ObjectKind, ObjectName};
 use crate::patience::Patience;
 use crate::record::{Event, RollbackAccepted};
+use crate::repository::Renewal;
 use crate::seal::{self, BlobKind};
 use crate::store::{ListPage, ObjectStore, StoreError};
 
@@ -36,6 +37,7 @@ pub(crate) struct Opening {
     pub(crate) patience: Patience,
     pub(crate) single_writer: Option<String>,
     pub(crate) state: Option<StateDir>,
+    pub(crate) renewal: Option<Arc<Renewal>>,
     /// Why a person accepts that the journal lost its end, if it did.
     pub(crate) accept_rollback: Option<String>,
     /// In a copy: how far it goes.
@@ -49,6 +51,8 @@ impl Journal {
         let journal = Self::new(opening);
         journal.settle_pending().await?;
         let fold = journal.find_checkpoint().await?;
+        // Not the newest epoch seen: a checkpoint that was refused has been looked at, too.
+        let checkpoint_epoch = journal.epoch_at(fold.number);
         {
             let mut known = journal.lock();
             known.checkpoint = fold.number;
@@ -57,8 +61,24 @@ impl Journal {
         // The mark is looked at before reading forward raises it.
         let mark = journal.state.as_ref().map_or(Ok(None), StateDir::mark)?;
         journal.read_and_compare(mark, accept_rollback).await?;
+        journal.distrust_checkpoint_under(checkpoint_epoch).await?;
         journal.confirm_end().await?;
         Ok(journal)
+    }
+
+    /// A checkpoint under an older epoch than the journal's end may be the work of somebody whose key was removed: then the
+    /// journal is folded from its first record, which nobody can forge.
+    async fn distrust_checkpoint_under(&self, epoch: Option<u32>) -> Result<(), JournalError> {
+        if epoch.is_none() || epoch == self.newest_epoch() {
+            return Ok(());
+        }
+        tracing::warn!("no checkpoint was written since the keys were rotated; the whole journal is read");
+        {
+            let mut known = self.lock();
+            known.checkpoint = 0;
+            known.fold = Arc::default();
+        }
+        self.read().await.map(drop)
     }
 
     /// A journal of which nothing is known yet.
@@ -73,6 +93,8 @@ impl Journal {
             single_writer: opening.single_writer,
             state: opening.state,
             copy: opening.copy,
+            renewal: opening.renewal,
+            epochs: std::sync::Mutex::default(),
             known: std::sync::Mutex::new(Known::default()),
             reading: tokio::sync::Mutex::new(()),
         }
@@ -198,7 +220,11 @@ impl Journal {
             return Ok(None);
         }
         let agrees = match self.get(&ObjectName::journal(number)).await {
-            Ok(record) => *blake3::hash(&record).as_bytes() == fold.hash,
+            Ok(record) if *blake3::hash(&record).as_bytes() == fold.hash => {
+                // Nobody who lacks the record's epoch could have made a checkpoint of it.
+                self.note_epoch(number, &record)? <= seal::epoch_of(&sealed).unwrap_or(0)
+            }
+            Ok(_) => false,
             Err(StoreError::NotFound { .. }) => false,
             Err(cause) => return Err(JournalError::Store { number, cause }),
         };

@@ -79,6 +79,29 @@ pub enum KeyError {
         /// What was seen.
         why: String,
     },
+    /// The slot is this key's, but the keys in it were not put there by an owner of the repository.
+    #[error("the keys in slot {slot} were not put there by an owner of the repository, or are damaged")]
+    Forged {
+        /// Which slot.
+        slot: String,
+    },
+    /// The text is no recipient.
+    #[error("this is not the public key of a recipient: {why}")]
+    NotARecipient {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The key in use does not grant everything.
+    #[error("only a key that grants everything can do this, and the one in use is write-only")]
+    NotOwner,
+    /// The repository's keys are of version 1.
+    #[error(
+        "the repository's keys are of the first version, which knows neither recipients nor write-only keys"
+    )]
+    RotateFirst,
+    /// Data is sealed under the master key, which a write-only slot would have to hold.
+    #[error("write-only keys are off in this repository")]
+    WriteOnlyOff,
     /// The slot opened, but what it holds is unknown or malformed.
     #[error("key slot {slot} holds a keyring that this version does not know: {why}")]
     Keyring {
@@ -105,6 +128,11 @@ impl Failure for KeyError {
             Self::Cost { .. } => "key.cost",
             Self::Wrong { .. } | Self::NoneFits { .. } => "key.wrong",
             Self::Slot { .. } => "key.slot-damaged",
+            Self::Forged { .. } => "key.forged",
+            Self::NotARecipient { .. } => "key.not-a-recipient",
+            Self::NotOwner => "key.not-owner",
+            Self::RotateFirst => "key.rotate-first",
+            Self::WriteOnlyOff => "key.write-only-off",
             Self::Keyring { .. } => "key.keyring-unknown",
         }
     }
@@ -117,16 +145,20 @@ impl Failure for KeyError {
             | Self::BadLabel
             | Self::Cost { .. }
             | Self::Wrong { .. }
-            | Self::NoneFits { .. } => Remedy::FixRequest,
+            | Self::NoneFits { .. }
+            | Self::NotARecipient { .. }
+            | Self::NotOwner
+            | Self::RotateFirst
+            | Self::WriteOnlyOff => Remedy::FixRequest,
             Self::File { .. } | Self::Exposed { .. } | Self::Keyring { .. } => Remedy::FixSurroundings,
-            Self::Slot { .. } => Remedy::FixData,
+            Self::Slot { .. } | Self::Forged { .. } => Remedy::FixData,
         }
     }
 
     fn advice(&self) -> String {
         match self {
             Self::NotAKey { .. } => {
-                "Give the file that `strongroom init` wrote, unchanged: one line that begins with strongroom-key-1-."
+                "Give the file that `strongroom init` or `strongroom repository key generate` wrote, unchanged: one line."
             }
             Self::File { .. } => "Check the path, the free space and the rights of the folder.",
             Self::Exists { .. } => "Choose another path, or move the old key to a safe place first.",
@@ -138,6 +170,19 @@ impl Failure for KeyError {
                 "Give the key file or passphrase of this very repository; `strongroom init` prints the repository's id."
             }
             Self::Slot { .. } => "Open the repository with another key, then remove this slot and add it again.",
+            Self::Forged { .. } => {
+                "Do not go on with this bucket: somebody who can write to it exchanged the keys, or the slot is damaged. Compare \
+                 with another copy of the bucket, or open with another key and look at `strongroom repository key list`."
+            }
+            Self::NotARecipient { .. } => {
+                "Give the line that `strongroom repository key generate` printed: it begins with strongroom-recipient-1-."
+            }
+            Self::NotOwner => "Use a key that grants everything: `strongroom repository key list` shows which do.",
+            Self::RotateFirst => "Run `strongroom repository key rotate` once.",
+            Self::WriteOnlyOff => {
+                "Run `strongroom repository key write-only on` first: from then on, data is sealed so that write-only keys \
+                 cannot read it."
+            }
             Self::Keyring { .. } => "Use a newer version of strongroom.",
         }
         .to_owned()

@@ -7,19 +7,16 @@
 //! paper is known to be mistyped before it is tried.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use strongroom_model::Entropy;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::KeyError;
+use super::paper;
+use super::text::{self, read_private, write_new_private};
 
-const PREFIX: &str = "strongroom-key-1-";
-/// More than any key file or sensible passphrase file has.
-const MAX_FILE_BYTES: u64 = 4096;
+pub(super) const PREFIX: &str = "strongroom-key-1-";
 
 /// 32 secret bytes that a person keeps in a file.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -38,21 +35,20 @@ impl KeyFile {
     /// # Errors
     /// [`KeyError::NotAKey`].
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let wrong = |why| KeyError::NotAKey { path: None, why };
-        let text = text.trim();
-        let body =
-            text.strip_prefix(PREFIX).ok_or_else(|| wrong("it does not begin with strongroom-key-1-"))?;
-        let (secret, checksum) = body.split_once('-').ok_or_else(|| wrong("its end is missing"))?;
-        if secret.len() != 64 || checksum.len() != 8 {
-            return Err(wrong("its length is wrong"));
-        }
-        let mut key = Self([0; 32]);
-        hex::decode_to_slice(secret, &mut key.0)
-            .map_err(|_| wrong("it has other characters than 0-9 and a-f"))?;
-        if checksum != key.checksum() {
-            return Err(wrong("its checksum does not fit: a character is wrong"));
-        }
-        Ok(key)
+        let bytes = text::parse(PREFIX, text).map_err(|why| KeyError::NotAKey { path: None, why })?;
+        Ok(Self(*bytes))
+    }
+
+    /// Reads the lines of a recovery kit.
+    pub(super) fn parse_paper(text: &str) -> Result<Self, KeyError> {
+        let bytes = paper::parse(text).map_err(|why| KeyError::NotAKey { path: None, why })?;
+        Ok(Self(*bytes))
+    }
+
+    /// The four lines of a recovery kit: for paper, nowhere else.
+    #[must_use]
+    pub fn paper(&self) -> [Zeroizing<String>; 4] {
+        paper::lines(&self.0)
     }
 
     /// Reads a key file; refuses one that others may read or write.
@@ -72,39 +68,19 @@ impl KeyFile {
     /// # Errors
     /// When it exists or cannot be written; then nothing is left behind.
     pub fn write_new(&self, path: &Path) -> Result<(), KeyError> {
-        let failed = |cause: std::io::Error| match cause.kind() {
-            ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
-            _ => KeyError::File { path: path.to_owned(), cause },
-        };
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-        let written = file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all()).and_then(|()| {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-        });
-        written.map_err(|cause| {
-            // We created it a moment ago, and half a key is worse than none.
-            let _ = std::fs::remove_file(path);
-            KeyError::File { path: path.to_owned(), cause }
-        })
+        write_new_private(path, &self.text())
     }
 
     /// The text form with its newline: for the key file and the recovery kit, nowhere else.
     #[must_use]
     pub fn text(&self) -> Zeroizing<String> {
-        let secret = Zeroizing::new(hex::encode(self.0));
-        Zeroizing::new(format!("{PREFIX}{}-{}\n", *secret, self.checksum()))
+        let mut shown = text::show(PREFIX, &self.0);
+        shown.push('\n');
+        shown
     }
 
     pub(super) const fn secret(&self) -> &[u8; 32] {
         &self.0
-    }
-
-    fn checksum(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(PREFIX.as_bytes());
-        hasher.update(Zeroizing::new(hex::encode(self.0)).as_bytes());
-        hex::encode(&hasher.finalize().as_bytes()[..4])
     }
 }
 
@@ -114,22 +90,10 @@ impl fmt::Debug for KeyFile {
     }
 }
 
-/// The text of a small file that only its owner may touch.
-pub(super) fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
-    let failed = |cause| KeyError::File { path: path.to_owned(), cause };
-    let file = File::open(path).map_err(failed)?;
-    // Asked of the open file, so that nobody can exchange it between the look and the read.
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Exposed { path: path.to_owned(), mode });
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::testing::SeededEntropy;
 
@@ -143,7 +107,7 @@ mod tests {
         assert_eq!(
             *text,
             "strongroom-key-1-abababababababababababababababababababababababababababababababab-CHECKSUM\n"
-                .replace("CHECKSUM", &key().checksum())
+                .replace("CHECKSUM", &text[text.len() - 9..text.len() - 1])
         );
         assert_eq!(KeyFile::parse(&text).unwrap().0, key().0);
     }

@@ -1,47 +1,167 @@
-//! The repository's secrets, and how they are written inside a slot.
+//! The repository's secrets, and which of them seals.
 //!
-//! | offset | bytes | field |
-//! |---|---|---|
-//! | 0 | 2 | version, u16 = 1 |
-//! | 2 | 2 | how many epochs, u16, 1 to 1024 |
-//! | 4 | 32 | identity secret |
-//! | 36 | 36 each | epoch, u32 (from 1, ascending); master key, 32 |
+//! * The *identity secret* makes the ids of chunks. It stands apart from the epochs because ids must not change when
+//!   the master key does: a rotation that forgot every stored chunk would cost a full upload of everything.
+//! * Each *epoch* has a master key. It seals what describes data (journal, checkpoints, index, maps, tables of packs); in
+//!   an *open* epoch the data as well. In a *split* epoch, data is sealed to a public key: whoever holds only that writes
+//!   data and cannot read it.
+//! * The *owner secret* is what a ring for everything has and a write-only ring lacks: it says which slots may be
+//!   given new keys, and lets a slot know that its keys came from an owner.
 //!
-//! The identity secret stands apart from the epochs because chunk ids must not change when the master key does: a
-//! rotation that forgot every stored chunk would cost a full upload of everything.
+//! A ring only grows, and its clones share what they hold: when the keys are rotated while an agent runs, the agent's ring
+//! takes the new epoch in and all of its parts seal with it. Which epoch seals is what the journal says, never what a slot
+//! says: the slot of a rotation that was interrupted holds an epoch that nobody else knows.
+
+mod stored;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use strongroom_model::Entropy;
 use zeroize::Zeroizing;
 
-use crate::seal::Cipher;
+use crate::seal::agreement::PrivateKey;
+use crate::seal::{Cipher, PublicKey};
 
-const VERSION: u16 = 1;
+/// More rotations than a repository sees in its life.
 const MAX_EPOCHS: usize = 1024;
 
-/// The secrets of a repository: one master key per epoch (the newest seals, every one opens) and the identity secret.
+/// Epochs ascend by a random step up to this, so that two rotations that know nothing of each other do not give one
+/// number to two keys. A thousand of them stay within 32 bits.
+const LARGEST_STEP: u32 = 1 << 20;
+
+/// 32 secret bytes.
+pub(crate) type Secret = Zeroizing<[u8; 32]>;
+
+/// The secrets of a repository. Clones share what they hold.
 #[derive(Clone)]
 pub struct Keyring {
-    identity: Zeroizing<[u8; 32]>,
-    masters: BTreeMap<u32, Zeroizing<[u8; 32]>>,
+    identity: Secret,
+    held: Arc<RwLock<Held>>,
     cipher: Cipher,
 }
 
+struct Held {
+    owner: Option<Secret>,
+    epochs: BTreeMap<u32, Epoch>,
+    /// The epoch that seals.
+    sealing: u32,
+}
+
+#[derive(Clone)]
+struct Epoch {
+    master: Secret,
+    data: DataKey,
+}
+
+/// Under what the entries of data packs are sealed in an epoch.
+#[derive(Debug, Clone)]
+pub(crate) enum DataKey {
+    /// An open epoch: the master key.
+    Master,
+    /// A split epoch, and this ring reads what is sealed in it.
+    Private(PrivateKey),
+    /// A split epoch, and this ring can only seal.
+    Public(PublicKey),
+}
+
+/// What a key opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grants {
+    /// Data and what describes it.
+    Everything,
+    /// What describes data; data only to be written.
+    WriteOnly,
+}
+
+impl Grants {
+    /// As it is written in a slot.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::WriteOnly => "write-only",
+        }
+    }
+}
+
+/// How data is sealed in an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataSeal {
+    /// Under the master key: whoever can write can read.
+    Open,
+    /// To a public key: write-only keys can be given out.
+    Split,
+}
+
 impl Keyring {
-    /// Fresh secrets for a new repository: epoch 1.
+    /// Fresh secrets of version 1: one open epoch, no owner secret.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         let identity = secret(entropy);
-        Self { identity, masters: BTreeMap::from([(1, secret(entropy))]), cipher: Cipher::fastest_here() }
+        let epoch = Epoch { master: secret(entropy), data: DataKey::Master };
+        Self::of(identity, None, BTreeMap::from([(1, epoch)]))
     }
 
-    /// The same secrets and a new master key, which seals from now on.
+    /// Fresh secrets for a new repository.
+    pub fn fresh(seal: DataSeal, entropy: &dyn Entropy) -> Self {
+        let (identity, owner) = (secret(entropy), secret(entropy));
+        Self::of(identity, Some(owner), BTreeMap::from([(1, Epoch::fresh(seal, entropy))]))
+    }
+
+    fn of(identity: Secret, owner: Option<Secret>, epochs: BTreeMap<u32, Epoch>) -> Self {
+        let sealing = *epochs.last_key_value().expect("a ring has at least one epoch").0;
+        let held = Arc::new(RwLock::new(Held { owner, epochs, sealing }));
+        Self { identity, held, cipher: Cipher::fastest_here() }
+    }
+
+    /// The same secrets and a new open epoch, the next number, which seals from now on.
     #[must_use]
     pub fn rotated(&self, entropy: &dyn Entropy) -> Self {
-        let mut ring = self.clone();
-        ring.masters.insert(self.newest_epoch() + 1, secret(entropy));
-        ring
+        self.with_epoch(1, Epoch { master: secret(entropy), data: DataKey::Master })
+    }
+
+    /// The same secrets and a new epoch that seals from now on; an owner secret, where there is none yet. `None` when this
+    /// ring is no owner's, or has as many epochs as a ring may have.
+    pub(crate) fn next(&self, seal: DataSeal, entropy: &dyn Entropy) -> Option<Self> {
+        if self.grants() != Grants::Everything || self.read().epochs.len() >= MAX_EPOCHS {
+            return None;
+        }
+        let mut step = [0; 4];
+        entropy.fill(&mut step);
+        let step = 1 + u32::from_le_bytes(step) % LARGEST_STEP;
+        let ring = self.with_epoch(step, Epoch::fresh(seal, entropy));
+        ring.write().owner.get_or_insert_with(|| secret(entropy));
+        Some(ring)
+    }
+
+    fn with_epoch(&self, step: u32, epoch: Epoch) -> Self {
+        let newest = self.newest_epoch();
+        let (owner, mut epochs) = {
+            let held = self.read();
+            (held.owner.clone(), held.epochs.clone())
+        };
+        epochs.insert(newest.saturating_add(step), epoch);
+        Self { cipher: self.cipher, ..Self::of(self.identity.clone(), owner, epochs) }
+    }
+
+    /// What a write-only key holds of it: no owner secret, no open epoch (its master reads data), no private key.
+    /// `None` when nothing is left that seals.
+    pub(crate) fn write_only(&self) -> Option<Self> {
+        let held = self.read();
+        let mut epochs = BTreeMap::new();
+        for (number, epoch) in &held.epochs {
+            let public = match &epoch.data {
+                DataKey::Master => continue,
+                DataKey::Private(key) => key.public(),
+                DataKey::Public(key) => *key,
+            };
+            let epoch = Epoch { master: epoch.master.clone(), data: DataKey::Public(public) };
+            epochs.insert(*number, epoch);
+        }
+        let kept = epochs.contains_key(&held.sealing);
+        kept.then(|| Self { cipher: self.cipher, ..Self::of(self.identity.clone(), None, epochs) })
     }
 
     /// The same secrets, sealing with `cipher` instead of this machine's fastest: so that test vectors are the same
@@ -52,10 +172,26 @@ impl Keyring {
         self
     }
 
-    /// The epoch whose master key seals.
+    /// The newest epoch that it holds. It need not be the one that seals.
     #[must_use]
     pub fn newest_epoch(&self) -> u32 {
-        *self.masters.last_key_value().expect("a keyring has at least one epoch").0
+        *self.read().epochs.last_key_value().expect("a ring has at least one epoch").0
+    }
+
+    /// What it opens.
+    #[must_use]
+    pub fn grants(&self) -> Grants {
+        let public = |epoch: &Epoch| matches!(epoch.data, DataKey::Public(_));
+        if self.read().epochs.values().any(public) { Grants::WriteOnly } else { Grants::Everything }
+    }
+
+    /// How data is sealed now.
+    #[must_use]
+    pub fn data_seal(&self) -> DataSeal {
+        match self.sealing_data().2 {
+            None => DataSeal::Open,
+            Some(_) => DataSeal::Split,
+        }
     }
 
     pub(crate) const fn cipher(&self) -> Cipher {
@@ -66,53 +202,86 @@ impl Keyring {
         &self.identity
     }
 
-    pub(crate) fn newest(&self) -> (u32, &[u8; 32]) {
-        let (epoch, master) = self.masters.last_key_value().expect("a keyring has at least one epoch");
-        (*epoch, master)
+    pub(crate) fn owner(&self) -> Option<Secret> {
+        self.read().owner.clone()
     }
 
-    pub(crate) fn master(&self, epoch: u32) -> Option<&[u8; 32]> {
-        self.masters.get(&epoch).map(|master| &**master)
+    /// The epoch that seals, and its master key.
+    pub(crate) fn sealing(&self) -> (u32, Secret) {
+        let (epoch, master, _) = self.sealing_data();
+        (epoch, master)
     }
 
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        // The whole size at once: growing would leave copies of secrets behind in freed memory.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(36 + 36 * self.masters.len()));
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        let count = u16::try_from(self.masters.len()).expect("a rotation a day for a century is 36,500");
-        bytes.extend_from_slice(&count.to_le_bytes());
-        bytes.extend_from_slice(&*self.identity);
-        for (epoch, master) in &self.masters {
-            bytes.extend_from_slice(&epoch.to_le_bytes());
-            bytes.extend_from_slice(&**master);
-        }
-        bytes
+    /// The epoch that seals, its master key, and in a split epoch what data is sealed to.
+    pub(crate) fn sealing_data(&self) -> (u32, Secret, Option<PublicKey>) {
+        let held = self.read();
+        let epoch = held.epochs.get(&held.sealing).expect("only an epoch that is held is made to seal");
+        let public = match &epoch.data {
+            DataKey::Master => None,
+            DataKey::Private(key) => Some(key.public()),
+            DataKey::Public(key) => Some(*key),
+        };
+        (held.sealing, epoch.master.clone(), public)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let (head, rest) = bytes.split_first_chunk::<4>().ok_or("it is too short")?;
-        if u16::from_le_bytes([head[0], head[1]]) != VERSION {
-            return Err("its version is unknown");
+    pub(crate) fn master(&self, epoch: u32) -> Option<Secret> {
+        self.read().epochs.get(&epoch).map(|epoch| epoch.master.clone())
+    }
+
+    pub(crate) fn data_key(&self, epoch: u32) -> Option<DataKey> {
+        self.read().epochs.get(&epoch).map(|epoch| epoch.data.clone())
+    }
+
+    /// From now on this epoch seals, if it is held: the journal says so.
+    pub(crate) fn settle(&self, epoch: u32) {
+        let mut held = self.write();
+        if held.epochs.contains_key(&epoch) {
+            held.sealing = epoch;
         }
-        let count = usize::from(u16::from_le_bytes([head[2], head[3]]));
-        let (identity, rest) = rest.split_first_chunk::<32>().ok_or("it is too short")?;
-        if count == 0 || count > MAX_EPOCHS || rest.len() != 36 * count {
-            return Err("its length does not fit its count");
+    }
+
+    /// Takes in the epochs of a ring of the same repository. What seals does not change.
+    pub(crate) fn adopt(&self, other: &Self) {
+        // An owner's ring and a write-only one of the same holder stay apart: what is mixed could not be written down.
+        let alike = self.identity == other.identity && self.grants() == other.grants();
+        if !alike || Arc::ptr_eq(&self.held, &other.held) {
+            return;
         }
-        let mut masters = BTreeMap::new();
-        for row in rest.chunks_exact(36) {
-            let (epoch, master) = row.split_first_chunk::<4>().expect("a row has 36 bytes");
-            let epoch = u32::from_le_bytes(*epoch);
-            if masters.last_key_value().map_or(0, |(last, _)| *last) >= epoch {
-                return Err("its epochs are not ascending");
-            }
-            masters.insert(epoch, Zeroizing::new(master.try_into().expect("36 less 4 are 32")));
+        let (owner, epochs) = {
+            let held = other.read();
+            (held.owner.clone(), held.epochs.clone())
+        };
+        let mut held = self.write();
+        if held.owner.is_none() {
+            held.owner = owner;
         }
-        Ok(Self { identity: Zeroizing::new(*identity), masters, cipher: Cipher::fastest_here() })
+        for (number, epoch) in epochs {
+            held.epochs.entry(number).or_insert(epoch);
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        // Each change is one insertion or assignment, so a poisoned lock still guards a sound ring.
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn secret(entropy: &dyn Entropy) -> Zeroizing<[u8; 32]> {
+impl Epoch {
+    fn fresh(seal: DataSeal, entropy: &dyn Entropy) -> Self {
+        let master = secret(entropy);
+        let data = match seal {
+            DataSeal::Open => DataKey::Master,
+            DataSeal::Split => DataKey::Private(PrivateKey::generate(entropy)),
+        };
+        Self { master, data }
+    }
+}
+
+fn secret(entropy: &dyn Entropy) -> Secret {
     let mut bytes = Zeroizing::new([0; 32]);
     entropy.fill(bytes.as_mut());
     bytes
@@ -120,39 +289,12 @@ fn secret(entropy: &dyn Entropy) -> Zeroizing<[u8; 32]> {
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring").field("epochs", &self.masters.len()).finish_non_exhaustive()
+        f.debug_struct("Keyring")
+            .field("epochs", &self.read().epochs.len())
+            .field("grants", &self.grants())
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::SeededEntropy;
-
-    #[test]
-    fn a_keyring_is_read_back_with_every_epoch() {
-        let entropy = SeededEntropy::new(1);
-        let ring = Keyring::generate(&entropy).rotated(&entropy).rotated(&entropy);
-        let read = Keyring::decode(&ring.encode()).unwrap();
-        assert_eq!(read.newest_epoch(), 3);
-        assert_eq!(read.identity(), ring.identity());
-        for epoch in 1..=3 {
-            assert_eq!(read.master(epoch), ring.master(epoch));
-        }
-        assert_eq!(read.master(4), None);
-    }
-
-    #[test]
-    fn what_is_no_keyring_is_refused() {
-        let bytes = Keyring::generate(&SeededEntropy::new(1)).encode();
-        for cut in 0..bytes.len() {
-            assert!(Keyring::decode(&bytes[..cut]).is_err());
-        }
-        let mut newer = bytes.to_vec();
-        newer[0] = 2;
-        assert_eq!(Keyring::decode(&newer).err(), Some("its version is unknown"));
-        let mut zero = bytes.to_vec();
-        zero[36..40].fill(0);
-        assert_eq!(Keyring::decode(&zero).err(), Some("its epochs are not ascending"));
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::KeyError;
-use super::file::read_private;
+use super::text::read_private;
 
 /// A passphrase. Its UTF-8 bytes count as they are: no normalization, no trimming but of the line's end.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]

@@ -22,7 +22,7 @@ use super::header::{PACK_HEADER_BYTES, PackHeader};
 use super::trailer::{TRAILER_BYTES, Trailer};
 use super::{EntryRow, EntryType, MAX_ENTRY_BYTES, PackContext, PackError, PackPlace};
 use crate::chunk::{ChunkHasher, ChunkId, Codec, decompress};
-use crate::keys::Keyring;
+use crate::keys::{DataKey, Keyring};
 use crate::layout::{PackKind, PackObject};
 use crate::seal::key::{Opener, Purpose, TAG_BYTES};
 use crate::seal::{self, BlobKind, SealError};
@@ -37,7 +37,8 @@ pub struct Footer {
     domain: u32,
     rows: Vec<EntryRow>,
     repository: RepositoryId,
-    opener: Opener,
+    /// `None`: the entries are sealed to a data key that this keyring lacks.
+    opener: Option<Opener>,
     hasher: ChunkHasher,
     /// The whole object, where reading its end has brought all of it.
     whole: Option<Bytes>,
@@ -79,6 +80,12 @@ impl Footer {
 
     pub(super) const fn header(&self) -> &PackHeader {
         &self.header
+    }
+
+    /// Whether its entries can be opened with the keys at hand.
+    #[must_use]
+    pub const fn opens(&self) -> bool {
+        self.opener.is_some()
     }
 
     /// The sealed bytes of an entry, where the whole object is at hand.
@@ -151,9 +158,7 @@ pub(super) fn parse_tail(context: &PackContext, place: PackPlace, tail: &Bytes) 
         Refused::Malformed(what) => damaged(what.to_owned()),
         Refused::Unknown(what) => PackError::Unknown { object: object(), what },
     })?;
-    let epoch = header.seal.epoch;
-    let master = context.keyring.master(epoch).ok_or_else(|| refused(SealError::UnknownEpoch { epoch }))?;
-    let opener = Opener::derive(Purpose::Pack, &header.seal, master).map_err(refused)?;
+    let opener = opener(&context.keyring, &header).map_err(refused)?;
     let domain = u32_at(&plain, PACK_HEADER_BYTES);
     Ok(Tail::Footer(Box::new(Footer {
         place,
@@ -165,6 +170,21 @@ pub(super) fn parse_tail(context: &PackContext, place: PackPlace, tail: &Bytes) 
         hasher: hasher(&context.keyring, place.kind, domain),
         whole: (tail.len() as u64 == place.bytes).then(|| tail.clone()),
     })))
+}
+
+/// What opens the entries of a pack; `None` where only an owner can.
+fn opener(keyring: &Keyring, header: &PackHeader) -> Result<Option<Opener>, SealError> {
+    let epoch = header.seal.epoch;
+    if !header.is_sealed() {
+        let master = keyring.master(epoch).ok_or(SealError::UnknownEpoch { epoch })?;
+        return Opener::derive(Purpose::Pack, &header.seal, &master).map(Some);
+    }
+    match keyring.data_key(epoch).ok_or(SealError::UnknownEpoch { epoch })? {
+        DataKey::Private(key) => Opener::agree(&header.seal, &key).map(Some),
+        DataKey::Public(_) => Ok(None),
+        // In an open epoch nothing is sealed to a public key.
+        DataKey::Master => Err(SealError::WrongKey),
+    }
 }
 
 fn hasher(keyring: &Keyring, kind: PackKind, domain: u32) -> ChunkHasher {
@@ -293,8 +313,11 @@ pub fn open_entry(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Result<Byte
         row.entry_type,
         row.codec,
     );
-    let coded =
-        footer.opener.open(row.number, &associated, sealed).ok_or_else(|| damaged("its seal is broken"))?;
+    let opener = footer.opener.as_ref().ok_or_else(|| PackError::Sealed {
+        object: footer.name(),
+        cause: SealError::NoDataKey { epoch: footer.header.seal.epoch },
+    })?;
+    let coded = opener.open(row.number, &associated, sealed).ok_or_else(|| damaged("its seal is broken"))?;
     let plain = decompress(row.codec, coded, row.plain_bytes as usize)
         .ok_or_else(|| damaged("it does not decompress"))?;
     // The seal proves who wrote it; the id proves that it is what was asked for, whatever bug wrote it.

@@ -9,7 +9,10 @@ use crate::seal::header::{HEADER_BYTES, Header};
 pub(super) const MAGIC: &[u8; 8] = b"SRGMPACK";
 pub(super) const PACK_HEADER_BYTES: usize = HEADER_BYTES + 16;
 
-/// What the flags of a pack's header say.
+/// Beside the kind: entries are sealed to the data key of the epoch, and the salt is a fresh public key.
+pub(super) const SEALED: u8 = 4;
+
+/// The kind of a pack as the flags of its header say it, and as footers are bound to it.
 pub(super) const fn flags(kind: PackKind) -> u8 {
     match kind {
         PackKind::Data => 1,
@@ -32,10 +35,15 @@ impl PackHeader {
         bytes
     }
 
+    /// Whether its entries are sealed to the data key of the epoch.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.seal.flags & SEALED != 0
+    }
+
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, SealError> {
         let seal = Header::parse(MAGIC, bytes)?;
         let kind = match seal.flags {
-            1 => PackKind::Data,
+            1 | 5 => PackKind::Data,
             2 => PackKind::Map,
             other => return Err(SealError::Unknown { what: "pack kind", found: other.into() }),
         };

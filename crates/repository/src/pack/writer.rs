@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::entry::associated;
 use super::footer::seal_footer;
-use super::header::{MAGIC, PackHeader, flags};
+use super::header::{MAGIC, PackHeader, SEALED, flags};
 use super::object::ObjectWriter;
 use super::trailer::Trailer;
 use super::{
@@ -202,16 +202,16 @@ impl OpenPack {
         let object = PackObject::fresh(PackId::random(entropy), entropy);
         #[cfg(test)]
         let object = crate::testing::content_named(kind).unwrap_or(object);
-        let (epoch, master) = context.keyring.newest();
-        let (seal, sealer) = Sealer::fresh(
-            Purpose::Pack,
-            MAGIC,
-            context.keyring.cipher(),
-            flags(kind),
-            epoch,
-            master,
-            entropy,
-        );
+        let (epoch, master, recipient) = context.keyring.sealing_data();
+        let cipher = context.keyring.cipher();
+        let (seal, sealer) = match recipient.filter(|_| kind == PackKind::Data) {
+            Some(recipient) => {
+                let flags = flags(kind) | SEALED;
+                Sealer::fresh_to(&recipient, MAGIC, cipher, flags, epoch, entropy)
+                    .expect("a ring holds no data key that takes no seals")
+            }
+            None => Sealer::fresh(Purpose::Pack, MAGIC, cipher, flags(kind), epoch, &master, entropy),
+        };
         let header = PackHeader { seal, kind, pack: object.pack };
         let mut out = ObjectWriter::new(context.store.clone(), ObjectName::pack(kind, object), slots.clone());
         out.buffer.extend_from_slice(&header.encode());

@@ -7,41 +7,94 @@
 use super::Repository;
 use crate::errors::{JournalError, KeysError};
 use crate::fold::RuleError;
-use crate::keys::{KeySlot, PassphraseCost, Unlock};
+use crate::keys::{Grants, KeyError, KeySlot, NewKey, PassphraseCost, Unlock};
 use crate::layout::ObjectName;
 use crate::record::{Event, KeyAdded, KeyRemoved};
+use crate::seal::SealError;
 use crate::store::StoreError;
 
 impl Repository {
-    /// Adds a way to unlock the repository.
+    /// Adds a key file, passphrase or private key that opens everything.
     ///
     /// # Errors
-    /// When the slot or its record cannot be written.
+    /// As [`Self::add_slot`].
     pub async fn add_key(
         &self,
         unlock: &Unlock,
         label: &str,
         cost: PassphraseCost,
     ) -> Result<KeySlot, KeysError> {
+        self.add_slot(&NewKey::Holder(unlock.clone()), Grants::Everything, label, cost).await
+    }
+
+    /// Adds a way to unlock the repository.
+    ///
+    /// # Errors
+    /// When this key does not grant everything, or the slot or its record cannot be written.
+    pub async fn add_slot(
+        &self,
+        key: &NewKey,
+        grants: Grants,
+        label: &str,
+        cost: PassphraseCost,
+    ) -> Result<KeySlot, KeysError> {
         self.journal().may_append()?;
         let context = &self.inner.context;
         let now = self.inner.world.clock.now();
+        // The epoch that seals may have changed since the repository was opened.
+        self.fold().await?;
         let (repository, keyring, entropy) = (self.id(), context.keyring.clone(), context.entropy.clone());
-        let (unlock, label) = (unlock.clone(), label.to_owned());
-        let made = crate::off_thread::run(move || {
-            KeySlot::wrap(repository, &keyring, &unlock, &label, now, cost, &*entropy)
+        let (key, label) = (key.clone(), label.to_owned());
+        let made = crate::off_thread::run(move || match &key {
+            // A ring of the first version has no owner secret; its slots are as they always were.
+            NewKey::Holder(unlock @ (Unlock::KeyFile(_) | Unlock::Passphrase(_)))
+                if keyring.owner().is_none() && grants == keyring.grants() =>
+            {
+                KeySlot::wrap(repository, &keyring, unlock, &label, now, cost, &*entropy)
+            }
+            key => KeySlot::make(repository, &keyring, key, grants, &label, now, cost, &*entropy),
         });
-        let slot = made.await.expect("wrapping a key does not panic");
+        let slot = made.await.expect("making a slot does not panic");
         let slot = slot.map_err(|cause| KeysError::Key { slot: "new".to_owned(), cause })?;
-        let id = slot.id();
-        let body = slot.encode();
+        let added = self.store_slot(&slot).await?;
+        self.journal().say(Event::KeyAdded(added)).await?;
+        Ok(slot)
+    }
+
+    /// Writes the object of a slot; the record that makes it count comes after.
+    pub(super) async fn store_slot(&self, slot: &KeySlot) -> Result<KeyAdded, KeysError> {
+        let (id, body) = (slot.id(), slot.encode());
         let hash = *blake3::hash(&body).as_bytes();
         create_owned(self.store().as_ref(), &ObjectName::key_slot(id), body)
             .await
             .map_err(|cause| KeysError::Store { slot: hex::encode(id), cause })?;
-        let added = KeyAdded { slot: id, kind: slot.kind().as_str().to_owned(), hash };
-        self.journal().say(Event::KeyAdded(added)).await?;
-        Ok(slot)
+        Ok(KeyAdded { slot: id, kind: slot.kind_in_journal(), hash })
+    }
+
+    /// Whether this key opens what a check has to look at: with `read_data` all data, without it what describes the data.
+    /// What cannot be opened would else be taken for damage.
+    ///
+    /// # Errors
+    /// [`KeyError::NotOwner`], or when the journal cannot be read.
+    pub async fn may_check(&self, read_data: bool) -> Result<(), KeysError> {
+        let refused = Err(KeysError::Key { slot: "in use".to_owned(), cause: KeyError::NotOwner });
+        if self.grants() == Grants::Everything {
+            return Ok(());
+        }
+        if read_data {
+            return refused;
+        }
+        // Where write-only keys were switched on later, this key opens nothing that is older: not even the first record.
+        match self.journal().fetch(1).await {
+            Err(JournalError::Sealed { cause: SealError::UnknownEpoch { .. }, .. }) => refused,
+            other => Ok(drop(other?)),
+        }
+    }
+
+    /// The epoch that seals now: a slot that holds it is up to date.
+    #[must_use]
+    pub fn sealing_epoch(&self) -> u32 {
+        self.inner.context.keyring.sealing().0
     }
 
     /// The key slots.
@@ -60,7 +113,7 @@ impl Repository {
         Ok(slots)
     }
 
-    /// Removes a key slot; never the last. Who has the key and a copy of the slot can still open old copies of
+    /// Removes a key slot; never the last that grants everything. Who has the key and a copy of the slot can still open old copies of
     /// the repository.
     ///
     /// # Errors

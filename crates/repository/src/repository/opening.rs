@@ -20,7 +20,7 @@ use crate::index::DedupIndex;
 use crate::index_sync::Covered;
 use crate::journal::state::StateDir;
 use crate::journal::{CopyLimit, Journal, opening::Opening};
-use crate::keys::{self, KeySlot, Keyring, Unlock};
+use crate::keys::{self, Grants, KeySlot, Keyring, NewKey, Unlock};
 use crate::layout::{ObjectKind, ObjectName};
 use crate::pack::{PackContext, PackFetcher};
 use crate::record::{Event, KeyAdded};
@@ -130,14 +130,13 @@ impl Repository {
         };
         let head =
             Head::parse(&bytes).map_err(|cause| OpenError::Head { location: location.clone(), cause })?;
-        let slots = find_slots(store.as_ref(), &head)
-            .await
-            .map_err(|cause| OpenError::Store { location: location.clone(), cause })?;
-        let keyring = unlock_any(head.repository, slots, unlock.clone())
-            .await
-            .map_err(|cause| OpenError::Key { location, cause })?;
+        let renewal = Renewal { store: Arc::clone(&store), head: head.clone(), unlock: unlock.clone() };
+        let keyring = renewal.renew().await.map_err(|error| match error {
+            RenewalError::Store(cause) => OpenError::Store { location: location.clone(), cause },
+            RenewalError::Key(cause) => OpenError::Key { location, cause },
+        })?;
         let history = if to_promote { History::default() } else { History::of(&*store, &head).await? };
-        Self::open_unlocked(store, world, head, history, Arc::new(keyring), options).await
+        Self::open_unlocked(store, world, head, history, Arc::new(keyring), renewal, options).await
     }
 
     async fn open_unlocked(
@@ -146,6 +145,7 @@ impl Repository {
         head: Head,
         history: History,
         keyring: Arc<Keyring>,
+        renewal: Renewal,
         options: OpenOptions,
     ) -> Result<Self, OpenError> {
         let repository = head.repository;
@@ -162,6 +162,7 @@ impl Repository {
             patience: options.patience,
             single_writer: head.single_writer.clone(),
             state,
+            renewal: Some(Arc::new(renewal)),
             accept_rollback: options.accept_rollback,
             copy: history.copy,
         })
@@ -185,7 +186,7 @@ impl Repository {
             }
             let Ok(bytes) = self.journal().get(&ObjectName::key_slot(id)).await else { continue };
             let Ok(slot) = KeySlot::parse(id, &bytes) else { continue };
-            let (kind, hash) = (slot.kind().as_str().to_owned(), *blake3::hash(&bytes).as_bytes());
+            let (kind, hash) = (slot.kind_in_journal(), *blake3::hash(&bytes).as_bytes());
             let event = Event::KeyAdded(KeyAdded { slot: id, kind, hash });
             let decide = |fold: &Fold| (fold.number == already).then(|| event.clone());
             match self.journal().append(decide).await {
@@ -237,14 +238,49 @@ async fn wrap_all(
     unlock: &[Unlock],
 ) -> Result<Vec<KeySlot>, InitError> {
     let (entropy, now, cost) = (Arc::clone(&world.entropy), world.clock.now(), options.cost);
+    let data_seal = options.data_seal;
     let unlock = unlock.to_vec();
     // argon2id takes a second or so on purpose.
     let wrapped = crate::off_thread::run(move || {
-        let keyring = Keyring::generate(&*entropy);
-        let wrap = |unlock| KeySlot::wrap(repository, &keyring, unlock, "init", now, cost, &*entropy);
-        unlock.iter().map(wrap).collect::<Result<Vec<_>, _>>()
+        let keyring = Keyring::fresh(data_seal, &*entropy);
+        let make = |unlock| {
+            let (key, grants) = (NewKey::Holder(unlock), Grants::Everything);
+            KeySlot::make(repository, &keyring, &key, grants, "init", now, cost, &*entropy)
+        };
+        unlock.into_iter().map(make).collect::<Result<Vec<_>, _>>()
     });
     wrapped.await.expect("wrapping a key does not panic").map_err(InitError::Key)
+}
+
+/// Where the keys come from: once to open the repository, and again when somebody rotated them.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    store: Arc<dyn ObjectStore>,
+    head: Head,
+    unlock: Unlock,
+}
+
+/// Why the keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RenewalError {
+    #[error(transparent)]
+    Store(StoreError),
+    #[error(transparent)]
+    Key(keys::KeyError),
+}
+
+impl Renewal {
+    /// The ring that the slots hold now.
+    pub(crate) async fn renew(&self) -> Result<Keyring, RenewalError> {
+        let slots = find_slots(self.store.as_ref(), &self.head).await.map_err(RenewalError::Store)?;
+        let opened = unlock_any(self.head.repository, slots, self.unlock.clone()).await;
+        opened.map_err(RenewalError::Key)
+    }
+
+    /// What the repository was opened with.
+    pub(crate) const fn unlock(&self) -> &Unlock {
+        &self.unlock
+    }
 }
 
 /// The slots that LIST shows and those that the head names; what is no slot is left out.

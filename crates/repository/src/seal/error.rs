@@ -22,6 +22,12 @@ pub enum SealError {
         /// Which epoch.
         epoch: u32,
     },
+    /// Its data is sealed to a public key whose private key this keyring lacks.
+    #[error("its data is sealed to the data key of epoch {epoch}, which a write-only key does not hold")]
+    NoDataKey {
+        /// Which epoch.
+        epoch: u32,
+    },
     /// The header does not commit to this key: another repository's key, or a damaged header.
     #[error("it is sealed under another key, or its header is damaged")]
     WrongKey,
@@ -45,6 +51,7 @@ impl Failure for SealError {
             Self::NotSealed => "seal.not-sealed",
             Self::Unknown { .. } => "seal.unknown-version",
             Self::UnknownEpoch { .. } => "seal.unknown-epoch",
+            Self::NoDataKey { .. } => "seal.no-data-key",
             Self::WrongKey => "seal.wrong-key",
             Self::Broken => "seal.broken",
             Self::TooLarge { .. } => "seal.too-large",
@@ -56,6 +63,7 @@ impl Failure for SealError {
         match self {
             Self::NotSealed | Self::WrongKey | Self::Broken => Remedy::FixData,
             Self::Unknown { .. } | Self::UnknownEpoch { .. } => Remedy::FixSurroundings,
+            Self::NoDataKey { .. } => Remedy::FixRequest,
             Self::TooLarge { .. } | Self::Malformed => Remedy::Bug,
         }
     }
@@ -67,7 +75,11 @@ impl Failure for SealError {
             }
             Self::Unknown { .. } => "Use a newer version of strongroom: this repository was written by one.",
             Self::UnknownEpoch { .. } => {
-                "Open the repository again: the keys were rotated since. If that does not help, use a newer key slot."
+                "The keys were rotated, and this key was removed or left behind: ask an owner to add it again with `strongroom \
+                 repository key add`. A write-only key never opens what was sealed before write-only keys were switched on."
+            }
+            Self::NoDataKey { .. } => {
+                "Use a key that grants everything: `strongroom repository key list` shows which do."
             }
             Self::TooLarge { .. } | Self::Malformed => {
                 "Report it, with the version that wrote it: no version should write this."

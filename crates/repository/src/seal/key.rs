@@ -3,6 +3,9 @@
 //! ```text
 //! key        = BLAKE3-derive-key(context of the purpose, secret 32 || salt 32)
 //! commitment = BLAKE3-derive-key(context of commitments, key 32)
+//!
+//! key of a pack that is sealed to a public key = the secret of `agreement`; its salt is the fresh public key
+//!
 //! nonce      = number u32 little-endian || 8 zero bytes
 //! ```
 
@@ -12,6 +15,7 @@ use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 use strongroom_model::Entropy;
 use zeroize::Zeroizing;
 
+use super::agreement::{self, PrivateKey, PublicKey};
 use super::header::Header;
 use super::{Cipher, SealError};
 
@@ -35,6 +39,7 @@ impl Purpose {
     }
 }
 
+const SEALED_PACK_CONTEXT: &str = "strongroom 2026-11-21 format 1 sealed pack key";
 const COMMITMENT_CONTEXT: &str = "strongroom 2026-11-21 format 1 key commitment";
 
 /// A subkey of `secret`; `rest` says which.
@@ -53,8 +58,11 @@ fn object_key(
     secret: &[u8; 32],
     salt: &[u8; 32],
 ) -> (LessSafeKey, [u8; 32]) {
-    let key = derive(purpose.context(), secret, salt);
-    let commitment = *derive(COMMITMENT_CONTEXT, &key, &[]);
+    committed(cipher, &derive(purpose.context(), secret, salt))
+}
+
+fn committed(cipher: Cipher, key: &[u8; 32]) -> (LessSafeKey, [u8; 32]) {
+    let commitment = *derive(COMMITMENT_CONTEXT, key, &[]);
     let unbound =
         UnboundKey::new(cipher.algorithm(), key.as_slice()).expect("both ciphers take keys of 32 bytes");
     (LessSafeKey::new(unbound), commitment)
@@ -89,6 +97,22 @@ impl Sealer {
         entropy.fill(&mut salt);
         let (key, commitment) = object_key(purpose, cipher, secret, &salt);
         (Header { magic: *magic, cipher, flags, epoch, salt, commitment }, Self { key, next: 0 })
+    }
+
+    /// The key of a pack whose entries only the private key to `recipient` opens: not even whoever seals them, once this
+    /// sealer is dropped. `None` when nothing can be sealed to `recipient`.
+    pub(crate) fn fresh_to(
+        recipient: &PublicKey,
+        magic: &[u8; 8],
+        cipher: Cipher,
+        flags: u8,
+        epoch: u32,
+        entropy: &dyn Entropy,
+    ) -> Option<(Header, Self)> {
+        let (fresh, key) = agreement::seal_to(SEALED_PACK_CONTEXT, recipient, &[], entropy)?;
+        let (key, commitment) = committed(cipher, &key);
+        let salt = *fresh.bytes();
+        Some((Header { magic: *magic, cipher, flags, epoch, salt, commitment }, Self { key, next: 0 }))
     }
 
     /// The number that the next message gets.
@@ -137,6 +161,15 @@ impl Opener {
     /// The key that `header` commits to.
     pub(crate) fn derive(purpose: Purpose, header: &Header, secret: &[u8; 32]) -> Result<Self, SealError> {
         let (key, commitment) = object_key(purpose, header.cipher, secret, &header.salt);
+        if commitment == header.commitment { Ok(Self { key }) } else { Err(SealError::WrongKey) }
+    }
+
+    /// The key of a pack that was sealed to the public half of `private`.
+    pub(crate) fn agree(header: &Header, private: &PrivateKey) -> Result<Self, SealError> {
+        let fresh = PublicKey::from_bytes(header.salt);
+        let key =
+            agreement::open_from(SEALED_PACK_CONTEXT, private, &fresh, &[]).ok_or(SealError::WrongKey)?;
+        let (key, commitment) = committed(header.cipher, &key);
         if commitment == header.commitment { Ok(Self { key }) } else { Err(SealError::WrongKey) }
     }
 
