@@ -1,6 +1,5 @@
 //! Why files cannot be had out of a recovery point.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 
@@ -156,12 +155,6 @@ impl FilesError {
                 Err(cause) => Self::Disk(cause),
             },
         }
-    }
-
-    /// Whether the repository, and not the filesystem, is what cannot be read.
-    #[must_use]
-    pub fn is_of_the_store(&self) -> bool {
-        matches!(self, Self::Image(_) | Self::Disk(_)) && self.source().is_some()
     }
 }
 

@@ -19,7 +19,7 @@ mod superblock;
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::disk::{Disk, Fields};
+use crate::disk::Disk;
 use crate::error::FilesError;
 use crate::tree::{Attribute, Entry, Kind, Node, NodeId, Piece, Tree, nonsense, unread};
 
@@ -215,16 +215,6 @@ impl<D: Disk> Ext4<D> {
 struct Stretch {
     at: Option<u64>,
     blocks: u64,
-}
-
-/// The magic number of the superblock, for whoever wants to know what an image holds.
-pub(crate) fn is_here(disk: &dyn Disk) -> Result<bool, FilesError> {
-    let mut bytes = [0; 2];
-    if disk.bytes() < superblock::OFFSET + superblock::BYTES as u64 {
-        return Ok(false);
-    }
-    disk.read_at(superblock::OFFSET + 56, &mut bytes).map_err(unread)?;
-    Ok(Fields(&bytes).le16(0) == superblock::MAGIC)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bucket -> [image]: bytes at offsets, fetched as needed -> [ext4] [xfs]: a tree of files -> list, find, copy
-//!                                                        -> [fuse]: one file `image` -> loop device -> [mount]
+//!                                                        -> FUSE: one file `image` -> loop device -> [mod@mount]
 //! ```
 //! * [`image`] fetches chunks when they are asked for, and gives out nothing that was not checked.
 //! * [`ext4`] and [`xfs`] read filesystems in this process: no rights are needed, nothing is mounted, and an image that
@@ -11,8 +11,18 @@
 //!
 //! It knows the repository's reader and nothing of volumes, drivers or restores.
 
+pub mod cli;
+pub mod copy;
 pub mod disk;
 pub mod error;
 pub mod ext4;
+pub mod filesystem;
+mod fuse;
 pub mod image;
+pub mod listing;
+pub mod mount;
+pub mod names;
+pub mod source;
 pub mod tree;
+pub mod walk;
+pub mod xfs;

@@ -4,11 +4,11 @@
 //! without writing. Images may be hostile: whatever they say, a reader ends, and fails instead of panicking. What it
 //! answers may be nonsense then, but it is nonsense in files, not in this program.
 
-use std::fmt::Debug;
 use std::io;
 
 use jiff::Timestamp;
 
+use crate::disk::Disk;
 use crate::error::FilesError;
 
 /// The number of an inode.
@@ -140,8 +140,9 @@ pub enum Piece {
 /// An extended attribute: its full name and its value, as `getxattr` has them.
 pub type Attribute = (Vec<u8>, Vec<u8>);
 
-/// A filesystem that is read.
-pub trait Tree: Debug + Send + Sync {
+/// A filesystem that is read. It is a disk, too: pieces of files are read through it, since some of them may lie elsewhere than
+/// they seem to (in a journal).
+pub trait Tree: Disk {
     /// The root directory.
     fn root(&self) -> NodeId;
 
