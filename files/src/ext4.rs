@@ -216,6 +216,3 @@ struct Stretch {
     at: Option<u64>,
     blocks: u64,
 }
-
-#[cfg(test)]
-mod tests;

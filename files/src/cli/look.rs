@@ -188,7 +188,11 @@ impl Look {
             return Err(FilesError::Some { count: seen.unreadable, damaged: seen.damaged }.into());
         }
         console.result(&answer, |_| {});
-        Ok(if seen.damaged { Exit::Damaged } else { Exit::Done })
+        Ok(match (answer.unreadable, seen.damaged) {
+            (0, _) => Exit::Done,
+            (_, true) => Exit::Damaged,
+            _ => Exit::FAILED,
+        })
     }
 
     fn look(&self, tree: &dyn Tree, console: &Console, stop: &AtomicBool) -> Result<Seen, Failed> {

@@ -66,3 +66,22 @@ impl Others {
         self.0.await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_many_who_want_one_chunk_one_fetches_and_the_others_are_told() {
+        let flights = Flights::default();
+        let (first, others) = flights.claim(&[1, 2]);
+        assert_eq!((first.chunks(), others.is_none()), (&[1, 2][..], true));
+        let (second, others) = flights.claim(&[2, 3]);
+        assert_eq!(second.chunks(), [3]);
+        // It fails, or its reader is gone: whoever waits looks again and may fetch it.
+        drop(first);
+        others.unwrap().wait().await;
+        let (third, others) = flights.claim(&[2, 3]);
+        assert_eq!((third.chunks(), others.is_some()), (&[2][..], true));
+    }
+}
