@@ -156,7 +156,8 @@ impl<'a> Copier<'a> {
                 self.done.skipped += 1;
                 if self.done.skipped <= MOST_TOLD {
                     let kind = found.node.kind.letter();
-                    self.console.talk(format_args!("left out: {} (kind {kind}, no data)", shown(&found.path)));
+                    self.console
+                        .talk(format_args!("left out: {} (kind {kind}, no data)", shown(&found.path)));
                 }
                 Ok(())
             }

@@ -87,7 +87,10 @@ impl<D: Disk> Ext4<D> {
             self.disk.read_at(block * size + within, part).map_err(unread)?;
             if copy.is_some_and(|copy| copy.escaped) {
                 // The journal may not hold its own magic number at the beginning of a block; here it was.
-                for (byte, magic) in part.iter_mut().zip(journal::MAGIC.to_be_bytes().iter().skip(usize::try_from(within).unwrap_or(4))) {
+                for (byte, magic) in part
+                    .iter_mut()
+                    .zip(journal::MAGIC.to_be_bytes().iter().skip(usize::try_from(within).unwrap_or(4)))
+                {
                     *byte = *magic;
                 }
             }

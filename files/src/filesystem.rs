@@ -72,8 +72,9 @@ pub fn part(
     let all = partitions::read(&*disk)?;
     let missing = || FilesError::NoSuchPartition { number, partitions: partitions::listed(&all) };
     let chosen = all.iter().find(|partition| partition.number == number).ok_or_else(missing)?.clone();
-    let part = Part::new(disk, chosen.start_bytes, chosen.bytes)
-        .ok_or_else(|| FilesError::Nonsense { what: format!("partition {number} reaches beyond the image") })?;
+    let part = Part::new(disk, chosen.start_bytes, chosen.bytes).ok_or_else(|| FilesError::Nonsense {
+        what: format!("partition {number} reaches beyond the image"),
+    })?;
     Ok((Arc::new(part), Some(chosen)))
 }
 

@@ -182,7 +182,8 @@ impl Server {
     }
 
     fn attributes(&self, node: u64) -> Vec<u8> {
-        let (bytes, mode, links) = if node == IMAGE { (self.disk.bytes(), 0o100_400, 1) } else { (0, 0o40_500, 2) };
+        let (bytes, mode, links) =
+            if node == IMAGE { (self.disk.bytes(), 0o100_400, 1) } else { (0, 0o40_500, 2) };
         let mut out = Vec::with_capacity(88);
         for number in [node, bytes, bytes.div_ceil(512), 0, 0, 0] {
             out.extend_from_slice(&number.to_ne_bytes());
@@ -204,7 +205,10 @@ impl Server {
             // Programs try again and again; the reason is told as long as somebody may still read it.
             if self.failed.fetch_add(1, Ordering::Relaxed) < 100 {
                 let end = offset + length;
-                self.console.warn(format_args!("bytes {offset}..{end} of the image cannot be read: {}", chain(&cause)));
+                self.console.warn(format_args!(
+                    "bytes {offset}..{end} of the image cannot be read: {}",
+                    chain(&cause)
+                ));
             }
             Errno::IO
         })

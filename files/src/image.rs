@@ -281,7 +281,13 @@ impl Inner {
                 let expected = range.end - range.start;
                 if entry.plain.len() as u64 != expected {
                     let actual = entry.plain.len() as u64;
-                    return Err(ImageError::Misfit { pack, entry: *number, offset: range.start, actual, expected });
+                    return Err(ImageError::Misfit {
+                        pack,
+                        entry: *number,
+                        offset: range.start,
+                        actual,
+                        expected,
+                    });
                 }
                 cache.insert(*chunk, entry.plain.clone(), entry.plain.len() + 256);
                 found.insert(*chunk, entry.plain.clone());

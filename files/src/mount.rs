@@ -62,10 +62,7 @@ pub fn mount(disk: Arc<dyn Disk>, wish: &Wish, console: &Console) -> Result<Moun
     let directory = fs::canonicalize(&wish.directory)
         .map_err(|cause| MountError::Directory { path: wish.directory.clone(), cause })?;
     if !directory.is_dir() {
-        return Err(MountError::Directory {
-            path: directory,
-            cause: io::ErrorKind::NotADirectory.into(),
-        });
+        return Err(MountError::Directory { path: directory, cause: io::ErrorKind::NotADirectory.into() });
     }
     if table::at(&directory)?.is_some() {
         return Err(MountError::Taken { path: directory });
@@ -78,8 +75,7 @@ pub fn mount(disk: Arc<dyn Disk>, wish: &Wish, console: &Console) -> Result<Moun
         .prefix("strongroom-files-")
         .tempdir()
         .map_err(|cause| MountError::Folder { cause })?;
-    let served =
-        fuse::serve(disk, folder.path(), console).map_err(|cause| MountError::Fuse { cause })?;
+    let served = fuse::serve(disk, folder.path(), console).map_err(|cause| MountError::Fuse { cause })?;
     // From here on the private mount goes away whatever happens; what holds the file open keeps it alive.
     let hidden = Hidden(folder);
     let image = hidden.0.path().join(fuse::NAME);

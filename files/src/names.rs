@@ -51,7 +51,10 @@ enum Piece {
     /// One letter: all bytes of a UTF-8 letter, or one byte that is not part of any.
     One,
     Any,
-    Class { negated: bool, ranges: Vec<(u8, u8)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(u8, u8)>,
+    },
 }
 
 impl Pattern {
@@ -182,7 +185,11 @@ mod tests {
             ("*", "", true),
             ("a*b*c", "abbbcb", false),
         ] {
-            assert_eq!(Pattern::new(pattern.as_bytes()).unwrap().matches(name.as_bytes()), expected, "{pattern} {name}");
+            assert_eq!(
+                Pattern::new(pattern.as_bytes()).unwrap().matches(name.as_bytes()),
+                expected,
+                "{pattern} {name}"
+            );
         }
         let slow = Pattern::new("a*".repeat(100).as_bytes()).unwrap();
         assert!(!slow.matches(&[b"a".repeat(99), b"b".to_vec()].concat()));

@@ -117,9 +117,8 @@ impl Source {
     /// When they choose none, or more than one.
     pub async fn point(&self, words: &str, console: &Console) -> Result<Point, Failed> {
         let now = self.world.clock.now();
-        let chosen = Selection::parse(words, now, console.time_zone()).map_err(|why| {
-            FilesError::NotAPoint { text: words.chars().take(80).collect(), why }
-        })?;
+        let chosen = Selection::parse(words, now, console.time_zone())
+            .map_err(|why| FilesError::NotAPoint { text: words.chars().take(80).collect(), why })?;
         let fold = self.opened.repository.fold().await?;
         let candidates: Vec<Candidate> = fold.points.values().map(Candidate::from).collect();
         let chosen = select(&candidates, chosen.volume.as_ref(), &chosen.choice)?;
@@ -176,7 +175,11 @@ mod tests {
             ("db@2026-11-21T14:03:20+01:00", "db@2026-11-21T14:03:20+01:00", None),
         ] {
             let found = Location::parse(OsStr::new(text)).unwrap();
-            assert_eq!((found.point.as_str(), found.path.as_deref()), (point, path.map(str::as_bytes)), "{text}");
+            assert_eq!(
+                (found.point.as_str(), found.path.as_deref()),
+                (point, path.map(str::as_bytes)),
+                "{text}"
+            );
         }
         let raw = Location::parse(OsStr::from_bytes(b"rp-1:/\xff")).unwrap();
         assert_eq!(raw.path.as_deref(), Some(&b"/\xff"[..]));

@@ -79,8 +79,11 @@ impl Moment {
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         let nanos = i32::try_from(self.nanos.min(999_999_999)).unwrap_or_default();
-        Timestamp::new(self.seconds, nanos)
-            .unwrap_or(if self.seconds < 0 { Timestamp::MIN } else { Timestamp::MAX })
+        Timestamp::new(self.seconds, nanos).unwrap_or(if self.seconds < 0 {
+            Timestamp::MIN
+        } else {
+            Timestamp::MAX
+        })
     }
 }
 
@@ -180,7 +183,11 @@ pub trait Tree: Disk {
 
 /// Whether a name from a directory may be given to anyone: it must not be able to lead anywhere else.
 pub(crate) fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.len() <= 255 && name != b"." && name != b".." && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
+    !name.is_empty()
+        && name.len() <= 255
+        && name != b"."
+        && name != b".."
+        && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
 }
 
 /// A filesystem error as an I/O error has it.

@@ -43,7 +43,13 @@ impl<D: Disk> Xfs<D> {
     }
 
     /// Part of a fork, by offset in it, so many bytes; holes are zero.
-    fn content(&self, node: &Node, fork: extents::Fork, offset: u64, length: usize) -> Result<Vec<u8>, FilesError> {
+    fn content(
+        &self,
+        node: &Node,
+        fork: extents::Fork,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, FilesError> {
         let mut bytes = vec![0; length];
         let mut done = 0;
         while done < length {

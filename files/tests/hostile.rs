@@ -85,14 +85,18 @@ fn image(fs: &str, at: &Path) -> Option<File> {
     let bytes = if fs == "xfs" { 320 << 20 } else { 24 << 20 };
     File::create(&image).unwrap().set_len(bytes).unwrap();
     let made = match fs {
-        "xfs" => runs("mkfs.xfs", &["-q", "-p", folder_text, image_text]) || {
-            // Older versions take a list instead of a folder.
-            let list = at.join("list");
-            fs::write(&list, proto(&folder)).unwrap();
-            runs("mkfs.xfs", &["-q", "-f", "-p", list.to_str().unwrap(), image_text])
-        },
+        "xfs" => {
+            runs("mkfs.xfs", &["-q", "-p", folder_text, image_text]) || {
+                // Older versions take a list instead of a folder.
+                let list = at.join("list");
+                fs::write(&list, proto(&folder)).unwrap();
+                runs("mkfs.xfs", &["-q", "-f", "-p", list.to_str().unwrap(), image_text])
+            }
+        }
         "ext2" => runs("mkfs.ext2", &["-q", "-F", "-d", folder_text, image_text]),
-        _ => runs("mkfs.ext4", &["-q", "-F", "-O", "inline_data", "-I", "256", "-d", folder_text, image_text]),
+        _ => {
+            runs("mkfs.ext4", &["-q", "-F", "-O", "inline_data", "-I", "256", "-d", folder_text, image_text])
+        }
     };
     if !made {
         println!("SKIPPED: mkfs.{fs} cannot make an image of a folder here");

@@ -31,7 +31,15 @@ impl Disk {
             "xfs" => sh("mkfs.xfs", &["-q", text(&image)]),
             fs => sh(&format!("mkfs.{fs}"), &["-q", "-F", text(&image)]),
         };
-        sh("mount", &["-o", "loop,nouuid".trim_end_matches(if fs == "xfs" { "" } else { ",nouuid" }), text(&image), text(&point)]);
+        sh(
+            "mount",
+            &[
+                "-o",
+                "loop,nouuid".trim_end_matches(if fs == "xfs" { "" } else { ",nouuid" }),
+                text(&image),
+                text(&point),
+            ],
+        );
         Self { image, point }
     }
 
@@ -65,11 +73,15 @@ fn populate(root: &Path) {
     let deep = (0..60).fold(root.to_owned(), |path, level| path.join(format!("level-{level}")));
     write(&deep.join("bottom"), b"deep");
     for number in 0..3000 {
-        write(&root.join("many").join(format!("file-with-a-longer-name-{number:05}")), number.to_string().as_bytes());
+        write(
+            &root.join("many").join(format!("file-with-a-longer-name-{number:05}")),
+            number.to_string().as_bytes(),
+        );
     }
     // Names that were taken away leave gaps.
     for number in (0..3000).step_by(3) {
-        fs::remove_file(root.join("many").join(format!("file-with-a-longer-name-{number:05}"))).expect("it is there");
+        fs::remove_file(root.join("many").join(format!("file-with-a-longer-name-{number:05}")))
+            .expect("it is there");
     }
     // Sparse, with many extents: more than an inode has room for.
     let sparse = File::create(root.join("sparse")).expect("the file can be made");
@@ -78,7 +90,8 @@ fn populate(root: &Path) {
     }
     sparse.set_len(300 * MIB).expect("the file can be sized");
     let reserved = File::create(root.join("reserved")).expect("the file can be made");
-    rustix::fs::fallocate(&reserved, rustix::fs::FallocateFlags::empty(), 0, 2 * MIB).expect("space can be reserved");
+    rustix::fs::fallocate(&reserved, rustix::fs::FallocateFlags::empty(), 0, 2 * MIB)
+        .expect("space can be reserved");
     reserved.write_all_at(b"written in the middle", MIB).expect("the file can be written");
     // Names, links, rights, owners, attributes, lists.
     write(&root.join("one/name"), &noise.bytes(100_000));
@@ -100,7 +113,8 @@ fn populate(root: &Path) {
         set_attribute(&root.join("one/name"), &format!("user.number-{number}"), &noise.bytes(60));
     }
     // u::rw-, u:1000:r--, g::r--, m::r--, o::---
-    let lines: [(u16, u16, u32); 5] = [(1, 6, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let lines: [(u16, u16, u32); 5] =
+        [(1, 6, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
     let mut acl = 2_u32.to_le_bytes().to_vec();
     for (tag, rights, id) in lines {
         acl.extend([&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat());
@@ -131,7 +145,9 @@ fn manifest(root: &Path) -> BTreeMap<PathBuf, String> {
             let kind = meta.file_type();
             let content = if kind.is_file() {
                 let mut bytes = Vec::new();
-                File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
+                File::open(&path)
+                    .and_then(|mut file| file.read_to_end(&mut bytes))
+                    .unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
                 format!("{} {} links {}", meta.len(), blake3::hash(&bytes), meta.nlink())
             } else if kind.is_symlink() {
                 format!("-> {}", fs::read_link(&path).expect("it is a link").display())
@@ -142,7 +158,13 @@ fn manifest(root: &Path) -> BTreeMap<PathBuf, String> {
                 continue;
             };
             let times = format!("{}.{:09}", meta.mtime(), meta.mtime_nsec());
-            let line = format!("{:o} {}:{} {times} {content} {}", meta.mode(), meta.uid(), meta.gid(), attributes(&path));
+            let line = format!(
+                "{:o} {}:{} {times} {content} {}",
+                meta.mode(),
+                meta.uid(),
+                meta.gid(),
+                attributes(&path)
+            );
             found.insert(path.strip_prefix(root).expect("it lies below").to_owned(), line);
         }
     }
@@ -154,12 +176,18 @@ fn attributes(path: &Path) -> String {
     let length = rustix::fs::llistxattr(path, &mut names).expect("attributes can be listed");
     let mut found: Vec<String> = names[..length]
         .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
+        // XFS shows lists a second time, under the name they have inside.
+        .filter(|name| !name.is_empty() && !name.starts_with(b"trusted.SGI_ACL"))
         .map(|name| {
             let mut value = vec![0_u8; 65_536];
             let key = CString::new(name).expect("a name has no NUL");
-            let length = rustix::fs::lgetxattr(path, key.as_c_str(), &mut value).expect("an attribute can be read");
-            format!("{}={}", String::from_utf8_lossy(name), blake3::hash(&value[..length]).to_hex().split_at(8).0)
+            let length =
+                rustix::fs::lgetxattr(path, key.as_c_str(), &mut value).expect("an attribute can be read");
+            format!(
+                "{}={}",
+                String::from_utf8_lossy(name),
+                blake3::hash(&value[..length]).to_hex().split_at(8).0
+            )
         })
         .collect();
     found.sort();
@@ -174,7 +202,12 @@ fn assert_equal(expected: &BTreeMap<PathBuf, String>, found: &BTreeMap<PathBuf, 
         .map(|(path, line)| format!("{path:?}\n  was {line}\n  is  {:?}", found.get(path)))
         .collect();
     let more: Vec<_> = found.keys().filter(|path| !expected.contains_key(*path)).collect();
-    assert!(wrong.is_empty() && more.is_empty(), "{} wrong: {}\nmore: {more:?}", wrong.len(), wrong[..wrong.len().min(5)].join("\n"));
+    assert!(
+        wrong.is_empty() && more.is_empty(),
+        "{} wrong: {}\nmore: {more:?}",
+        wrong.len(),
+        wrong[..wrong.len().min(5)].join("\n")
+    );
 }
 
 fn everything_comes_out(fs: &str) {
@@ -216,7 +249,10 @@ fn everything_comes_out(fs: &str) {
         blake3::hash(&fs::read(&answer).expect("it was copied"))
     });
     assert!(!one.stdout.is_empty());
-    ground.call(["files", "cp", "disk@latest:/one/link-up/passwd", "-"]).run().refused(1, "files.no-such-file");
+    ground
+        .call(["files", "cp", "disk@latest:/one/link-up/passwd", "-"])
+        .run()
+        .refused(1, "files.no-such-file");
 }
 
 #[test]
@@ -248,7 +284,8 @@ fn one_small_file_of_a_large_image_costs_little() {
     write(&disk.point.join("etc/app/settings.conf"), b"wanted = true\n");
     disk.unmount();
     ground.back_up_image("disk", &disk.image).ok();
-    let copied = ground.run(["files", "cp", "disk@latest:/etc/app/settings.conf", text(ground.root())]).ok().json();
+    let copied =
+        ground.run(["files", "cp", "disk@latest:/etc/app/settings.conf", text(ground.root())]).ok().json();
     assert_eq!(fs::read(ground.path("settings.conf")).expect("it was copied"), b"wanted = true\n");
     let fetched = copied["fetched_bytes"].as_u64().expect("a number");
     let requests = copied["requests"].as_u64().expect("a number");
@@ -264,7 +301,10 @@ fn what_a_journal_holds_is_read_without_writing_it_home() {
     ground.init();
     let disk = Disk::new(&ground, "ext4", "128M");
     for number in 0..300 {
-        write(&disk.point.join(format!("folder-{}/file-{number}", number % 7)), number.to_string().as_bytes());
+        write(
+            &disk.point.join(format!("folder-{}/file-{number}", number % 7)),
+            number.to_string().as_bytes(),
+        );
     }
     fs::remove_dir_all(disk.point.join("folder-3")).expect("it is there");
     write(&disk.point.join("last"), b"in the journal only");
@@ -310,9 +350,14 @@ fn nothing_is_replaced_unasked_and_no_link_leads_out() {
     symlink(victim.join("passwd"), out.join("file")).expect("a link can be made");
     ground.run(["files", "cp", "disk@latest:/file", text(&out)]).refused(1, "files.exists");
     ground.run(["files", "cp", "disk@latest:/file", text(&out), "--force"]).ok();
-    assert_eq!(fs::read(victim.join("passwd")).expect("it is there"), b"mine", "the link was replaced, not followed");
+    assert_eq!(
+        fs::read(victim.join("passwd")).expect("it is there"),
+        b"mine",
+        "the link was replaced, not followed"
+    );
     assert!(fs::symlink_metadata(out.join("file")).expect("it is there").is_file());
-    let left: Vec<_> = fs::read_dir(&out).expect("it is there").flatten().map(|entry| entry.file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(&out).expect("it is there").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left.len(), 2, "no drafts are left: {left:?}");
 }
 
@@ -333,7 +378,11 @@ fn a_damaged_pack_costs_the_files_in_it_and_no_file_is_wrong() {
     ground.back_up_image("disk", &disk.image).ok();
     // A byte in every 2 MiB of one data pack that is not the first: metadata at the image's beginning stays readable.
     let packs = packs(&ground.path("repository"));
-    let file = OpenOptions::new().read(true).write(true).open(&packs[packs.len() / 2]).expect("a pack can be opened");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&packs[packs.len() / 2])
+        .expect("a pack can be opened");
     let bytes = file.metadata().expect("it is there").len();
     for at in (MIB..bytes - MIB).step_by(2 << 20) {
         let mut byte = [0];
@@ -343,7 +392,8 @@ fn a_damaged_pack_costs_the_files_in_it_and_no_file_is_wrong() {
     let answer = ground.run(["files", "cp", "disk@latest:/data", text(&ground.path("out"))]);
     assert_eq!(answer.code, Some(3), "{answer}");
     let copied = answer.json();
-    let (files, failed) = (copied["files"].as_u64().expect("a number"), copied["failed"].as_u64().expect("a number"));
+    let (files, failed) =
+        (copied["files"].as_u64().expect("a number"), copied["failed"].as_u64().expect("a number"));
     assert!(failed > 0 && files > 0 && files + failed == 40, "{copied}");
     let found = manifest(&ground.path("out"));
     assert_eq!(found.len() as u64, files, "what cannot be read is not there");
@@ -411,7 +461,11 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         drop(self.worker.take());
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.point).stderr(std::process::Stdio::null()).status();
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.point)
+            .stderr(std::process::Stdio::null())
+            .status();
     }
 }
 
@@ -502,10 +556,15 @@ fn a_dead_store_is_an_error_for_the_reader_and_named() {
     }
     let ground = Ground::new();
     let mut mounted = noisy(&ground);
-    fs::rename(ground.path("repository"), ground.path("away")).expect("it can be moved");
+    let packs = packs(&ground.path("repository"));
+    let away: Vec<PathBuf> = (0..packs.len()).map(|number| ground.path(&format!("away-{number}"))).collect();
+    let moved = |from: &[PathBuf], to: &[PathBuf]| {
+        from.iter().zip(to).for_each(|(from, to)| fs::rename(from, to).expect("it can be moved"));
+    };
+    moved(&packs, &away);
     let error = fs::read(mounted.point.join("data/17")).expect_err("the store is gone");
     assert_eq!(error.raw_os_error(), Some(5), "{error}");
-    fs::rename(ground.path("away"), ground.path("repository")).expect("it can be moved back");
+    moved(&away, &packs);
     let again = fs::read(mounted.point.join("data/18")).expect("the store is back");
     assert_eq!(again.len(), 4 << 20);
     let worker = mounted.worker();
@@ -532,12 +591,19 @@ fn versions_of_a_file_tell_where_it_changed() {
     back_up(&disk);
     write(&disk.point.join("other"), b"other");
     back_up(&disk);
-    File::options().append(true).open(disk.point.join("file")).and_then(|mut file| file.write_all(b" two")).expect("it can be written");
+    File::options()
+        .append(true)
+        .open(disk.point.join("file"))
+        .and_then(|mut file| file.write_all(b" two"))
+        .expect("it can be written");
     back_up(&disk);
     disk.unmount();
     let found = ground.run(["files", "versions", "disk", "/file"]).ok().json();
     let versions = found["versions"].as_array().expect("versions");
-    let told: Vec<_> = versions.iter().map(|version| (version["size_bytes"].as_u64(), version["unchanged"] == true)).collect();
+    let told: Vec<_> = versions
+        .iter()
+        .map(|version| (version["size_bytes"].as_u64(), version["unchanged"] == true))
+        .collect();
     assert_eq!(told, [(Some(7), false), (Some(3), true), (Some(3), false), (None, false)], "{found}");
 }
 

@@ -38,7 +38,11 @@ struct Unmounted {
 pub(super) async fn mount(args: MountArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
     let location = Location::parse(&args.point)?;
     if location.path.is_some() {
-        return Err(FilesError::NotAPoint { text: location.point, why: "a whole point is mounted, not a path".into() }.into());
+        return Err(FilesError::NotAPoint {
+            text: location.point,
+            why: "a whole point is mounted, not a path".into(),
+        }
+        .into());
     }
     let source = Source::open(&args.image.repository, world).await?;
     let point = source.point(&location.point, console).await?;

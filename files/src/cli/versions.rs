@@ -64,9 +64,8 @@ pub(super) async fn versions(args: VersionsArgs, console: &Console, world: &Worl
         }
         let image = source.image(&point).await?;
         let (path, partition) = (path.clone(), args.image.partition);
-        let looked = blocking(move || {
-            Ok(tree(image, partition).and_then(|tree| walk::find(&*tree, &path, false)))
-        });
+        let looked =
+            blocking(move || Ok(tree(image, partition).and_then(|tree| walk::find(&*tree, &path, false))));
         let version = version(&point, looked.await?);
         if let Some(newer) = found.last_mut() {
             newer.unchanged = newer.same_as(&version);

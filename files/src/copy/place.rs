@@ -92,7 +92,9 @@ impl Folder {
         match fs::statat(&self.fd, os(name), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed(name, errno)),
-            Ok(stat) if force && fs::FileType::from_raw_mode(stat.st_mode) != fs::FileType::Directory => Ok(()),
+            Ok(stat) if force && fs::FileType::from_raw_mode(stat.st_mode) != fs::FileType::Directory => {
+                Ok(())
+            }
             Ok(_) => Err(self.exists(name)),
         }
     }
@@ -104,7 +106,14 @@ impl Folder {
             match fs::openat(&self.fd, &hidden, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(fd) => {
                     let file = File::from(fd);
-                    return Ok(Draft { folder: self, name: name.to_vec(), hidden, file, at: 0, named: false });
+                    return Ok(Draft {
+                        folder: self,
+                        name: name.to_vec(),
+                        hidden,
+                        file,
+                        at: 0,
+                        named: false,
+                    });
                 }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(self.failed(name, errno)),
@@ -193,7 +202,10 @@ impl Draft<'_> {
     /// Leaves a hole.
     pub(super) fn skip(&mut self, bytes: u64) -> Result<(), FilesError> {
         self.at += bytes;
-        self.file.seek(SeekFrom::Start(self.at)).map(drop).map_err(|cause| self.folder.failed(&self.name, cause))
+        self.file
+            .seek(SeekFrom::Start(self.at))
+            .map(drop)
+            .map_err(|cause| self.folder.failed(&self.name, cause))
     }
 
     /// Gives the file its size, owner, rights, times and, last, its name. Whether all attributes could be set.

@@ -84,7 +84,8 @@ impl<D: Disk> Ext4<D> {
         while at + 16 <= entries.len() && rows.le32(at) != 0 {
             let name_bytes = usize::from(rows.u8(at));
             let name = entries.get(at + 16..at + 16 + name_bytes).ok_or_else(damaged)?.to_vec();
-            let (offset, inode, bytes) = (usize::from(rows.le16(at + 2)), rows.le32(at + 4), rows.le32(at + 8));
+            let (offset, inode, bytes) =
+                (usize::from(rows.le16(at + 2)), rows.le32(at + 4), rows.le32(at + 8));
             if bytes > MOST_VALUE {
                 return Err(damaged());
             }

@@ -25,7 +25,8 @@ impl<D: Disk> Ext4<D> {
             let table = Fields(&bytes);
             let (magic, count, depth) = (table.le16(0), usize::from(table.le16(2)), table.le16(6));
             let fits = 12 + count * 12 <= bytes.len();
-            if magic != MAGIC || !fits || depth > MOST_LEVELS || level.is_some_and(|above| depth + 1 != above) {
+            if magic != MAGIC || !fits || depth > MOST_LEVELS || level.is_some_and(|above| depth + 1 != above)
+            {
                 return Err(nonsense(format!("the extents of inode {} are damaged", node.id)));
             }
             let starts = |row: usize| u64::from(table.le32(12 + row * 12));
@@ -96,7 +97,13 @@ impl<D: Disk> Ext4<D> {
     }
 
     /// The numbers from `index` on that follow each other.
-    fn run(&self, node: &Node, table: &Fields<'_>, index: usize, count: usize) -> Result<Stretch, FilesError> {
+    fn run(
+        &self,
+        node: &Node,
+        table: &Fields<'_>,
+        index: usize,
+        count: usize,
+    ) -> Result<Stretch, FilesError> {
         let number = |index: usize| u64::from(table.le32(index * 4));
         let first = number(index);
         let mut blocks = 1;

@@ -56,7 +56,8 @@ impl<D: Disk> Ext4<D> {
         let rows = Fields(block);
         let mut at = 0;
         while at + 8 <= block.len() {
-            let (number, length, name_bytes) = (rows.le32(at), rows.le16(at + 4), usize::from(rows.u8(at + 6)));
+            let (number, length, name_bytes) =
+                (rows.le32(at), rows.le16(at + 4), usize::from(rows.u8(at + 6)));
             // 64 KiB do not fit in 16 bits, so they are written in a way of their own.
             let length = match usize::from(length) {
                 0 | 65_535 if block.len() == 65_536 => block.len() - at,

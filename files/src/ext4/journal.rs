@@ -59,7 +59,8 @@ struct Log<'a, D> {
 
 impl<D: Disk> Ext4<D> {
     pub(super) fn read_journal(&self) -> Result<BTreeMap<u64, Copy>, FilesError> {
-        let refused = |features: String| FilesError::UnknownFeatures { filesystem: "the ext4 journal", features };
+        let refused =
+            |features: String| FilesError::UnknownFeatures { filesystem: "the ext4 journal", features };
         if self.layout.journal_inode == 0 {
             return Err(refused("a journal on another device".into()));
         }
@@ -175,7 +176,9 @@ impl<D: Disk> Log<'_, D> {
             let high = if wide { u64::from(fields.be32(at + 8)) << 32 } else { 0 };
             let home = u64::from(fields.be32(at)) | high;
             if home >= self.filesystem.layout.blocks {
-                return Err(nonsense(format!("the journal holds block {home}, which is not in the filesystem")));
+                return Err(nonsense(format!(
+                    "the journal holds block {home}, which is not in the filesystem"
+                )));
             }
             found.push((home, flags & ESCAPED != 0));
             at += length + if flags & SAME_UUID == 0 { 16 } else { 0 };

@@ -13,7 +13,19 @@ const META_BG: u32 = 0x10;
 const WIDE: u32 = 0x80;
 /// Incompatible features that reading knows: filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode, csum_seed,
 /// large_dir, inline_data, encrypt (files that are not encrypted), casefold.
-const KNOWN: u32 = 0x2 | RECOVER | META_BG | 0x40 | WIDE | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000;
+const KNOWN: u32 = 0x2
+    | RECOVER
+    | META_BG
+    | 0x40
+    | WIDE
+    | 0x100
+    | 0x200
+    | 0x400
+    | 0x2000
+    | 0x4000
+    | 0x8000
+    | 0x1_0000
+    | 0x2_0000;
 
 /// What of the superblock is needed for reading.
 #[derive(Debug, Clone)]
@@ -47,7 +59,10 @@ impl Superblock {
         let incompatible = sb.le32(96);
         let unknown = incompatible & !KNOWN;
         if unknown != 0 {
-            return Err(FilesError::UnknownFeatures { filesystem: "ext4", features: format!("{unknown:#x}") });
+            return Err(FilesError::UnknownFeatures {
+                filesystem: "ext4",
+                features: format!("{unknown:#x}"),
+            });
         }
         let log = sb.le32(24);
         if log > 6 {

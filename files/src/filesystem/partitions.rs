@@ -39,7 +39,8 @@ pub(super) fn read(disk: &dyn Disk) -> Result<Vec<Partition>, FilesError> {
     }
     let row = |number: u32| {
         let at = 446 + 16 * usize::try_from(number - 1).unwrap_or_default();
-        let (kind, start, count) = (mbr.u8(at + 4), u64::from(mbr.le32(at + 8)), u64::from(mbr.le32(at + 12)));
+        let (kind, start, count) =
+            (mbr.u8(at + 4), u64::from(mbr.le32(at + 8)), u64::from(mbr.le32(at + 12)));
         // 0x05 and 0x0f hold further tables, not filesystems.
         let usable = !matches!(kind, 0 | 0x05 | 0x0f) && count > 0;
         usable.then_some(Partition { number, start_bytes: start * SECTOR, bytes: count * SECTOR })

@@ -90,11 +90,9 @@ mod tests {
 
     #[test]
     fn a_line_of_the_table_is_taken_apart() {
-        let line = parse("36 35 7:3 / /mnt/a\\040b ro,nosuid shared:1 master:2 - ext4 /dev/loop3 ro,noload").unwrap();
-        assert_eq!(
-            line,
-            Line { point: "/mnt/a b".into(), kind: "ext4".into(), source: "/dev/loop3".into() }
-        );
+        let line = parse("36 35 7:3 / /mnt/a\\040b ro,nosuid shared:1 master:2 - ext4 /dev/loop3 ro,noload")
+            .unwrap();
+        assert_eq!(line, Line { point: "/mnt/a b".into(), kind: "ext4".into(), source: "/dev/loop3".into() });
         assert_eq!(parse("nonsense"), None);
     }
 }

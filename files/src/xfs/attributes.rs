@@ -42,7 +42,12 @@ impl<D: Disk> Xfs<D> {
                 }
                 continue;
             }
-            let bytes = self.content(node, Fork::Attributes, block * size, usize::try_from(size).unwrap_or_default())?;
+            let bytes = self.content(
+                node,
+                Fork::Attributes,
+                block * size,
+                usize::try_from(size).unwrap_or_default(),
+            )?;
             if Fields(&bytes).be16(8) == 0x3bee {
                 self.leaf(node, &bytes, &mut found)?;
             }
@@ -80,7 +85,8 @@ impl<D: Disk> Xfs<D> {
                 continue;
             }
             if flags & LOCAL != 0 {
-                let (value_bytes, name_bytes) = (usize::from(fields.be16(place)), usize::from(fields.u8(place + 2)));
+                let (value_bytes, name_bytes) =
+                    (usize::from(fields.be16(place)), usize::from(fields.u8(place + 2)));
                 let all = bytes.get(place + 3..place + 3 + name_bytes + value_bytes).ok_or_else(damaged)?;
                 let (name, value) = all.split_at(name_bytes);
                 found.extend(attribute(flags, name, value.to_vec()));

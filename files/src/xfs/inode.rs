@@ -101,9 +101,7 @@ impl<D: Disk> Xfs<D> {
         }
         let (own, attributes) = if divide == 0 { (body, &body[..0]) } else { body.split_at(divide) };
         let (format, extents, bytes) = match fork {
-            Fork::Data => {
-                (inode.u8(5), if large { inode.be64(24) } else { inode.be32(76).into() }, own)
-            }
+            Fork::Data => (inode.u8(5), if large { inode.be64(24) } else { inode.be32(76).into() }, own),
             Fork::Attributes => {
                 (inode.u8(83), if large { inode.be32(76).into() } else { inode.be16(80).into() }, attributes)
             }
@@ -120,7 +118,10 @@ impl<D: Disk> Xfs<D> {
 
     pub(super) fn link(&self, node: &Node) -> Result<Vec<u8>, FilesError> {
         let damaged = || nonsense(format!("inode {} is no symbolic link", node.id));
-        let length = usize::try_from(node.bytes).ok().filter(|bytes| (1..=1024).contains(bytes)).ok_or_else(damaged)?;
+        let length = usize::try_from(node.bytes)
+            .ok()
+            .filter(|bytes| (1..=1024).contains(bytes))
+            .ok_or_else(damaged)?;
         if node.kind != Kind::Link {
             return Err(damaged());
         }

@@ -40,7 +40,10 @@ impl Superblock {
         }
         let version = sb.be16(100) & 0xf;
         if version != 5 {
-            return Err(FilesError::UnknownFeatures { filesystem: "XFS", features: format!("version {version}") });
+            return Err(FilesError::UnknownFeatures {
+                filesystem: "XFS",
+                features: format!("version {version}"),
+            });
         }
         let incompatible = sb.be32(216);
         if incompatible & !KNOWN != 0 {
