@@ -134,7 +134,7 @@ impl PointImage {
     }
 
     /// Only from the cache, without a runtime; whether all of it was there.
-    fn from_cache(&self, offset: u64, buffer: &mut [u8]) -> bool {
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> bool {
         let chunk = offset / self.0.chunk_bytes;
         let last = (offset + buffer.len() as u64 - 1) / self.0.chunk_bytes;
         let found = if chunk == last { lock(&self.0.cache).get(&chunk) } else { None };
@@ -192,7 +192,7 @@ impl Disk for PointImage {
             return Ok(());
         }
         self.inside(offset, buffer.len() as u64).map_err(io::Error::from)?;
-        if self.from_cache(offset, buffer) {
+        if self.read_cached(offset, buffer) {
             return Ok(());
         }
         self.0.runtime.clone().block_on(self.read(offset, buffer)).map_err(io::Error::from)

@@ -156,14 +156,16 @@ pub fn below(tree: &dyn Tree, start: &Found, recursive: bool, each: &mut dyn FnM
         if !each(Step::Node(Found { path: path.clone(), node })) {
             return;
         }
-        match below {
-            Some(Ok(names)) => levels.push((path, names.into_iter())),
-            Some(Err(cause)) => {
-                if !each(Step::Unreadable { path, cause }) {
-                    return;
-                }
+        let Some(below) = below else { continue };
+        let go_on = match below {
+            Ok(names) => {
+                levels.push((path, names.into_iter()));
+                true
             }
-            None => {}
+            Err(cause) => each(Step::Unreadable { path, cause }),
+        };
+        if !go_on {
+            return;
         }
     }
 }
