@@ -1,4 +1,5 @@
 //! Filesystems that somebody damaged, or made to do harm: readers end, and fail at worst.
+#![expect(clippy::unwrap_used, reason = "this file is a test")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
