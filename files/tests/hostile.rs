@@ -138,7 +138,7 @@ fn read_all(tree: &dyn Tree) -> (u64, u64, u64) {
             Step::Node(found) => {
                 nodes += 1;
                 match read_one(tree, &found) {
-                    Ok(read) => bytes += read,
+                    Ok(read) => bytes = u64::saturating_add(bytes, read),
                     Err(()) => errors += 1,
                 }
             }
