@@ -236,6 +236,8 @@ impl<'a> Copier<'a> {
             Part::Zeros(count) => draft.skip(count),
         })
         .map_err(|cause| match cause {
+            // A size that no file here can have is the image's fault, and no reason to stop.
+            FilesError::Write { cause: ref why, .. } if is_too_large(why) => Problem::Read(cause),
             FilesError::Write { .. } | FilesError::Interrupted => Problem::Write(cause),
             cause => Problem::Read(cause),
         })?;
@@ -302,6 +304,11 @@ impl<'a> Copier<'a> {
         }
         Ok(())
     }
+}
+
+fn is_too_large(cause: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(cause), Some(Errno::FBIG | Errno::INVAL | Errno::OVERFLOW))
 }
 
 enum Part<'a> {

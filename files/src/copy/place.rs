@@ -201,7 +201,7 @@ impl Draft<'_> {
 
     /// Leaves a hole.
     pub(super) fn skip(&mut self, bytes: u64) -> Result<(), FilesError> {
-        self.at += bytes;
+        self.at = self.at.saturating_add(bytes);
         self.file
             .seek(SeekFrom::Start(self.at))
             .map(drop)
