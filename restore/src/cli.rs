@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use strongroom_console::{Console, Exit, Failed, Size};
 use strongroom_model::{VolumeName, World};
-use strongroom_settings::{Config, Moment, OpenedRepository, RepositoryArgs, open_repository_to_read};
+use strongroom_repository::Repository;
+use strongroom_settings::{Choice, Config, Moment, OpenedRepository, RepositoryArgs, open_repository_to_read};
 
 use crate::driver::Driver;
 use crate::hydrate::{Bounds, SYNC_BYTES};
 use crate::request::{Request, TargetRequest};
 use crate::restore::Restore;
-use crate::select::Choice;
 use crate::undo::UndoPlan;
 
 /// With less, ranges of 4 MiB would wait for each other.

@@ -26,6 +26,16 @@ fn names(value: &Value, found: &mut Vec<String>) {
     }
 }
 
+/// The fields of a result that docs/json-output.md does not tell of.
+pub(crate) fn undocumented_fields(result: &Value) -> Vec<String> {
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json-output.md"))
+        .expect("the document");
+    let mut found = Vec::new();
+    names(result, &mut found);
+    found.retain(|name| !document.contains(&format!("`{name}`")));
+    found
+}
+
 #[test]
 fn every_result_is_one_object_whose_fields_are_documented() {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json-output.md"))

@@ -20,6 +20,7 @@ mod damage;
 mod deploy;
 mod docker;
 mod documents;
+mod files;
 mod images;
 mod json_output;
 mod keys;

@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use strongroom_model::{Entropy, RepositoryId};
 
-pub(crate) use cache::Cache;
+pub use cache::Cache;
 pub use entry::{Entry, EntryRef, EntryRow, EntryType};
 pub use error::{FetchError, PackError, RewriteError, WriteError};
 pub(crate) use fetch::slice;
