@@ -3,8 +3,8 @@
 mod agent;
 mod audit;
 mod backup;
-mod copy;
 mod check;
+mod copy;
 mod init;
 mod key;
 mod kit;

@@ -9,7 +9,9 @@ use serde::Serialize;
 use strongroom_console::{Console, Failed, Size};
 use strongroom_model::{RecoveryPointId, VolumeName, World};
 use strongroom_repository::Point;
-use strongroom_settings::{Candidate, OpenedRepository, RepositoryArgs, Selection, open_repository_to_read, select};
+use strongroom_settings::{
+    Candidate, OpenedRepository, RepositoryArgs, Selection, open_repository_to_read, select,
+};
 
 use crate::disk::Disk;
 use crate::error::FilesError;

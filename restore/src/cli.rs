@@ -6,7 +6,9 @@ use clap::{ArgGroup, Args, Subcommand};
 use strongroom_console::{Console, Exit, Failed, Size};
 use strongroom_model::{VolumeName, World};
 use strongroom_repository::Repository;
-use strongroom_settings::{Choice, Config, Moment, OpenedRepository, RepositoryArgs, open_repository_to_read};
+use strongroom_settings::{
+    Choice, Config, Moment, OpenedRepository, RepositoryArgs, open_repository_to_read,
+};
 
 use crate::driver::Driver;
 use crate::hydrate::{Bounds, SYNC_BYTES};

@@ -175,7 +175,7 @@ impl Repository {
     /// Only plans: no points are forgotten, nothing is deleted. `None`: there is nothing to free.
     pub(crate) async fn plan_what_is_not_needed(&self) -> Result<Option<u64>, SweepError> {
         let options = SweepOptions { max_rewrite_bytes: 0, ..SweepOptions::default() };
-        let mut candidates = Candidates::find(self, &options).await?;
+        let mut candidates = Candidates::find(self, &options, SignedDuration::ZERO).await?;
         self.append_plan(&mut candidates).await
     }
 

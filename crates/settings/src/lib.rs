@@ -20,8 +20,8 @@ mod size;
 mod world;
 
 pub use config::{
-    AgentConfig, CheckConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig, RetainConfig,
-    TimeZoneName,
+    AgentConfig, CheckConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig,
+    RetainConfig, TimeZoneName,
 };
 pub use day::{DayTime, LimitConfig, Rate, WindowConfig};
 pub use duration::{DurationError, Interval};

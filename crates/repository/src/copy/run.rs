@@ -223,6 +223,7 @@ impl Copying<'_> {
             agent: own.agent.clone(),
             patience: own.patience,
             single_writer: None,
+            renewal: own.renewal.clone(),
             state: None,
             accept_rollback: None,
             copy: Some(CopyLimit::fixed(mark.swept.min(mark.until))),
