@@ -27,6 +27,7 @@ use crate::supply::Supply;
 use crate::survey::{Local, Survey, aim, byte_range, first_range, hole, piece_of};
 use crate::work::{Piece, Work};
 
+mod gather;
 mod range;
 
 use range::{Bad, Cause, Job, Landed};

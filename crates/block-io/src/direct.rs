@@ -111,7 +111,8 @@ impl Buffer {
     /// `length` bytes. What is in them is left from whoever had them before, in this process.
     #[must_use]
     pub fn of(length: usize) -> Self {
-        let spare = (length <= PIECE).then(|| SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop()).flatten();
+        let spare =
+            (length <= PIECE).then(|| SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop()).flatten();
         let memory = spare.unwrap_or_else(|| vec![0; length.max(PIECE) + BLOCK]);
         let shift = memory.as_ptr().align_offset(BLOCK);
         Self { memory, shift, length }

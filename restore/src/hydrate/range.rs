@@ -9,6 +9,7 @@ use strongroom_model::{Failure as _, PackId, Remedy};
 use strongroom_repository::pack::{EntryRow, FetchError, Footer, PackError, open_entry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::gather::Gather;
 use crate::aim::{FetchRange, Limits};
 use crate::supply::Supply;
 use crate::survey::{Local, aim, hole};
@@ -130,9 +131,11 @@ impl Job {
         let worker =
             Arc::clone(&self.workers).acquire_owned().await.expect("the workers are never dismissed");
         let filling = tokio::task::spawn_blocking(move || {
-            let filled = wanted.fill(&footer, range.offset, &sealed, &work, &*target);
+            let gather = Gather::over(&*target);
+            let filled = wanted.fill(&footer, range.offset, &sealed, &work, &gather);
+            let flushed = gather.flush();
             drop(worker);
-            filled
+            flushed.and(filled)
         });
         let (chunks, bad) = filling.await.expect("opening and writing do not panic")?;
         landed.chunks.extend(chunks);
