@@ -2,7 +2,7 @@
 //!
 //! What always holds:
 //! * Nothing outside of the destination is written, whatever the image says: every directory is opened from the one above it,
-//!   by one name, and never through a symbolic link ([`place`]).
+//!   by one name, and never through a symbolic link (`copy::place`).
 //! * A name appears only when what it names is whole: files and links are made under another name and renamed. What cannot
 //!   be read is not there, rather than cut or filled with zeros.
 //! * Nothing that exists is replaced unless `force` says so; a directory that exists is filled, never replaced.

@@ -4,9 +4,9 @@
 //!   filesystem itself got wrong before it was backed up shows as nonsense, and is said.
 //! * Features that change what bytes mean and are not known here are refused by name, never guessed.
 //! * A journal that was not brought home (the image of a filesystem that was in use) is read and laid over the disk in
-//!   memory ([`journal`]); nothing is written.
+//!   memory (`ext4::journal`); nothing is written.
 //! * All offsets come from the image, so each is checked: [`Disk`] refuses what lies outside, trees of extents have at most 5
-//!   levels, names are at most 255 bytes, directories at most [`MOST_DIRECTORY_BYTES`].
+//!   levels, names are at most 255 bytes, directories at most `MOST_DIRECTORY_BYTES`.
 
 mod acl;
 mod attributes;

@@ -4,8 +4,8 @@
 //! * Every byte that is given out is a byte of the point: the pack reader opens the seal and computes the chunk's id again.
 //!   A chunk that cannot be had is an error for whoever asked, never zeros.
 //! * Of many who ask for one chunk at once, one fetches.
-//! * Memory is bounded: the cache by its budget, what is on the way by [`BATCH`] and [`AT_ONCE`] for each reader.
-//! * Whoever reads forwards gets a window ahead that doubles up to [`MOST_AHEAD`]; whoever jumps about gets single chunks.
+//! * Memory is bounded: the cache by its budget, what is on the way by `BATCH` and `AT_ONCE` for each reader.
+//! * Whoever reads forwards gets a window ahead that doubles up to `MOST_AHEAD`; whoever jumps about gets single chunks.
 
 mod error;
 mod flights;

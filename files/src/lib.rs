@@ -6,7 +6,7 @@
 //! ```
 //! * [`image`] fetches chunks when they are asked for, and gives out nothing that was not checked.
 //! * [`ext4`] and [`xfs`] read filesystems in this process: no rights are needed, nothing is mounted, and an image that
-//!   was made to attack a kernel meets a program that can at worst fail (docs/decisions/0010).
+//!   was made to attack a kernel meets a program that can at worst fail (docs/decisions: files without the kernel).
 //! * Nothing here writes to a repository or an image. What is written, are copies below a directory that a person named.
 //!
 //! It knows the repository's reader and nothing of volumes, drivers or restores.

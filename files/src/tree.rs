@@ -1,6 +1,6 @@
 //! A filesystem as it is read here: nodes by number, names in directories, content in pieces.
 //!
-//! [`crate::ext4`] and [`crate::xfs`] implement it over a [`Disk`](crate::disk::Disk), without a kernel, without rights, and
+//! [`crate::ext4`] and [`crate::xfs`] implement it over a [`Disk`], without a kernel, without rights, and
 //! without writing. Images may be hostile: whatever they say, a reader ends, and fails instead of panicking. What it
 //! answers may be nonsense then, but it is nonsense in files, not in this program.
 
