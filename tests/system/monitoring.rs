@@ -167,7 +167,10 @@ fn the_agent_tells_prometheus_and_systemd_what_status_says() {
     has(&page, "strongroom_backup_rpo_objective_seconds{volume=\"db\"} 7200.0");
     has(&page, "strongroom_agent_up 1.0");
     assert_eq!(get(&address, "/readyz").0, 200);
-    assert_eq!(families(&page), documented(&["strongroom_agent_", "strongroom_backup_"]));
+    assert_eq!(
+        families(&page),
+        documented(&["strongroom_agent_", "strongroom_backup_", "strongroom_repository_"])
+    );
     agent.terminate().ok();
     manager.wait_for("STOPPING=1");
     ground.run(["volume", "unmount", "db"]).ok();

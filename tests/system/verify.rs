@@ -163,9 +163,9 @@ fn whoever_keeps_the_store_can_scrub_it_without_a_key() {
 }
 
 #[test]
-fn the_agent_reads_a_part_by_itself_and_says_how_far_the_data_is_proved() {
+fn the_agent_reads_what_is_due_by_itself_and_says_how_far_the_data_is_proved() {
     let (ground, _) = filled();
-    let config = config(&ground, "[check]\nevery = \"1s\"\nshare = \"50%\"");
+    let config = config(&ground, "[check]\nevery = \"1s\"\nshare = \"100%\"");
     let agent = ground.call(["agent", "--config", text(&config)]).start();
     let begun = std::time::Instant::now();
     loop {

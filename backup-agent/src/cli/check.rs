@@ -250,6 +250,7 @@ struct Repaired {
 
 pub(super) async fn repair(args: RepairArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
     let repository = open_repository(&args.repository.resolve()?, world).await?.repository;
+    repository.may_check(false).await?;
     let progress = Arc::new(console.progress("looking", None));
     let planned = repository.plan_repair(&report(&progress)).await;
     progress.finish();

@@ -282,11 +282,10 @@ fn stored_data(page: &mut Page<'_>, proof: &Proof) -> fmt::Result {
         "Bytes of packs that no check with --read-data has read yet",
         proof.never_bytes as f64,
     )?;
-    let oldest = proof.oldest_at.map(|at| (Vec::new(), at.as_second() as f64));
-    page.gauges(
+    page.gauge(
         "strongroom_repository_oldest_verified_timestamp_seconds",
-        "When that pack was read and found right that was so longest ago; not there while none was",
-        oldest,
+        "When that pack was read that was read longest ago, of those that ever were; 0 while none was",
+        proof.oldest_at.map_or(0.0, |at| at.as_second() as f64),
     )
 }
 

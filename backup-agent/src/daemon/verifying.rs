@@ -11,6 +11,11 @@ use crate::run::Agent;
 
 /// Reads one part. What fails is logged and tried again next time; to be stopped at any moment does no harm.
 pub(super) async fn read_a_part(agent: &Agent, config: CheckConfig) {
+    // A write-only agent opens nothing that others stored, and must not call that damage.
+    if let Err(error) = agent.repository.may_check(true).await {
+        tracing::warn!(error = chain(&error), advice = error.advice(), "[check] is not carried out here");
+        return;
+    }
     let options = CheckOptions {
         read: ReadData::Share(config.share.fraction()),
         structure: false,

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use super::packs::Seen;
 use crate::entry_runs::EntryRuns;
 use crate::pack::{self, EntryRow, Footer, PackContext, PackError, PackPlace, WholeReader};
+use crate::seal::SealError;
 
 /// Bytes of one request.
 const RANGE_BYTES: u64 = 2 << 20;
@@ -120,7 +121,15 @@ impl Seen {
 
     /// Of many things that are wrong the first is told.
     pub(super) fn note(&mut self, error: &PackError) {
-        self.is_unclear |= matches!(error, PackError::Store { .. } | PackError::Unknown { .. });
+        self.is_unclear |= matches!(
+            error,
+            PackError::Store { .. }
+                | PackError::Unknown { .. }
+                | PackError::Sealed {
+                    cause: SealError::UnknownEpoch { .. } | SealError::NoDataKey { .. },
+                    ..
+                }
+        );
         self.what.get_or_insert_with(|| chain(error));
     }
 }

@@ -145,9 +145,8 @@ impl Repository {
             if options.read == ReadData::Nothing {
                 progress(done, total);
             }
-            match answer? {
-                Some((place, seen)) => examined.take(findings, pack, place, seen),
-                None => {}
+            if let Some((place, seen)) = answer? {
+                examined.take(findings, pack, place, seen);
             }
         }
         Ok(())
