@@ -235,7 +235,6 @@ impl FaultyStore {
             state.random() % state.faults.latency_ms.max(1)
         };
         self.wait(ms).await;
-        tokio::task::yield_now().await;
     }
 
     async fn write(&self, verb: &str, request: Request) -> Result<(), StoreError> {
@@ -265,6 +264,7 @@ impl FaultyStore {
         if !self.quiet {
             self.answer_comes_back().await;
         }
+        tokio::task::yield_now().await;
         answer
     }
 
