@@ -98,7 +98,9 @@ impl HydrateError {
         match self {
             Self::Map { cause, .. } => cause.remedy() == Remedy::FixData,
             Self::Pack { cause, .. } => cause.remedy() == Remedy::FixData,
-            Self::Entry { .. } | Self::Misfit { .. } => true,
+            // What this key may not read is not damaged.
+            Self::Entry { cause, .. } => cause.remedy() == Remedy::FixData,
+            Self::Misfit { .. } => true,
             _ => false,
         }
     }
@@ -111,6 +113,7 @@ impl Failure for HydrateError {
             Self::Map { cause, .. } => cause.code(),
             Self::Pack { .. } if self.is_damage() => "restore.pack-damaged",
             Self::Pack { cause, .. } => cause.code(),
+            Self::Entry { cause, .. } if !self.is_damage() => cause.code(),
             Self::Entry { .. } | Self::Misfit { .. } => "restore.chunk-damaged",
             Self::Forgotten { .. } => "restore.forgotten",
             Self::Target(cause) if cause.is_full() => "restore.target-full",
@@ -126,7 +129,8 @@ impl Failure for HydrateError {
         match self {
             Self::Map { cause, .. } => cause.remedy(),
             Self::Pack { cause, .. } => cause.remedy(),
-            Self::Entry { .. } | Self::Misfit { .. } => Remedy::FixData,
+            Self::Entry { cause, .. } => cause.remedy(),
+            Self::Misfit { .. } => Remedy::FixData,
             Self::Forgotten { .. } => Remedy::FixRequest,
             Self::Target(cause) => cause.remedy(),
             Self::Journal(JournalError::Io { .. }) | Self::NotKept { .. } => Remedy::FixSurroundings,
@@ -144,6 +148,7 @@ impl Failure for HydrateError {
             }
             Self::Map { cause, .. } => cause.advice(),
             Self::Pack { cause, .. } => cause.advice(),
+            Self::Entry { cause, .. } => cause.advice(),
             Self::Forgotten { .. } => {
                 "Choose another point (`strongroom points list`); `strongroom points hold` keeps one from being forgotten.".into()
             }
@@ -160,7 +165,7 @@ impl Failure for HydrateError {
             Self::NotKept { .. } => {
                 "Look for disk errors in the kernel's log. Run the same command again: what did not keep is written again.".into()
             }
-            Self::Entry { .. } | Self::Misfit { .. } | Self::PlanMisfit { .. } => {
+            Self::Misfit { .. } | Self::PlanMisfit { .. } => {
                 "Report this: the program contradicts itself.".into()
             }
         }

@@ -27,6 +27,10 @@ fn no_secret_is_printed_or_written_anywhere() {
         vec!["points", "list", "--passphrase-file", text(&ground.path("passphrase"))],
         vec!["repository", "check", "--read-data"],
         vec!["repository", "key", "list"],
+        vec!["repository", "key", "generate", text(&ground.path("private"))],
+        vec!["repository", "key", "recovery-kit", "--to", text(&ground.path("kit"))],
+        vec!["repository", "key", "rotate"],
+        vec!["points", "list", "--key-file", text(&ground.path("kit"))],
         vec![
             "restore",
             "run",
@@ -55,16 +59,28 @@ fn no_secret_is_printed_or_written_anywhere() {
         said.push_str(&answer.stderr);
     }
     assert!(said.len() > 1000, "the log was on");
-    for (secret, name) in [(hex.as_str(), "key"), (PASSPHRASE, "passphrase"), (CREDENTIAL, "credential")] {
+    let private = fs::read_to_string(ground.path("private")).expect("the private key can be read");
+    let private = private.split('-').find(|part| part.len() == 64).expect("64 hexadecimal digits").to_owned();
+    let kit = fs::read_to_string(ground.path("kit")).expect("the kit can be read");
+    let kit = kit.lines().find_map(|line| line.trim().strip_prefix("K1  ")).expect("the kit has a key")[..19]
+        .to_owned();
+    for (secret, name) in [
+        (hex.as_str(), "key"),
+        (PASSPHRASE, "passphrase"),
+        (CREDENTIAL, "credential"),
+        (&private, "private key"),
+        (&kit, "recovery kit's key"),
+    ] {
         assert!(!said.contains(secret), "the {name} was printed: {}", around(&said, secret));
     }
-    // Nothing but the two files that were made to hold them.
-    for secret in [hex.as_str(), PASSPHRASE, CREDENTIAL] {
+    // Nothing but the files that were made to hold them.
+    for secret in [hex.as_str(), PASSPHRASE, CREDENTIAL, &private, &kit] {
         let found =
             Command::new("grep").args(["-rlF", secret, text(ground.root())]).output().expect("grep runs");
         let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        let own = ["/key", "/passphrase", "/private", "/kit"];
         let strange: Vec<_> =
-            found.lines().filter(|name| !name.ends_with("/key") && !name.ends_with("/passphrase")).collect();
+            found.lines().filter(|name| !own.iter().any(|own| name.ends_with(own))).collect();
         assert!(strange.is_empty(), "{strange:?}");
     }
 }
