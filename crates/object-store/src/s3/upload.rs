@@ -91,35 +91,8 @@ impl PartUpload {
     }
 }
 
-#[async_trait]
-impl Upload for PartUpload {
-    async fn part(&self, number: u32, body: Bytes) -> Result<(), StoreError> {
-        let part_number = self.part_number(number)?;
-        if body.is_empty() || body.len() > PART_BYTES {
-            return Err(self.rejected(format!("part {number} has {} bytes", body.len())));
-        }
-        let bytes = body.len() as u64;
-        let request = self
-            .store
-            .client
-            .upload_part()
-            .bucket(&self.store.bucket)
-            .key(self.store.key(&self.name))
-            .upload_id(&self.id)
-            .part_number(part_number)
-            .content_md5(content_md5(&body).await)
-            .set_checksum_algorithm(self.store.checksum())
-            .body(ByteStream::from(body));
-        let answer = request.send().await.map_err(|error| self.store.error(self.name.as_str(), error))?;
-        let Some(etag) = answer.e_tag().filter(|etag| !etag.is_empty()) else {
-            return Err(self.rejected(format!("the store took part {number} and gave it no tag")));
-        };
-        let part = Part { etag: etag.to_owned(), crc32: answer.checksum_crc32().map(str::to_owned), bytes };
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(number, part);
-        Ok(())
-    }
-
-    async fn complete(&self, parts: u32) -> Result<(), StoreError> {
+impl PartUpload {
+    async fn finish(&self, parts: u32) -> Result<(), StoreError> {
         let (list, bytes) = self.list(parts)?;
         let request = self
             .store
@@ -149,6 +122,44 @@ impl Upload for PartUpload {
             return Ok(());
         }
         Err(self.store.error(self.name.as_str(), error))
+    }
+}
+
+#[async_trait]
+impl Upload for PartUpload {
+    async fn part(&self, number: u32, body: Bytes) -> Result<(), StoreError> {
+        let part_number = self.part_number(number)?;
+        if body.is_empty() || body.len() > PART_BYTES {
+            return Err(self.rejected(format!("part {number} has {} bytes", body.len())));
+        }
+        let bytes = body.len() as u64;
+        let request = self
+            .store
+            .client
+            .upload_part()
+            .bucket(&self.store.bucket)
+            .key(self.store.key(&self.name))
+            .upload_id(&self.id)
+            .part_number(part_number)
+            .content_md5(content_md5(&body).await)
+            .set_checksum_algorithm(self.store.checksum())
+            .body(ByteStream::from(body));
+        let answer = request.send().await.map_err(|error| self.store.error(self.name.as_str(), error))?;
+        let Some(etag) = answer.e_tag().filter(|etag| !etag.is_empty()) else {
+            return Err(self.rejected(format!("the store took part {number} and gave it no tag")));
+        };
+        let part = Part { etag: etag.to_owned(), crc32: answer.checksum_crc32().map(str::to_owned), bytes };
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(number, part);
+        Ok(())
+    }
+
+    async fn complete(&self, parts: u32) -> Result<(), StoreError> {
+        self.finish(parts).await?;
+        // There are stores (Ceph 16) that drop the lock that was asked for when the upload began.
+        if self.store.lock_of(&self.name).is_some() {
+            self.store.prolong_lock(&self.name).await?;
+        }
+        Ok(())
     }
 
     async fn abort(&self) -> Result<(), StoreError> {

@@ -19,22 +19,15 @@ const RECORDS_AT_ONCE: u64 = 16;
 pub(super) struct Happened {
     /// Objects that a finished sweep made dead for ever. Sweeps name garbage too that was never copied.
     pub(super) dead: BTreeSet<Placed>,
-    /// Key slots that were removed.
+    /// Key slots that are no more.
     pub(super) removed_slots: BTreeSet<[u8; 8]>,
 }
 
 impl Happened {
     /// What `event` makes dead, decided on the fold before it.
     fn note(&mut self, before: &Fold, event: &Event) {
-        match event {
-            Event::SweepDone(_) => self.dead.extend(before.deletable()),
-            Event::KeyRemoved(removed) => {
-                self.removed_slots.insert(removed.slot);
-            }
-            Event::KeyAdded(added) => {
-                self.removed_slots.remove(&added.slot);
-            }
-            _ => {}
+        if matches!(event, Event::SweepDone(_)) {
+            self.dead.extend(before.deletable());
         }
     }
 }

@@ -146,8 +146,6 @@ impl Copying<'_> {
         report.records = goal.number.saturating_sub(had.number);
         let happened = self.bring_records(had, goal.number, before.is_none()).await?;
         dead.dead.extend(happened.dead);
-        dead.removed_slots.extend(happened.removed_slots);
-        dead.removed_slots.retain(|slot| !goal.keys.contains_key(slot));
         self.bring_hints(goal.number).await?;
 
         let dead_objects = self.dead_here(&dead.dead, &goal).await?;
@@ -229,9 +227,12 @@ impl Copying<'_> {
             copy: Some(CopyLimit::fixed(mark.swept.min(mark.until))),
         })
         .await?;
+        let slots: BTreeSet<[u8; 8]> = journal.known().keys.keys().copied().collect();
         let mut known = Replay::new(&journal, journal.known(), mark.until);
         while known.next().await?.is_some() {}
-        let (had, dead) = (known.fold, known.happened);
+        let (had, mut dead) = (known.fold, known.happened);
+        dead.removed_slots.extend(slots.into_iter().chain(had.keys.keys().copied()));
+        dead.removed_slots.retain(|slot| !goal.keys.contains_key(slot));
         if had.number > 0 {
             let name = ObjectName::journal(had.number);
             let there = own.get(&name).await.map_err(|cause| at_source(&name, cause))?;
