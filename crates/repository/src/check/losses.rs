@@ -53,7 +53,16 @@ impl Repository {
             Ok(map) => {
                 for window in windows(map.head().chunks()) {
                     let mut behind = Vec::new();
-                    for run in self.readable_runs(&map, window, &mut behind).await {
+                    let (runs, deltas) = self.readable(&map, window, &mut behind).await;
+                    for delta in deltas {
+                        // Without its base a delta is nothing, however sound it is.
+                        if let Some((object, entries)) = examined.lost.get(&delta.of.base.pack)
+                            && entries.contains(delta.of.base.entry)
+                        {
+                            lost.entry(object.clone()).or_default().push(delta.chunk..delta.chunk + 1);
+                        }
+                    }
+                    for run in runs {
                         if let Some((object, entries)) = examined.lost.get(&run.pack) {
                             let chunks = chunks_of(&run, entries);
                             lost.entry(object.clone()).or_default().extend(chunks);

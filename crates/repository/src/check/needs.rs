@@ -6,7 +6,7 @@ use strongroom_model::{ByteRange, PackId, RecoveryPointId};
 
 use super::Findings;
 use crate::fold::Fold;
-use crate::map::{EntrySet, MapReader, Run};
+use crate::map::{ChunkDelta, EntrySet, MapError, MapReader, Run};
 use crate::pack::EntryRef;
 use crate::point::Point;
 use crate::repository::Repository;
@@ -51,7 +51,7 @@ impl Repository {
                 if let Err(cause) = walked {
                     // Which objects are to blame is found when the packs are looked at; a node that opens and
                     // is malformed is not.
-                    if let crate::map::MapError::Malformed { at, .. } = &cause {
+                    if let MapError::Malformed { at, .. } = &cause {
                         findings.add(&self.object_of(at.pack), strongroom_model::chain(&cause));
                     }
                     needs.broken.insert(point.id);
@@ -69,11 +69,13 @@ impl Repository {
             whole.insert(point.map.at);
             if let Ok(map) = self.map(point).await {
                 for window in windows(map.head().chunks()) {
-                    for run in self.readable_runs(&map, window, &mut Vec::new()).await {
-                        run_entries(&run).for_each(|at| {
+                    let (runs, deltas) = self.readable(&map, window, &mut Vec::new()).await;
+                    runs.iter()
+                        .flat_map(run_entries)
+                        .chain(deltas.iter().map(|delta| delta.of.base))
+                        .for_each(|at| {
                             whole.insert(at);
                         });
-                    }
                 }
             }
         }
@@ -81,18 +83,25 @@ impl Repository {
         needs
     }
 
-    /// The runs of a window as far as they can be read; the chunks behind unreadable leaves go to `lost`.
-    pub(super) async fn readable_runs(
+    /// The runs and deltas of a window as far as they can be read; the chunks behind unreadable leaves go to `lost`.
+    pub(super) async fn readable(
         &self,
         map: &MapReader,
         window: std::ops::Range<u64>,
         lost: &mut Vec<std::ops::Range<u64>>,
-    ) -> Vec<Run> {
-        let mut runs = Vec::new();
+    ) -> (Vec<Run>, Vec<ChunkDelta>) {
+        let (mut runs, mut deltas) = (Vec::new(), Vec::new());
         let mut parts = vec![window];
         while let Some(part) = parts.pop() {
-            match map.runs(part.clone()).await {
-                Ok(found) => runs.extend(found),
+            let read = async {
+                let runs = map.runs(part.clone()).await?;
+                Ok::<_, MapError>((runs, map.deltas(part.clone()).await?))
+            };
+            match read.await {
+                Ok(found) => {
+                    runs.extend(found.0);
+                    deltas.extend(found.1);
+                }
                 Err(_) if part.end - part.start > LEAF => {
                     let middle = (part.start + (part.end - part.start) / 2).next_multiple_of(LEAF);
                     parts.push(middle..part.end);
@@ -101,7 +110,7 @@ impl Repository {
                 Err(_) => lost.push(part),
             }
         }
-        runs
+        (runs, deltas)
     }
 
     /// The name of the object that holds a pack now, or of the pack where there is none.

@@ -17,7 +17,7 @@ use super::{Findings, Progress};
 use crate::entry_runs::EntryRuns;
 use crate::errors::JournalError;
 use crate::layout::ObjectName;
-use crate::pack::{self, PackError, PackFetcher, PackPlace};
+use crate::pack::{self, Opened, PackError, PackFetcher, PackPlace};
 use crate::repository::Repository;
 use crate::store::{Deleted, ListPage, ObjectInfo, ObjectStore, StoreError, Upload};
 
@@ -160,7 +160,7 @@ impl Repository {
             wrong.push(Wrong { object: object.clone(), what, lost: missing.into_iter().collect() });
         }
         if read_data {
-            wrong.extend(open_all(&fetcher, place, &there).await.map(|(what, lost)| Wrong {
+            wrong.extend(self.open_all(&fetcher, place, &there).await.map(|(what, lost)| Wrong {
                 object,
                 what,
                 lost,
@@ -190,24 +190,48 @@ impl Repository {
             cause => chain(&PackError::Store { object, cause }),
         }
     }
-}
 
-/// Opens every entry; what does not open is looked for one by one.
-async fn open_all(fetcher: &PackFetcher, place: PackPlace, entries: &[u32]) -> Option<(String, EntryRuns)> {
-    let mut lost = EntryRuns::default();
-    let mut what = None;
-    for some in entries.chunks(ENTRIES_AT_ONCE) {
-        if fetcher.entries(place, some).await.is_ok() {
-            continue;
-        }
-        for entry in some {
-            if let Err(error) = fetcher.entries(place, &[*entry]).await {
-                lost.insert_run(*entry, 1);
-                what.get_or_insert_with(|| chain(&error));
+    /// Opens every entry; what does not open is looked for one by one.
+    async fn open_all(
+        &self,
+        fetcher: &PackFetcher,
+        place: PackPlace,
+        entries: &[u32],
+    ) -> Option<(String, EntryRuns)> {
+        let mut lost = EntryRuns::default();
+        let mut what = None;
+        for some in entries.chunks(ENTRIES_AT_ONCE) {
+            if self.open_some(fetcher, place, some).await.is_ok() {
+                continue;
+            }
+            for entry in some {
+                if let Err(error) = self.open_some(fetcher, place, &[*entry]).await {
+                    lost.insert_run(*entry, 1);
+                    what.get_or_insert_with(|| chain(&error));
+                }
             }
         }
+        what.map(|what| (what, lost))
     }
-    what.map(|what| (what, lost))
+
+    /// Opens entries, and puts deltas on their bases to see that their chunks come out.
+    async fn open_some(
+        &self,
+        fetcher: &PackFetcher,
+        place: PackPlace,
+        entries: &[u32],
+    ) -> Result<(), PackError> {
+        let opened = fetcher.opened(place, entries).await?;
+        let bases = self.reader().bases(opened.iter().filter_map(Opened::base)).await;
+        // A base that cannot be read is damage of its own pack, and told there: the delta may be sound.
+        let bases = bases.unwrap_or_default();
+        for entry in opened {
+            if let Some(base) = entry.base().and_then(|at| bases.get(&at)) {
+                entry.onto(base)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One object that is in memory, for readers that want a store.

@@ -80,7 +80,7 @@ impl EntrySet {
 }
 
 impl MapReader {
-    /// Adds every entry that this map needs, its own root, nodes and leaves among them.
+    /// Adds every entry that this map needs, its own root, nodes and leaves and the bases of its deltas among them.
     ///
     /// What is in `needed` already is not read again: its entries were added with it. So the walk of all points of a
     /// repository reads each shared node once. After an error `needed` is incomplete and of no use.
@@ -99,7 +99,11 @@ impl MapReader {
                 if !needed.insert(*at) {
                     continue;
                 }
-                for run in self.leaf(*at).await?.runs() {
+                let leaf = self.leaf(*at).await?;
+                for delta in leaf.deltas() {
+                    needed.insert(delta.of.base);
+                }
+                for run in leaf.runs() {
                     needed.insert_run(run.pack, run.first_entry..run.first_entry + u32::from(run.count));
                 }
             }
