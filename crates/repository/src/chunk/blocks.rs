@@ -33,8 +33,8 @@ impl Blocks {
 
     /// How many blocks a chunk of this many bytes has.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a chunk has at most 1 MiB")]
     pub const fn of_chunk(bytes: usize) -> u32 {
-        // A chunk has at most 1 MiB.
         bytes.div_ceil(BLOCK_BYTES as usize) as u32
     }
 

@@ -87,10 +87,24 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Opens the sealed bytes of an entry, whatever its type.
+    ///
+    /// # Errors
+    /// When the bytes are not those of this row.
+    pub fn of(footer: &Arc<Footer>, row: &EntryRow, sealed: &[u8]) -> Result<Self, PackError> {
+        Ok(Self { footer: Arc::clone(footer), row: *row, content: open_content(footer, row, sealed)? })
+    }
+
     /// What the footer says of it.
     #[must_use]
     pub const fn row(&self) -> &EntryRow {
         &self.row
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn at(&self) -> EntryRef {
+        EntryRef { pack: self.footer.place().object.pack, entry: self.row.number }
     }
 
     /// The chunk that it is built on, if it is a delta.
@@ -211,8 +225,7 @@ impl PackFetcher {
                     Some(bytes) => slice(bytes, row.offset - start, row.end() - start),
                     None => footer.sealed(row).unwrap_or_default(),
                 };
-                let content = open_content(&footer, row, &sealed)?;
-                entries.push(Opened { footer: Arc::clone(&footer), row: *row, content });
+                entries.push(Opened::of(&footer, row, &sealed)?);
             }
         }
         Ok(entries)

@@ -289,7 +289,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 /// What an entry holds.
 #[derive(Debug, Clone)]
-pub enum Content {
+pub(crate) enum Content {
     /// The plain bytes, and their id is right.
     Whole(Bytes),
     /// A delta: authentic, but only [`assemble`] can tell whether the chunk is right.
@@ -313,7 +313,7 @@ pub fn open_entry(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Result<Byte
 ///
 /// # Errors
 /// When the bytes are not those of this row.
-pub fn open_content(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Result<Content, PackError> {
+pub(crate) fn open_content(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Result<Content, PackError> {
     let damaged = |what| damaged(footer, row, what);
     if sealed.len() != row.stored_bytes as usize {
         return Err(damaged("its length is not the one in the table"));
@@ -349,7 +349,12 @@ pub fn open_content(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Result<Co
 ///
 /// # Errors
 /// When it is not the chunk that the row names.
-pub fn assemble(footer: &Footer, row: &EntryRow, delta: &Delta, base: &[u8]) -> Result<Bytes, PackError> {
+pub(crate) fn assemble(
+    footer: &Footer,
+    row: &EntryRow,
+    delta: &Delta,
+    base: &[u8],
+) -> Result<Bytes, PackError> {
     let chunk =
         delta.onto(base).ok_or_else(|| damaged(footer, row, "its base has another length than its chunk"))?;
     if footer.hasher.id(&chunk) == row.id {
