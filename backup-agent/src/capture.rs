@@ -123,6 +123,7 @@ pub async fn capture(capture: Capture) -> Result<WrittenMap, CaptureError> {
         session: Arc::clone(&session),
         chunk_bytes: spec.chunk_bytes,
         changed_since,
+        reader: repository.reader(),
         runtime: Handle::current(),
     };
     let mut threads = {

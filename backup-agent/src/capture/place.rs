@@ -98,6 +98,7 @@ impl Placer {
                     Some(self.prefer_parent(id, Some(at), old).await.unwrap_or_else(|| at.into()))
                 }
                 Found::New(id, compressed) => Some(self.store(id, compressed, old).await?),
+                Found::Same(place) => Some(place),
                 Found::Changed(id, of, compressed) => Some(self.store_delta(id, of, compressed).await?),
             };
             if now != old {

@@ -8,8 +8,9 @@ use std::thread::Scope;
 use bytes::Bytes;
 use strongroom_repository::Session;
 use strongroom_repository::chunk::{Blocks, ChunkHasher, ChunkId, Compressed, Compressor, is_zero};
-use strongroom_repository::map::{DeltaOf, MapReader};
+use strongroom_repository::map::{ChunkPlace, DeltaOf, MapReader};
 use strongroom_repository::pack::{Delta, EntryRef};
+use strongroom_repository::reader::PackReader;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -44,6 +45,8 @@ pub(super) enum Found {
     New(ChunkId, Compressed),
     /// The same, but it differs from the parent's in a few blocks: a delta.
     Changed(ChunkId, DeltaOf, Compressed),
+    /// It is as in the parent, which has a delta there.
+    Same(ChunkPlace),
 }
 
 /// What a worker works with. Cheap to clone.
@@ -54,7 +57,9 @@ pub(super) struct Worker {
     pub(super) chunk_bytes: u32,
     /// The parent, where the ranges are exactly what changed since.
     pub(super) changed_since: Option<MapReader>,
-    /// Where the parent's map is read.
+    /// How the parent's packs are read.
+    pub(super) reader: PackReader,
+    /// Where the parent is read.
     pub(super) runtime: Handle,
 }
 
@@ -107,37 +112,49 @@ impl Worker {
             if let Some(at) = self.session.lookup(&id) {
                 return Ok(Found::Known(id, at));
             }
-            Ok(match self.built_on(chunk, plain.len(), slab.touched.get(&chunk))? {
-                Some(of) => {
-                    let delta = Delta::encode(of.base, &of.blocks, &plain);
-                    Found::Changed(id, of, compressor.compress(delta))
-                }
-                None => Found::New(id, compressor.compress(plain)),
-            })
+            let parents = match &self.changed_since {
+                Some(parent) => self.runtime.block_on(parent.place(chunk)).map_err(CaptureError::Map)?,
+                None => None,
+            };
+            if let Some(place) = parents.filter(|place| self.is_delta_of(place, id)) {
+                return Ok(Found::Same(place));
+            }
+            let touched = slab.touched.get(&chunk);
+            Ok(
+                match parents
+                    .zip(touched)
+                    .and_then(|(place, touched)| self.built_on(&place, plain.len(), touched))
+                {
+                    Some(of) => {
+                        let delta = Delta::encode(of.base, &of.blocks, &plain);
+                        Found::Changed(id, of, compressor.compress(delta))
+                    }
+                    None => Found::New(id, compressor.compress(plain)),
+                },
+            )
         });
         found.collect()
     }
 
-    /// What a delta of a chunk would be built on, where one is worth it.
-    fn built_on(
-        &self,
-        chunk: u64,
-        bytes: usize,
-        touched: Option<&Blocks>,
-    ) -> Result<Option<DeltaOf>, CaptureError> {
-        let Some(parent) = &self.changed_since else { return Ok(None) };
-        let Some(touched) = touched.filter(|touched| Delta::is_worth_it(touched, bytes)) else {
-            return Ok(None);
-        };
-        let Some(place) = self.runtime.block_on(parent.place(chunk)).map_err(CaptureError::Map)? else {
-            return Ok(None);
-        };
+    /// Whether the parent has this very chunk as a delta. The index does not know deltas, and blocks that are listed need not
+    /// have changed: a driver may have moved them.
+    fn is_delta_of(&self, parents: &ChunkPlace, id: ChunkId) -> bool {
+        parents.delta_of.is_some()
+            && self
+                .runtime
+                .block_on(self.reader.footer(parents.at.pack))
+                // A footer that cannot be read only costs that the chunk is stored again.
+                .is_ok_and(|footer| footer.row(parents.at.entry).is_some_and(|row| row.id == id))
+    }
+
+    /// What a delta of a chunk of `bytes` would be built on, where one is worth it.
+    fn built_on(&self, parents: &ChunkPlace, bytes: usize, touched: &Blocks) -> Option<DeltaOf> {
         // Never a delta of a delta: what had changed before has changed since the base as well.
-        let of = match place.delta_of {
+        let of = match parents.delta_of {
             Some(of) => DeltaOf { blocks: of.blocks.union(touched), ..of },
-            None => DeltaOf { base: place.at, blocks: *touched },
+            None => DeltaOf { base: parents.at, blocks: *touched },
         };
         let fits = of.blocks.end() <= Blocks::of_chunk(bytes) && Delta::is_worth_it(&of.blocks, bytes);
-        Ok((fits && self.session.refers_to(of.base)).then_some(of))
+        (fits && self.session.refers_to(of.base)).then_some(of)
     }
 }

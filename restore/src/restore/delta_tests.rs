@@ -1,6 +1,7 @@
 //! Chunks that were stored as deltas come back as any; and what is lost with their bases.
 
-use super::*;
+use strongroom_model::RecoveryPointId;
+
 use crate::request::{Request, TargetRequest};
 use crate::testing::{Bench, noise, to_file};
 
