@@ -170,7 +170,12 @@ impl Run<'_> {
             let known = self.room.survey.deltas(&plan.work, window.chunks.clone()).await?;
             let (of_deltas, mut others) = part(pieces.packs, &known);
             let waiting = self.deltas(of_deltas, window, known.iter().map(delta_bytes).sum()).await?;
-            add_bases(&mut others, waiting.bases());
+            // What was lost already when the plan was made is not asked for again.
+            let is_lost = |chunk: u64| {
+                let start = chunk.saturating_mul(plan.work.chunk_bytes);
+                plan.lost.iter().any(|lost| lost.start <= start && start < lost.end)
+            };
+            add_bases(&mut others, waiting.bases().into_iter().filter(|(chunk, _)| !is_lost(*chunk)));
             self.fetch(others, &window.fetch, window, &waiting).await?;
         }
         while let Some(landed) = self.tasks.join_next().await {
@@ -494,6 +499,11 @@ fn units(bytes: u64) -> u32 {
 fn split(pieces: &[Piece], work: &Work) -> (Vec<Piece>, Vec<Piece>) {
     let (mut copies, mut wanted) = (Vec::new(), Vec::new());
     for piece in pieces {
+        if piece.is_base {
+            // It is not the chunk: what could be copied in place of the chunk was looked at with its delta.
+            wanted.push(*piece);
+            continue;
+        }
         copies.extend(work.copy.present(piece.chunks()).iter().filter_map(|range| piece.part(range)));
         wanted.extend(work.copy.missing(piece.chunks()).iter().filter_map(|range| piece.part(range)));
     }
