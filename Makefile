@@ -8,7 +8,7 @@ export RUST_BACKTRACE ?= 0
 # Root can install and start everything, so for root nothing may be skipped.
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo 1 || echo 0)
 
-.PHONY: help quickstart test lint fmt docs unit storm bench manifests swarm-plugin setup-test setup-bench setup-quickstart clean
+.PHONY: help quickstart test lint fmt docs unit nightly storm bench manifests swarm-plugin setup-test setup-bench setup-quickstart clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ docs: ## Build the documentation of the code; a broken link fails
 
 unit: ## Run the tests alone, the real object stores included
 	STRONGROOM_TEST_S3_REQUIRED=$(ROOT) tests/servers/with-s3 tests/setup/run-tests
+
+# How many seeds; a failing one is printed with the command that looks at it again (docs/simulation.md).
+SEEDS ?= 0..10000
+
+nightly: ## Live through 10,000 simulated histories of the journal protocol (SEEDS=from..to for others)
+	STRONGROOM_SEEDS=$(SEEDS) $(CARGO) test --locked -p strongroom-repository --lib everybody_at_once -- --nocapture
 
 storm: setup-test ## Kill the driver 50 times under 64 callers, and at every pair of steps; a seed is printed
 	STRONGROOM_STORM=200,64,50 STRONGROOM_EVERY_DEATH=1 tests/setup/run-tests -E 'binary(storm) + test(crashes)' --success-output final

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     #[command(flatten)]
     Restore(strongroom_restore::cli::Command),
     #[command(flatten)]
+    Files(strongroom_files::cli::Command),
+    #[command(flatten)]
     Papers(papers::Command),
 }
 

@@ -66,6 +66,7 @@ async fn dispatch(command: Command, console: &Console, world: &World) -> Result<
             .await
         }
         Command::Restore(command) => strongroom_restore::cli::run(command, console, world).await,
+        Command::Files(command) => strongroom_files::cli::run(command, console, world).await,
         Command::Papers(command) => papers::run(command, console),
     }
 }

@@ -3,9 +3,12 @@
 mod agent;
 mod audit;
 mod backup;
+mod check;
+mod copy;
 mod init;
 mod key;
 mod kit;
+mod locks;
 mod points;
 mod prune;
 mod repository;

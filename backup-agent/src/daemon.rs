@@ -5,15 +5,17 @@
 //!   look    volumes of the driver, points of the repository
 //!   decide  who is due and not running and not resting after a failure      (pure: decide.rs)
 //!   start   as many as may run side by side, the longest overdue first
-//! after each backup: retention of its volume.   Now and then, when nothing runs: fence, retention of all, sweep.
+//! after each backup: retention of its volume. When something is new: second copies.   Now and then, when nothing runs: fence, retention of all, sweep.
 //! ```
 //! It remembers nothing that matters: who is due follows from the points. What fails is tried again after a pause that grows up to
 //! half an hour, and until then `status` shows the age of the newest point; what this process believes is never shown as truth.
 
+mod copying;
 mod decide;
 mod health;
 mod housekeeping;
 mod picture;
+mod verifying;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,15 +25,18 @@ use jiff::Timestamp;
 use strongroom_console::Progress;
 use strongroom_model::{Failure, VolumeName, chain};
 use strongroom_repository::Fold;
-use strongroom_settings::AgentConfig;
+use strongroom_repository::store::ObjectStore;
+use strongroom_settings::{AgentConfig, CheckConfig};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::Places;
+use crate::copies::Copy;
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
 use crate::run::{Agent, BackupError, BackupReport, Target, back_up};
 
+use copying::Copying;
 use housekeeping::Housekeeping;
 
 /// Forgets what the policies no longer retain of a volume.
@@ -39,7 +44,7 @@ pub(crate) async fn retain_volume(agent: &Agent, policies: &Policies, volume: &V
     housekeeping::retain(agent, policies, Some(volume)).await;
 }
 
-pub use decide::{Decision, Resting, decide};
+pub use decide::{Decision, Resting, decide, missed};
 pub use health::{Health, SocketError};
 pub use picture::Picture;
 
@@ -60,12 +65,18 @@ pub struct Daemon {
     pub endpoint: Option<String>,
     /// How many side by side, how often to sweep.
     pub config: AgentConfig,
+    /// How often to read how much of what is stored again.
+    pub check: Option<CheckConfig>,
     /// What others are told.
     pub health: Health,
     /// Shared with the backups that are asked for on the socket.
     pub places: Places,
     /// What those who watch see.
     pub picture: Picture,
+    /// Second copies, to be kept up to date.
+    pub copies: Vec<Copy>,
+    /// Where the repository lies.
+    pub store: Arc<dyn ObjectStore>,
 }
 
 /// Why nothing can be backed up at all.
@@ -73,14 +84,27 @@ type Trouble = Box<dyn Failure + Send + Sync>;
 
 type Ended = (VolumeName, Result<BackupReport, BackupError>);
 
+/// How often locks are prolonged: four times in the shortest span, so that three failures in a row cost nothing.
+fn locks_every(stores: &[Arc<dyn ObjectStore>]) -> Duration {
+    let shortest = stores.iter().filter_map(|store| store.lock_span()).min();
+    shortest.map_or(Duration::MAX, |span| span / 4)
+}
+
 #[derive(Debug, Default)]
 struct State {
     jobs: JoinSet<Ended>,
     running: BTreeSet<VolumeName>,
     resting: BTreeMap<VolumeName, Resting>,
     driver: Option<Driver>,
+    copying: Copying,
+    /// Runs whose window closed, as they were told.
+    missed: BTreeMap<VolumeName, Timestamp>,
+    /// Small things beside backups; they end with the agent.
+    chores: JoinSet<()>,
     /// Housekeeping under way.
     chore: Option<JoinHandle<()>>,
+    /// Stored data that is being read again.
+    verifying: Option<JoinHandle<()>>,
     /// What is wrong with the surroundings; told once, when it changes.
     trouble: Option<String>,
 }
@@ -95,7 +119,11 @@ impl Daemon {
     /// Runs until it is cancelled. Backups that run then are stopped in good order: what they stored is kept.
     pub async fn run(&self, cancel: &CancellationToken) {
         let mut state = State::default();
-        let mut house = Housekeeping::new(&self.agent, self.config.sweep_every.get());
+        let mut house = Housekeeping::new(&self.agent, "swept", self.config.sweep_every.get());
+        let locking = self.locking();
+        let mut locks = Housekeeping::new(&self.agent, "locked", locks_every(&locking));
+        let mut verifying =
+            self.check.map(|check| Housekeeping::new(&self.agent, "verified", check.every.get()));
         tracing::info!(
             policies = self.policies.all().len(),
             repository = self.agent.repository.location(),
@@ -109,6 +137,8 @@ impl Daemon {
                     let node = driver.as_ref().map(|driver| (driver.node(), &volumes[..]));
                     self.picture.saw(&fold, node, now);
                     self.trouble(&mut state, None).await;
+                    let busy = !state.running.is_empty();
+                    state.copying.keep(&self.copies, &self.agent, &self.picture, &fold, busy, now).await;
                     if self.is_alone() && state.is_keeping_house() {
                         None
                     } else {
@@ -122,6 +152,13 @@ impl Daemon {
             };
             self.picture.running(state.running.len());
             self.keep_house(&mut state, &mut house, now);
+            if !locking.is_empty() && locks.is_due(now) {
+                locks.begin(now);
+                let (agent, stores) = (Arc::clone(&self.agent), locking.clone());
+                state.chores.spawn(async move { housekeeping::prolong_locks(&agent, &stores).await });
+            }
+            while state.chores.try_join_next().is_some() {}
+            self.verify_a_part(&mut state, verifying.as_mut(), now);
             let until = wake.and_then(|wake| Duration::try_from(wake.duration_since(now)).ok());
             let pause = until.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(100), LOOK_EVERY);
             tokio::select! {
@@ -138,13 +175,24 @@ impl Daemon {
             }
         }
         tracing::info!(running = state.running.len(), "the agent stops");
-        if let Some(chore) = &state.chore {
+        for chore in state.chore.iter().chain(&state.verifying) {
             chore.abort();
         }
+        state.copying.stop();
         let rest = async { while state.jobs.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, rest).await.is_err() {
             tracing::warn!("a backup did not stop in time; the next run goes on from what it stored");
         }
+    }
+
+    /// The stores whose packs are locked.
+    fn locking(&self) -> Vec<Arc<dyn ObjectStore>> {
+        let copies = self.copies.iter().map(|copy| &copy.store);
+        std::iter::once(&self.store)
+            .chain(copies)
+            .filter(|store| store.lock_span().is_some())
+            .cloned()
+            .collect()
     }
 
     /// Where one agent alone may write, nothing is swept while a backup runs, and the other way round. Elsewhere both go on side
@@ -166,6 +214,18 @@ impl Daemon {
             let _quiet = quiet;
             housekeeping::keep(&agent, &policies).await;
         }));
+    }
+
+    /// Beside backups and sweeps: it only reads, and notes what it saw.
+    fn verify_a_part(&self, state: &mut State, due: Option<&mut Housekeeping>, now: Timestamp) {
+        let (Some(check), Some(due)) = (self.check, due) else { return };
+        let is_busy = state.verifying.as_ref().is_some_and(|verifying| !verifying.is_finished());
+        if is_busy || state.trouble.is_some() || !due.is_due(now) {
+            return;
+        }
+        due.begin(now);
+        let agent = Arc::clone(&self.agent);
+        state.verifying = Some(tokio::spawn(async move { verifying::read_a_part(&agent, check).await }));
     }
 
     async fn look(&self, state: &mut State) -> Result<(Option<Driver>, Vec<Volume>, Arc<Fold>), Trouble> {
@@ -191,6 +251,15 @@ impl Daemon {
         }
     }
 
+    /// A run whose window closed before it could begin is told once.
+    fn tell_missed(&self, state: &mut State, volumes: &[Volume], fold: &Fold, now: Timestamp) {
+        for (volume, slot) in missed(volumes, fold, &self.policies, now) {
+            if state.missed.insert(volume.clone(), slot) != Some(slot) {
+                tracing::warn!(%volume, %slot, "a run missed its window; it is made up for in the next");
+            }
+        }
+    }
+
     /// Answers when to look again.
     fn start_what_is_due(
         &self,
@@ -203,6 +272,7 @@ impl Daemon {
     ) -> Option<Timestamp> {
         let free =
             usize::try_from(self.config.jobs.get()).unwrap_or(usize::MAX).saturating_sub(state.running.len());
+        self.tell_missed(state, volumes, fold, now);
         let decision = decide(volumes, fold, &self.policies, &state.running, &state.resting, free, now);
         let Some(driver) = driver else { return decision.wake };
         for volume in decision.start {

@@ -10,6 +10,7 @@
 pub mod capture;
 pub mod cli;
 pub mod control;
+pub mod copies;
 pub mod daemon;
 pub mod driver;
 pub mod policy;

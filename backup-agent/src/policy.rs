@@ -5,14 +5,16 @@
 //! as none, for a wrong word must not leave a volume without backups. A volume that none selects is NOT PROTECTED, and `status` says so. A file without any policy protects everything once a day: whoever only
 //! writes down a repository gets backups, not silence.
 
+mod windows;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use strongroom_model::{Failure, Remedy};
-use strongroom_settings::{Config, PolicyConfig, RetainConfig, Selector};
+use strongroom_model::{DayWindow, Failure, Remedy};
+use strongroom_settings::{Config, PolicyConfig, RetainConfig, Selector, WindowConfig};
 
 use crate::schedule::{Schedule, ScheduleError, jitter_of};
 
@@ -33,6 +35,8 @@ pub struct Policy {
     pub schedule: Schedule,
     /// How much later a run may begin.
     pub jitter: Duration,
+    /// When a run may begin; none: at any time.
+    pub windows: Vec<DayWindow>,
     /// How old the newest point may become.
     pub rpo: Duration,
     /// What is kept.
@@ -119,9 +123,11 @@ impl Policy {
         let zone = written.time_zone.as_ref().map_or(here, |zone| zone.get());
         let schedule = Schedule::parse(&written.schedule.value, zone.clone())?;
         let jitter = written.jitter.map_or(Duration::ZERO, |jitter| jitter.get());
-        let rpo = written.rpo.map_or_else(|| schedule.longest_gap(now) + jitter + GRACE, |rpo| rpo.get());
+        let windows: Vec<DayWindow> = written.windows.iter().map(WindowConfig::window).collect();
+        let usual = || schedule.longest_gap(now) + jitter + windows::longest_closed(&windows) + GRACE;
+        let rpo = written.rpo.map_or_else(usual, |rpo| rpo.get());
         let (name, volumes) = (written.name.value.clone(), written.volumes.clone());
-        Ok(Self { name, volumes, schedule, jitter, rpo, retain: written.retain })
+        Ok(Self { name, volumes, schedule, jitter, windows, rpo, retain: written.retain })
     }
 
     /// What protects every volume where the configuration has no policy: once a night.
@@ -134,6 +140,7 @@ impl Policy {
             rpo: schedule.longest_gap(now) + jitter + GRACE,
             schedule,
             jitter,
+            windows: Vec::new(),
             retain: RetainConfig::usual(),
         }
     }
@@ -141,18 +148,33 @@ impl Policy {
     /// When the volume's next run begins. `last` is when its newest point was taken.
     ///
     /// A slot that passed without a point (the machine was off, or the run failed) is made up for once, now; however many
-    /// passed. A volume without any point is due at once.
+    /// passed. A volume without any point is due at once. Where there are windows, what is due outside of them waits for the next.
     #[must_use]
     pub fn due(&self, volume: &str, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-        let Some(last) = last else { return Some(now) };
-        let later = |slot: Timestamp| {
-            let jitter = jitter_of(volume, slot, self.jitter);
-            slot.checked_add(jitter).unwrap_or(slot)
+        let at = match self.overdue(volume, last, now) {
+            Some(at) => at,
+            None => self.schedule.next(now).map(|slot| self.after_jitter(volume, slot))?,
         };
-        match self.schedule.previous(now) {
-            Some(slot) if last < slot => Some(later(slot)),
-            _ => self.schedule.next(now).map(later),
-        }
+        windows::begin(&self.windows, at, now, self.schedule.zone())
+    }
+
+    /// The run that should have been, and whose window has closed since without a point. It is made up for in the next one.
+    #[must_use]
+    pub fn missed(&self, volume: &str, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let at = self.overdue(volume, Some(last?), now)?;
+        let opened = windows::begin(&self.windows, at, at, self.schedule.zone())?;
+        let closed = windows::end(&self.windows, opened, self.schedule.zone())?;
+        (closed <= now).then_some(at)
+    }
+
+    /// When the newest slot should have begun that has no point yet.
+    fn overdue(&self, volume: &str, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let Some(last) = last else { return Some(now) };
+        self.schedule.previous(now).filter(|slot| last < *slot).map(|slot| self.after_jitter(volume, slot))
+    }
+
+    fn after_jitter(&self, volume: &str, slot: Timestamp) -> Timestamp {
+        slot.checked_add(jitter_of(volume, slot, self.jitter)).unwrap_or(slot)
     }
 }
 

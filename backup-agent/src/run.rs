@@ -22,7 +22,7 @@ use serde::Serialize;
 use strongroom_console::Progress;
 use strongroom_model::{Failure as _, RecoveryPointId, Remedy, VolumeName, World, chain};
 use strongroom_object_store::Counts;
-use strongroom_repository::map::MapReader;
+use strongroom_repository::map::{MapError, MapReader};
 use strongroom_repository::{
     Draft, DraftMap, Point, PointInfo, PublishError, Published, Repository, Session,
 };
@@ -301,11 +301,20 @@ impl Run<'_> {
         Ok((DraftMap::Written(map), mode, meter.tally()))
     }
 
-    /// The map of the parent. One that is damaged is done without: then everything is stored again, which also heals. The
-    /// same where this key does not open it: what was sealed before write-only keys were switched on.
+    /// The map of the parent. One that is damaged, or refers to entries that a check found damaged, is done without: then
+    /// everything is read, and what cannot be had in the repository any more is stored again, which heals. The same where
+    /// this key does not open it: what was sealed before write-only keys were switched on.
     async fn parent_map(&self, parent: &Point) -> Result<Option<MapReader>, BackupError> {
-        match self.agent.repository.map(parent).await {
-            Ok(map) => Ok(Some(map)),
+        let sound = async {
+            let map = self.agent.repository.map(parent).await?;
+            let refers = self.agent.repository.refers_to_damage(&map).await?;
+            if refers {
+                tracing::warn!(point = %parent.id, "the point before refers to entries that a check found damaged; reading everything");
+            }
+            Ok::<_, MapError>((!refers).then_some(map))
+        };
+        match sound.await {
+            Ok(map) => Ok(map),
             Err(error) if error.remedy() == Remedy::FixData => {
                 tracing::error!(point = %parent.id, error = chain(&error), "the map of the point before is damaged; backing up without it");
                 Ok(None)

@@ -14,7 +14,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_model::{RecoveryPointId, VolumeId, VolumeName};
+use strongroom_repository::check::Proof;
 use strongroom_repository::{Fold, Point, Source};
+use strongroom_settings::CheckConfig;
 
 use crate::driver::Volume;
 use crate::policy::{Policies, Policy};
@@ -102,6 +104,37 @@ pub fn assess(
     all
 }
 
+/// What is wrong with the stored data as far as checks noted it in the journal, one sentence each.
+///
+/// A repository that nobody reads again is no problem where no `[check]` was asked for. Where it was, it is one when what
+/// was verified longest ago is older than two rounds.
+#[must_use]
+pub fn stored_data(proof: &Proof, fold: &Fold, check: Option<&CheckConfig>, now: Timestamp) -> Vec<String> {
+    let mut problems = Vec::new();
+    if proof.damaged_packs > 0 {
+        problems.push(format!(
+            "{} packs have damaged entries: `strongroom repository repair` lists which points lose which bytes",
+            proof.damaged_packs
+        ));
+    }
+    let Some(check) = check else { return problems };
+    let round = check.every.get().as_secs_f64() / check.share.fraction();
+    let round = Duration::try_from_secs_f64(round).unwrap_or(Duration::MAX).saturating_mul(2);
+    let oldest_point = fold.points.values().map(|point| point.info.published_at).min();
+    let late = match (proof.oldest_at, oldest_point) {
+        (Some(at), _) => age(at, now) > round,
+        // Nothing was ever read: then it counts from the first point, and the first part is soon due.
+        (None, Some(at)) => age(at, now) > check.every.get().saturating_mul(2),
+        (None, None) => false,
+    };
+    if late {
+        problems.push(
+            "stored data was not verified for longer than [check] asks for: does the agent run?".to_owned(),
+        );
+    }
+    problems
+}
+
 /// The worst of all.
 #[must_use]
 pub fn worst(all: &[VolumeStatus]) -> Health {
@@ -118,7 +151,14 @@ fn at_driver(volume: &Volume, points: Vec<&Point>, policies: &Policies, now: Tim
     status.points += others.len();
     status.stored_bytes += others.iter().map(|point| point.info.sent_bytes).sum::<u64>();
     match policy {
-        Some(policy) => status.next_run_at = policy.due(volume.name.as_str(), status.last_taken_at, now),
+        Some(policy) => {
+            status.next_run_at = policy.due(volume.name.as_str(), status.last_taken_at, now);
+            if let Some(missed) = policy.missed(volume.name.as_str(), status.last_taken_at, now) {
+                status
+                    .problems
+                    .push(format!("its run of {missed} missed its window; it is made up for in the next"));
+            }
+        }
         None => {
             status.health = Health::Unprotected;
             status.problems.push("no policy covers it".into());

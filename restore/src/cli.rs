@@ -1,19 +1,19 @@
 //! The commands of restore: `restore plan`, `restore run`, `restore undo`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
 use strongroom_console::{Console, Exit, Failed, Size};
 use strongroom_model::{VolumeName, World};
 use strongroom_repository::Repository;
-use strongroom_settings::{Config, Moment, RepositoryArgs};
+use strongroom_settings::{
+    Choice, Config, Moment, OpenedRepository, RepositoryArgs, open_repository_to_read,
+};
 
 use crate::driver::Driver;
 use crate::hydrate::{Bounds, SYNC_BYTES};
 use crate::request::{Request, TargetRequest};
 use crate::restore::Restore;
-use crate::select::Choice;
 use crate::undo::UndoPlan;
 
 /// With less, ranges of 4 MiB would wait for each other.
@@ -217,12 +217,9 @@ impl RestoreArgs {
     async fn open(&self, console: &Console, world: &World) -> Result<(Restore, Request), Failed> {
         let request = self.request(console, world)?;
         let (settings, config) = self.repository.resolve_with_config()?;
-        let unlock = settings.unlock()?;
-        let options = settings.open_options();
-        let state_dir =
-            self.state_dir.clone().or_else(|| options.state_dir.clone()).map(|folder| folder.join("restore"));
-        let store = settings.open_counted(world).await?.store;
-        let repository = Repository::open(Arc::clone(&store), world.clone(), &unlock, options).await?;
+        let state_dir = self.state_dir.clone().or_else(|| settings.open_options().state_dir);
+        let state_dir = state_dir.map(|folder| folder.join("restore"));
+        let OpenedRepository { repository, store, .. } = open_repository_to_read(&settings, world).await?;
         let restore = Restore {
             repository,
             store,

@@ -3,7 +3,7 @@
 //! ```text
 //! bucket -> [select] -> [plan] -> [hydrate] -> [verify] -> [swap]
 //! ```
-//! * [`mod@select`] finds the point a person means; [`plan`] is what will be done, as a value that is shown and then carried out;
+//! * [`fn@strongroom_settings::select`] finds the point a person means; [`plan`] is what will be done, as a value that is shown and then carried out;
 //!   [`survey`] makes its windows from the map and the packs' tables; [`mod@hydrate`] carries them out; [`mod@verify`] reads
 //!   everything back; the driver exchanges content in place, and `undo` takes that back.
 //! * The bucket and the key are enough: what is kept locally (the [`journal`] of a run) only saves time.
@@ -24,7 +24,6 @@ pub mod refusal;
 pub mod report;
 pub mod request;
 pub mod restore;
-pub mod select;
 pub mod serve;
 pub mod supply;
 pub mod survey;

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use strongroom_model::VolumeName;
-
-use crate::select::Choice;
+use strongroom_settings::Choice;
 
 /// A restore that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,6 @@
 //! what is durable in it, are what the next who asks goes on from. An error is told once; asked again, it is tried again.
 
 mod jobs;
-mod selection;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use strongroom_proto::control::{
 };
 use strongroom_proto::{code_for, control, status};
 use strongroom_repository::{Point, Source};
-use strongroom_settings::OpenedRepository;
+use strongroom_settings::{Candidate, Choice, OpenedRepository, SelectError, Selection, select};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -30,11 +29,9 @@ use crate::driver::{Driver, fs_of_word, fs_word};
 use crate::hydrate::{Bounds, SYNC_BYTES};
 use crate::request::TargetRequest;
 use crate::restore::{Restore, hold_name};
-use crate::select::{Candidate, Choice, SelectError, select};
 use crate::target::volume::run_of;
 
 use jobs::{Jobs, State};
-use selection::Selection;
 
 /// What the service needs of the agent beside which it is served.
 #[derive(Debug, Clone)]

@@ -27,6 +27,11 @@ pub trait Supply: Debug + Send + Sync {
 
     /// Exactly `bytes` bytes from `offset` of an object, sealed as they lie.
     async fn bytes(&self, place: PackPlace, offset: u64, bytes: u64) -> Result<Bytes, FetchError>;
+
+    /// What came of this object is not what was stored: where there is a copy, the next bytes of it come from there.
+    fn distrust(&self, place: PackPlace) {
+        let _ = place;
+    }
 }
 
 /// The packs of a repository, read for the sake of one point.
@@ -67,5 +72,9 @@ impl Supply for RepositorySupply {
             StoreError::NotFound { .. } => PackError::Missing { object: object() }.into(),
             cause => PackError::Store { object: object(), cause }.into(),
         })
+    }
+
+    fn distrust(&self, place: PackPlace) {
+        self.store.distrust(&place.name());
     }
 }

@@ -25,12 +25,12 @@ use strongroom_repository::store::ObjectStore;
 use strongroom_repository::{
     Draft, DraftMap, InitOptions, OpenOptions, Patience, PointInfo, Repository, Source,
 };
+use strongroom_settings::Choice;
 
 use crate::hydrate::Bounds;
 use crate::report::Report;
 use crate::request::{Request, TargetRequest};
 use crate::restore::{Prepared, Restore};
-use crate::select::Choice;
 
 /// The grid of the tests: small, so that small volumes have many chunks; too small for deltas.
 pub(crate) const CHUNK: usize = 16 << 10;

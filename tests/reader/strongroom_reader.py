@@ -278,6 +278,9 @@ class Repository:
         need(head["magic"] == "strongroom repository" and head["format"] == 1, "not a repository of format 1")
         self.id = bytes.fromhex(head["repository"].removeprefix("repo-"))
         self.chunk_bytes = head["chunk-bytes"]
+        # A copy goes as far as its head says, until it is promoted.
+        promoted = os.path.exists(os.path.join(folder, "promoted.json"))
+        self.until = head["copy"]["until"] if "copy" in head and not promoted else None
         self.keyring = self.unlock(key_path)
         self.footers = {}
 
@@ -367,6 +370,8 @@ class Repository:
         while True:
             number = fold.number + 1
             name = f"journal/{number:020}"
+            if self.until is not None and number > self.until:
+                return fold
             if not os.path.exists(os.path.join(self.folder, name)):
                 return fold
             record = cbor(self.blob(RECORD, struct.pack("<Q", number), name))
@@ -377,6 +382,7 @@ class Repository:
 
     def checkpoint(self):
         names = sorted(os.listdir(os.path.join(self.folder, "journal/checkpoints")))
+        names = [name for name in names if self.until is None or int(name) <= self.until]
         number = int(names[-1])
         stored = cbor(self.blob(CHECKPOINT, struct.pack("<Q", number), f"journal/checkpoints/{names[-1]}"))
         need(stored[0] == 1 and stored[1] == number, "checkpoint: unknown form")

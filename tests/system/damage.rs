@@ -13,6 +13,7 @@ const MIB: u64 = 1 << 20;
 enum Damage {
     Flip,
     Cut,
+    Empty,
     Delete,
     Swap,
 }
@@ -37,6 +38,7 @@ fn apply(damage: Damage, victim: &Path, other: Option<&Path>) -> bool {
         Damage::Cut => {
             fs::write(victim, &bytes[..bytes.len() - bytes.len() / 3 - 1]).expect("the object can be written")
         }
+        Damage::Empty => fs::write(victim, b"").expect("the object can be written"),
         Damage::Delete => fs::remove_file(victim).expect("the object can be deleted"),
         Damage::Swap => {
             let Some(other) = other else { return false };
@@ -76,7 +78,7 @@ fn each_kind_of_object_damaged_in_each_way_is_noticed_and_never_gives_wrong_byte
     ];
     let mut seen = 0;
     for (folder, number, other) in kinds {
-        for damage in [Damage::Flip, Damage::Cut, Damage::Delete, Damage::Swap] {
+        for damage in [Damage::Flip, Damage::Cut, Damage::Empty, Damage::Delete, Damage::Swap] {
             sh("rm", &["-rf", text(&repository)]);
             sh("cp", &["-a", text(&sound), text(&repository)]);
             let Some(victim) = object(&repository, folder, number) else { continue };

@@ -26,6 +26,16 @@ fn names(value: &Value, found: &mut Vec<String>) {
     }
 }
 
+/// The fields of a result that docs/json-output.md does not tell of.
+pub(crate) fn undocumented_fields(result: &Value) -> Vec<String> {
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json-output.md"))
+        .expect("the document");
+    let mut found = Vec::new();
+    names(result, &mut found);
+    found.retain(|name| !document.contains(&format!("`{name}`")));
+    found
+}
+
 #[test]
 fn every_result_is_one_object_whose_fields_are_documented() {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json-output.md"))
@@ -40,6 +50,7 @@ fn every_result_is_one_object_whose_fields_are_documented() {
     let points = ground.points("disk");
     let back = ground.path("back.img");
     let second = format!("file://{}", ground.path("second").display());
+    let third = format!("file://{}", ground.path("third").display());
     let (image, back, key) = (text(&image), text(&back), ground.key());
     let config = ground.config("");
     // Without the driver, status says so and looks at the repository alone.
@@ -56,11 +67,16 @@ fn every_result_is_one_object_whose_fields_are_documented() {
         vec!["restore", "run", "--volume", "disk", "--latest", "--to-file", back, "--yes"],
         vec!["points", "forget", &points[0]],
         vec!["repository", "check", "--read-data"],
+        vec!["repository", "scrub", "--share", "50%"],
+        vec!["repository", "repair"],
         vec!["repository", "stats"],
         vec!["repository", "prune", "--dry-run"],
         vec!["repository", "prune"],
         vec!["repository", "rebuild-index"],
         vec!["repository", "key", "list"],
+        vec!["repository", "copy", "--to", &third],
+        vec!["repository", "extend-locks"],
+        vec!["repository", "copy", "--promote", "--yes", "--repository", &third],
         vec!["repository", "key", "generate", text(&ground.path("private"))],
         vec!["repository", "key", "recovery-kit", "--to", text(&ground.path("kit"))],
         vec!["repository", "key", "write-only", "on"],

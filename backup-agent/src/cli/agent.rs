@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use super::backup::{RunError, agent_of};
 use super::signals::stopped_by_signals;
 use crate::control::{self, Places};
+use crate::copies::Copy;
 use crate::daemon::{Daemon, Health, Picture};
 use crate::policy::Policies;
 
@@ -63,6 +64,7 @@ pub(super) async fn run(
     let (Some(config), Some(path)) = (config, &args.repository.config) else {
         return Err(RunError::NoConfig.into());
     };
+    let settings = settings.limited(&config.agent, console.time_zone());
     let policies = Policies::new(&config, path, console.time_zone(), world.clock.now())?;
     if config.policies.is_empty() {
         console.talk("The configuration has no [[policy]]: every volume is backed up once a day.");
@@ -114,9 +116,22 @@ pub(super) async fn run(
     manager.ready("opening the repository");
     let Some(opened) = open(&settings, world, &cancel, &health).await? else { return Ok(Exit::Done) };
     tell_opened.send_replace(Some(opened.clone()));
+    let store = Arc::clone(&opened.store);
     let agent = Arc::new(agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world));
     tell_agent.send_replace(Some(Arc::clone(&agent)));
-    let daemon = Daemon { agent, policies, endpoint, config: config.agent, health, places, picture };
+    let copies = Copy::all(&settings, world).await?;
+    let daemon = Daemon {
+        agent,
+        policies,
+        endpoint,
+        config: config.agent,
+        check: config.check,
+        health,
+        places,
+        picture,
+        copies,
+        store,
+    };
     manager.status("watching the volumes");
     let told = async {
         cancel.cancelled().await;

@@ -37,6 +37,9 @@ pub struct RunArgs {
     /// Only this volume, whether a policy covers it or not
     #[arg(long, value_name = "NAME")]
     volume: Option<VolumeName>,
+    /// The storage class of new data packs in S3, such as STANDARD_IA
+    #[arg(long, value_name = "CLASS")]
+    storage_class: Option<String>,
 }
 
 /// `strongroom backup image`
@@ -50,6 +53,9 @@ pub struct ImageArgs {
     /// The image file or block device; nobody may write to it meanwhile
     #[arg(value_name = "PATH")]
     path: PathBuf,
+    /// The storage class of new data packs in S3, such as STANDARD_IA
+    #[arg(long, value_name = "CLASS")]
+    storage_class: Option<String>,
 }
 
 /// Why nothing could be backed up.
@@ -131,6 +137,7 @@ async fn image(
 ) -> Result<Exit, Failed> {
     let (settings, config) = args.repository.resolve_with_config()?;
     let config = config.map_or_else(AgentConfig::default, |config| config.agent);
+    let settings = settings.limited(&config, console.time_zone()).in_class(args.storage_class);
     let agent = agent_of(&settings, open_repository(&settings, world).await?, &config, 1, world);
     let progress = console.progress(args.volume.as_str(), None);
     let done = back_up(&agent, &Target::Image(args.volume, args.path), &progress, cancel).await;
@@ -167,6 +174,7 @@ async fn run_volumes(
     let (Some(config), Some(path)) = (config, &args.repository.config) else {
         return Err(RunError::NoConfig.into());
     };
+    let settings = settings.limited(&config.agent, console.time_zone()).in_class(args.storage_class);
     let policies = Policies::new(&config, path, console.time_zone(), world.clock.now())?;
     let endpoint = config.driver.as_ref().ok_or(RunError::NoDriver)?;
     let driver = Driver::connect(&endpoint.endpoint).await?;

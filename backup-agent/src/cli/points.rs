@@ -9,7 +9,7 @@ use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table, local_and_utc};
 use strongroom_model::{Failure, RecoveryPointId, Remedy, VolumeName, World};
 use strongroom_repository::{Fold, Point, PointInfo};
-use strongroom_settings::{RepositoryArgs, open_repository};
+use strongroom_settings::{RepositoryArgs, open_repository, open_repository_to_read};
 
 /// The name of a hold that is put on without one.
 const USUAL_HOLD: &str = "by hand";
@@ -139,7 +139,7 @@ pub(super) async fn run(command: PointsCommand, console: &Console, world: &World
 }
 
 async fn list(args: PointsArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let repository = open_repository(&args.repository.resolve()?, world).await?.repository;
+    let repository = open_repository_to_read(&args.repository.resolve()?, world).await?.repository;
     let fold = repository.fold().await?;
     let mut points: Vec<&Point> = fold
         .points
@@ -175,7 +175,7 @@ async fn list(args: PointsArgs, console: &Console, world: &World) -> Result<Exit
 }
 
 async fn show(args: PointArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let repository = open_repository(&args.points.repository.resolve()?, world).await?.repository;
+    let repository = open_repository_to_read(&args.points.repository.resolve()?, world).await?.repository;
     let fold = repository.fold().await?;
     let shown = Shown::from(find(&fold, &args.point, args.points.volume.as_ref())?);
     let map = repository.map(find(&fold, &args.point, args.points.volume.as_ref())?).await?;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table};
 use strongroom_model::{RecoveryPointId, VolumeName, World};
-use strongroom_repository::sweep::{SweepOptions, SweepPlan, SweepReport};
+use strongroom_repository::sweep::{SweepOptions, SweepPlan, SweepReport, USUAL_GRACE};
 use strongroom_settings::open_repository;
 
 use super::repository::PruneArgs;
@@ -54,14 +54,21 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
         })
         .collect();
     let options = SweepOptions::default();
+    let grace = if args.at_once { jiff::SignedDuration::ZERO } else { USUAL_GRACE };
     let pruned = if args.dry_run {
-        let plan = Some(repository.plan_sweep(&options).await?);
+        let plan = Some(repository.plan_sweep_with_grace(&options, grace).await?);
         Pruned { dry_run: true, forgotten, fenced: Vec::new(), plan, sweep: None }
     } else {
         let fenced = repository.fence_stale().await?;
-        let sweep = Some(repository.sweep(&options).await?);
+        let sweep = Some(repository.sweep_with_grace(&options, grace).await?);
         Pruned { dry_run: false, forgotten, fenced, plan: None, sweep }
     };
+    let unreadable = match (&pruned.plan, &pruned.sweep) {
+        (Some(plan), _) => plan.unreadable.clone(),
+        (_, Some(sweep)) => sweep.unreadable.clone(),
+        _ => std::collections::BTreeMap::new(),
+    };
+    let grace_keeps = !pruned.forgotten.is_empty() && !args.at_once;
     console.result(&pruned, |text| {
         let mut table =
             Table::new([if pruned.dry_run { "WOULD FORGET" } else { "FORGOTTEN" }, "VOLUME", "TAKEN"]);
@@ -80,9 +87,6 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
             if let Some(record) = plan.pending {
                 text.line(format_args!("the sweep planned by record {record} comes first"));
             }
-            if !pruned.forgotten.is_empty() {
-                text.line("What the points above need besides is freed, too, once they are forgotten.");
-            }
             waits(text, &plan.waits_for);
         }
         for session in &pruned.fenced {
@@ -100,6 +104,9 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
                     sweep.retained_objects
                 ));
             }
+            if sweep.no_delete_right {
+                text.line("These credentials may not delete: what was planned waits for a prune by somebody who may.");
+            }
             for (pack, why) in &sweep.not_rewritten {
                 text.line(format_args!(
                     "{pack} could not be rewritten ({why}): run `strongroom repository check`"
@@ -107,8 +114,17 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
             }
             waits(text, &sweep.waits_for);
         }
+        if grace_keeps {
+            text.line("What the points above need besides is freed a day after they were forgotten (--at-once: now).");
+        }
+        for (point, why) in &unreadable {
+            text.line(format_args!(
+                "{point} cannot be read ({why}), so all that it may need stays: run `strongroom repository check`, or \
+                 forget the point"
+            ));
+        }
     });
-    Ok(Exit::Done)
+    Ok(if unreadable.is_empty() { Exit::Done } else { Exit::Damaged })
 }
 
 fn waits(text: &mut strongroom_console::Text<'_>, sessions: &std::collections::BTreeSet<u64>) {

@@ -9,18 +9,28 @@ use strongroom_repository::Repository;
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::audit::{self, AcceptRollbackArgs};
+use super::check::{self, CheckArgs, RepairArgs, ScrubArgs};
+use super::copy::{self, CopyArgs};
 use super::key::{self, KeyCommand};
-use super::prune;
+use super::{locks, prune};
 
 /// `strongroom repository …`
 #[derive(Debug, Subcommand)]
 pub enum RepositoryCommand {
     /// Check that everything that the recovery points need is there; with --read-data, that every byte is right
     Check(CheckArgs),
+    /// Compare every pack with the hash at its own end, without any key: for whoever keeps the store
+    Scrub(ScrubArgs),
+    /// Make again what can be made again, index and checkpoints, and list exactly which points lose which bytes
+    Repair(RepairArgs),
     /// Say how much there is of what
     Stats(RepositoryArgs),
     /// Free what no recovery point needs; with a configuration, forget first what its policies no longer retain
     Prune(PruneArgs),
+    /// Bring second copies up to date, or begin one; with --promote: make a copy a repository of its own
+    Copy(CopyArgs),
+    /// Prolong the retention locks of all packs that live, where `lock_for` is set
+    ExtendLocks(RepositoryArgs),
     /// Manage the keys that open the repository
     #[command(subcommand)]
     Key(KeyCommand),
@@ -32,16 +42,6 @@ pub enum RepositoryCommand {
     AcceptRollback(AcceptRollbackArgs),
 }
 
-/// `strongroom repository check`
-#[derive(Debug, clap::Args)]
-pub struct CheckArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    /// Read all data, decrypt it and compare it with its ids
-    #[arg(long)]
-    read_data: bool,
-}
-
 /// `strongroom repository prune`
 #[derive(Debug, clap::Args)]
 pub struct PruneArgs {
@@ -50,6 +50,9 @@ pub struct PruneArgs {
     /// Only say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Free at once what points needed that were forgotten within the last day; a restore that still reads one fails
+    #[arg(long)]
+    pub(super) at_once: bool,
 }
 
 pub(super) async fn run(
@@ -58,8 +61,12 @@ pub(super) async fn run(
     world: &World,
 ) -> Result<Exit, Failed> {
     match command {
-        RepositoryCommand::Check(args) => check(args, console, world).await,
+        RepositoryCommand::Check(args) => check::check(args, console, world).await,
+        RepositoryCommand::Scrub(args) => check::scrub(args, console, world).await,
+        RepositoryCommand::Repair(args) => check::repair(args, console, world).await,
         RepositoryCommand::Stats(args) => stats(args, console, world).await,
+        RepositoryCommand::ExtendLocks(args) => locks::extend(args, console, world).await,
+        RepositoryCommand::Copy(args) => copy::run(args, console, world).await,
         RepositoryCommand::Prune(args) => prune::run(args, console, world).await,
         RepositoryCommand::RebuildIndex(args) => rebuild_index(args, console, world).await,
         RepositoryCommand::Audit(args) => audit::audit(args, console, world).await,
@@ -79,33 +86,6 @@ pub(super) fn report(progress: &Arc<Progress>) -> impl Fn(u64, u64) + Send + Syn
         progress.set_total(total);
         progress.set_done(done);
     }
-}
-
-async fn check(args: CheckArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let repository = open(&args.repository, world).await?;
-    repository.may_check(args.read_data).await?;
-    let progress = Arc::new(console.progress("checking", None));
-    let checked = repository.check(args.read_data, &report(&progress)).await;
-    progress.finish();
-    let checked = checked?;
-    console.result(&checked, |text| {
-        for damage in &checked.damages {
-            text.line(damage);
-            for loss in &damage.loses {
-                let bytes: u64 = loss.ranges.iter().map(strongroom_model::ByteRange::len).sum();
-                let what = if loss.ranges.is_empty() { "all of it".into() } else { Size(bytes).to_string() };
-                text.line(format_args!("  {} of {} loses {what}", loss.point, loss.volume));
-            }
-        }
-        let how = if args.read_data { format!(", {} read", Size(checked.read_bytes)) } else { String::new() };
-        let verdict = match checked.damages.len() {
-            0 => "everything is there and right".to_owned(),
-            1 => "1 object is damaged or missing".to_owned(),
-            many => format!("{many} objects are damaged or missing"),
-        };
-        text.line(format_args!("{} points, {} packs{how}: {verdict}", checked.points, checked.packs));
-    });
-    Ok(if checked.is_whole() { Exit::Done } else { Exit::Damaged })
 }
 
 async fn stats(args: RepositoryArgs, console: &Console, world: &World) -> Result<Exit, Failed> {

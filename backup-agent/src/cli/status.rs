@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table, TimeSpan, local};
 use strongroom_model::{Failure as _, World, chain};
+use strongroom_repository::check::{LeftHold, Proof};
 use strongroom_settings::{RepositoryArgs, open_repository};
 
 use super::backup::RunError;
+use super::check::{left_hold, proof as proof_text};
+use crate::copies::{Copy, CopyStatus};
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
-use crate::status::{Health, VolumeStatus, Whereabouts, assess, worst};
+use crate::status::{Health, VolumeStatus, Whereabouts, assess, stored_data, worst};
 
 /// `strongroom status`
 #[derive(Debug, clap::Args)]
@@ -31,6 +34,12 @@ struct Status {
     /// What is wrong with the whole, one sentence each.
     problems: Vec<String>,
     volumes: Vec<VolumeStatus>,
+    /// The second copies that the configuration names.
+    copies: Vec<CopyStatus>,
+    /// How far the stored data is proved.
+    proof: Proof,
+    /// Holds of restores that may have been killed.
+    holds: Vec<LeftHold>,
 }
 
 pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
@@ -40,11 +49,19 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
     };
     let now = world.clock.now();
     let policies = Policies::new(&config, path, console.time_zone(), now)?;
+    let all_copies = Copy::all(&settings, world).await?;
     let repository = open_repository(&settings, world).await?.repository;
     let fold = repository.fold().await?;
 
     let mut problems = repository.head().abilities.warnings();
     let mut health = Health::Healthy;
+    let proof = Proof::of(&fold);
+    let stored = stored_data(&proof, &fold, config.check.as_ref(), now);
+    if !stored.is_empty() {
+        health = Health::AtRisk;
+        problems.extend(stored);
+    }
+    let holds = repository.left_holds().await;
     let driver = match &config.driver {
         None => None,
         Some(driver) => match volumes(&driver.endpoint).await {
@@ -64,7 +81,16 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         volumes.retain(|volume| volume.health == Health::Unprotected);
         health = if driver.is_none() && config.driver.is_some() { health } else { worst(&volumes) };
     }
-    let status = Status { health, computed_at: now, repository: repository.location(), problems, volumes };
+    let mut copies = Vec::new();
+    for copy in &all_copies {
+        copies.push(copy.status(&repository, &fold, now).await);
+    }
+    if !args.unprotected {
+        health = copies.iter().map(|copy| copy.health).fold(health, Health::max);
+    }
+    let location = repository.location();
+    let status =
+        Status { health, computed_at: now, repository: location, problems, volumes, copies, proof, holds };
     console.result(&status, |text| {
         if status.volumes.is_empty() {
             text.line(if args.unprotected {
@@ -80,10 +106,19 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
                 text.line(format_args!("{}: {problem}", volume.volume));
             }
         }
+        for copy in status.copies.iter().filter(|_| !args.unprotected) {
+            text.line(line_of(copy));
+        }
         for problem in &status.problems {
             text.line(problem);
         }
         if !args.unprotected {
+            for hold in &status.holds {
+                text.line(left_hold(hold, console));
+            }
+            if status.proof.packs > 0 {
+                text.line(proof_text(&status.proof, console));
+            }
             text.line(summary(&status.volumes));
         }
     });
@@ -92,6 +127,17 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         Health::AtRisk => Exit::AtRisk,
         Health::Unprotected => Exit::Unprotected,
     })
+}
+
+fn line_of(copy: &CopyStatus) -> String {
+    let lag = match (copy.points_behind, copy.behind_seconds) {
+        (Some(0), _) => "up to date".to_owned(),
+        (Some(points), Some(seconds)) => format!("{points} points behind, for {}", span(seconds, 1)),
+        _ => "unknown".to_owned(),
+    };
+    let mark = if copy.health == Health::Healthy { "" } else { " !!" };
+    let problems: String = copy.problems.iter().map(|problem| format!("; {problem}")).collect();
+    format!("copy {} ({}): {lag}{mark}{problems}", copy.copy, copy.location)
 }
 
 async fn volumes(endpoint: &str) -> Result<(String, Vec<Volume>), DriverError> {

@@ -76,6 +76,23 @@ pub fn decide(
     Decision { start, wake }
 }
 
+/// The runs that should have been, and whose windows have closed since.
+#[must_use]
+pub fn missed(
+    volumes: &[Volume],
+    fold: &Fold,
+    policies: &Policies,
+    now: Timestamp,
+) -> Vec<(VolumeName, Timestamp)> {
+    let newest = newest_points(fold, volumes);
+    let missed = volumes.iter().filter_map(|volume| {
+        let policy = policies.covering(volume.name.as_str(), &volume.labels)?;
+        let slot = policy.missed(volume.name.as_str(), newest.get(&volume.name).copied(), now)?;
+        Some((volume.name.clone(), slot))
+    });
+    missed.collect()
+}
+
 /// When each volume's newest point was taken: of this very volume, not of another that once had its name.
 fn newest_points(fold: &Fold, volumes: &[Volume]) -> BTreeMap<VolumeName, Timestamp> {
     let ids: BTreeMap<&VolumeName, _> = volumes.iter().map(|volume| (&volume.name, volume.id)).collect();

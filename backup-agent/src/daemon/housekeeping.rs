@@ -1,18 +1,20 @@
 //! What is done besides backups: retention, shutting out writers that died, freeing space.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{Failure, VolumeName, chain};
-use strongroom_repository::sweep::SweepOptions;
+use strongroom_repository::store::ObjectStore;
+use strongroom_repository::sweep::{SweepOptions, USUAL_GRACE};
 
 use crate::policy::Policies;
 use crate::retention;
 use crate::run::Agent;
 
-/// When the house was last kept. A note in the state folder, so that an agent that is restarted often does not sweep often;
-/// losing it costs one sweep.
+/// When something was last done that is done now and then. A note in the state folder, so that an agent that is restarted
+/// often does not sweep often; losing it costs one sweep.
 #[derive(Debug)]
 pub(super) struct Housekeeping {
     note: Option<PathBuf>,
@@ -21,8 +23,9 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub(super) fn new(agent: &Agent, every: Duration) -> Self {
-        let note = agent.state_dir.as_ref().map(|dir| dir.join(format!("swept-{}", agent.repository.id())));
+    /// `done` names the note: `swept`, `locked`, `verified`.
+    pub(super) fn new(agent: &Agent, done: &str, every: Duration) -> Self {
+        let note = agent.state_dir.as_ref().map(|dir| dir.join(format!("{done}-{}", agent.repository.id())));
         let last = note.as_ref().and_then(|note| std::fs::read_to_string(note).ok()?.trim().parse().ok());
         Self { note, every: SignedDuration::try_from(every).unwrap_or(SignedDuration::MAX), last }
     }
@@ -52,12 +55,40 @@ pub(super) async fn keep(agent: &Agent, policies: &Policies) {
         Err(error) => failed("fencing", &error),
     }
     retain(agent, policies, None).await;
-    match agent.repository.sweep(&SweepOptions::default()).await {
-        Ok(swept) => tracing::info!(
-            deleted_objects = swept.deleted_objects, rewritten_packs = swept.rewritten_packs,
-            freed_bytes = swept.freed_bytes, waits_for = ?swept.waits_for, "swept"
-        ),
+    match agent.repository.sweep_with_grace(&SweepOptions::default(), USUAL_GRACE).await {
+        Ok(swept) => {
+            tracing::info!(
+                deleted_objects = swept.deleted_objects, rewritten_packs = swept.rewritten_packs,
+                freed_bytes = swept.freed_bytes, retained_objects = swept.retained_objects,
+                no_delete_right = swept.no_delete_right, waits_for = ?swept.waits_for, "swept"
+            );
+            for (point, why) in &swept.unreadable {
+                tracing::error!(
+                    point,
+                    why,
+                    "a recovery point cannot be read, so all that it may need stays; run `strongroom repository check`"
+                );
+            }
+        }
         Err(error) => failed("sweeping", &error),
+    }
+}
+
+/// Prolongs the locks of what is needed, in the repository and in its copies.
+pub(super) async fn prolong_locks(agent: &Agent, stores: &[Arc<dyn ObjectStore>]) {
+    for store in stores {
+        match agent.repository.prolong_locks(store, &|_, _| {}).await {
+            Ok(report) if report.failed == 0 => tracing::info!(
+                location = store.location(), packs = report.prolonged, locked_until = ?report.locked_until,
+                "extended the retention locks"
+            ),
+            Ok(report) => tracing::error!(
+                location = store.location(), packs = report.prolonged, failed = report.failed,
+                first = ?report.failures.iter().next(),
+                "retention locks could not be extended: they end, and then whoever may delete can"
+            ),
+            Err(error) => failed("extending locks", &error),
+        }
     }
 }
 

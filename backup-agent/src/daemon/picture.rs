@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,7 +17,9 @@ use prometheus_client::registry::Registry;
 use strongroom_model::{Clock, VolumeName};
 use strongroom_monitoring::{Page, Watched, collected};
 use strongroom_repository::Fold;
+use strongroom_repository::check::Proof;
 
+use crate::copies::behind;
 use crate::driver::Volume;
 use crate::policy::Policies;
 use crate::status::{Health, VolumeStatus, assess};
@@ -36,6 +39,8 @@ struct Seen {
     fold: Arc<Fold>,
     /// The driver's node and volumes, where there is a driver.
     driver: Option<(String, Vec<Volume>)>,
+    /// How far the stored data is proved, as the journal says it.
+    proof: Proof,
     at: Timestamp,
 }
 
@@ -54,6 +59,8 @@ struct Inner {
     trouble: Mutex<Option<String>>,
     /// Failures in a row of each volume.
     failures: Mutex<BTreeMap<VolumeName, u32>>,
+    /// How far each copy goes, and how long a point may be missing in it.
+    copies: Mutex<BTreeMap<String, (u64, Duration)>>,
     running: AtomicU64,
     ended: Family<Ending, Counter>,
     sent_bytes: Counter,
@@ -80,7 +87,8 @@ impl Picture {
 
     pub(super) fn saw(&self, fold: &Arc<Fold>, driver: Option<(&str, &[Volume])>, at: Timestamp) {
         let driver = driver.map(|(node, volumes)| (node.to_owned(), volumes.to_vec()));
-        *locked(&self.inner.seen) = Some(Seen { fold: Arc::clone(fold), driver, at });
+        let proof = Proof::of(fold);
+        *locked(&self.inner.seen) = Some(Seen { fold: Arc::clone(fold), driver, proof, at });
     }
 
     /// Why nothing can be backed up; `None`: it can.
@@ -90,6 +98,13 @@ impl Picture {
 
     pub(super) fn running(&self, backups: usize) {
         self.inner.running.store(backups as u64, Ordering::Relaxed);
+    }
+
+    /// How far a copy goes, as its own head said last; `None`: a copying failed, and it goes as far as it did.
+    pub(super) fn copied(&self, copy: &str, until: Option<u64>, max_lag: Duration) {
+        let mut copies = locked(&self.inner.copies);
+        let known = copies.entry(copy.to_owned()).or_insert((0, max_lag));
+        known.0 = until.unwrap_or(known.0);
     }
 
     /// A backup ended: with the bytes that were sent, or as the `failures`-th failure in a row.
@@ -135,6 +150,7 @@ impl Picture {
             "How long ago the agent last saw driver and repository; every half a minute it looks again",
             seconds(now.duration_since(seen.at).as_secs_f64()),
         )?;
+        stored_data(page, &seen.proof)?;
         let driver = seen.driver.as_ref().map(|(node, volumes)| (node.as_str(), &volumes[..]));
         let mut all = assess(&seen.fold, driver, &self.policies, now);
         let counted = |health| all.iter().filter(|volume| volume.health == health).count() as f64;
@@ -151,6 +167,28 @@ impl Picture {
         all.sort_by(|one, other| other.health.cmp(&one.health).then_with(|| one.volume.cmp(&other.volume)));
         all.truncate(MOST);
         self.each(page, &all, now)
+    }
+
+    fn copies(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(seen) = locked(&self.inner.seen).clone() else { return Ok(()) };
+        let copies = locked(&self.inner.copies).clone();
+        let now = self.clock.now();
+        let lag = |until: &u64| behind(&seen.fold, *until, now);
+        page.gauges(
+            "strongroom_copy_points_behind",
+            "Recovery points that the second copy lacks",
+            copies.iter().map(|(name, (until, _))| (vec![("copy", name.as_str())], lag(until).0 as f64)),
+        )?;
+        page.gauges(
+            "strongroom_copy_lag_seconds",
+            "How long the oldest of them has been missing",
+            copies.iter().map(|(name, (until, _))| (vec![("copy", name.as_str())], lag(until).1 as f64)),
+        )?;
+        page.gauges(
+            "strongroom_copy_max_lag_seconds",
+            "How long that may be",
+            copies.iter().map(|(name, (_, most))| (vec![("copy", name.as_str())], most.as_secs_f64())),
+        )
     }
 
     fn each(&self, page: &mut Page<'_>, all: &[VolumeStatus], now: Timestamp) -> fmt::Result {
@@ -216,6 +254,7 @@ impl Watched for Picture {
         let picture = self.clone();
         registry.register_collector(collected(move |page| {
             picture.agent(page)?;
+            picture.copies(page)?;
             picture.volumes(page)
         }));
         let mut text = String::new();
@@ -228,6 +267,27 @@ impl Watched for Picture {
     async fn ready(&self) -> Result<(), String> {
         locked(&self.inner.trouble).clone().map_or(Ok(()), Err)
     }
+}
+
+/// How far the stored data is proved.
+fn stored_data(page: &mut Page<'_>, proof: &Proof) -> fmt::Result {
+    page.gauge(
+        "strongroom_repository_damaged_packs",
+        "Packs with entries that a check found damaged and that are still there",
+        proof.damaged_packs as f64,
+    )?;
+    page.gauge("strongroom_repository_bytes", "Bytes of all packs", proof.total_bytes as f64)?;
+    page.gauge(
+        "strongroom_repository_never_verified_bytes",
+        "Bytes of packs that no check with --read-data has read yet",
+        proof.never_bytes as f64,
+    )?;
+    let oldest = proof.oldest_at.map(|at| (Vec::new(), at.as_second() as f64));
+    page.gauges(
+        "strongroom_repository_oldest_verified_timestamp_seconds",
+        "When that pack was read and found right that was so longest ago; not there while none was",
+        oldest,
+    )
 }
 
 /// A moment of the future, by a clock that was wrong, is now.

@@ -93,3 +93,63 @@ fn a_missed_slot_is_made_up_for_once() {
     let next = hourly.due("orders", Some(at("2026-11-21T11:16:00Z")), now).unwrap();
     assert!(next >= at("2026-11-21T12:15:00Z") && next < at("2026-11-21T12:20:00Z"), "{next}");
 }
+
+/// Every hour in Berlin, and begun only at night, from 22:00 to 06:00 and from 12:00 to 12:30.
+const WINDOWS: &str = r#"
+[[policy]]
+name = "nightly"
+volumes = ["*"]
+schedule = "0 * * * *"
+time_zone = "Europe/Berlin"
+windows = [{ from = "22:00", to = "06:00" }, { from = "12:00", to = "12:30" }]
+"#;
+
+#[test]
+fn a_run_begins_only_inside_of_a_window_and_what_is_due_outside_waits_for_the_next() {
+    let policies = policies(WINDOWS).unwrap();
+    let policy = &policies.all()[0];
+    for (last, now, due) in [
+        // Inside: at its slot.
+        ("2026-07-01T21:00:30Z", "2026-07-01T21:30:00Z", "2026-07-01T22:00:00Z"),
+        // The slot of 06:00 in Berlin is outside already: at noon.
+        ("2026-07-02T03:00:30Z", "2026-07-02T03:30:00Z", "2026-07-02T10:00:00Z"),
+        // Overdue in the afternoon: in the evening.
+        ("2026-07-02T10:00:30Z", "2026-07-02T15:00:00Z", "2026-07-02T20:00:00Z"),
+        // Overdue inside of a window: now, as overdue as it is.
+        ("2026-07-02T20:00:30Z", "2026-07-02T23:10:00Z", "2026-07-02T23:00:00Z"),
+    ] {
+        assert_eq!(policy.due("v", Some(at(last)), at(now)), Some(at(due)), "{now}");
+    }
+    assert_eq!(
+        policy.due("v", None, at("2026-07-02T15:00:00Z")),
+        Some(at("2026-07-02T20:00:00Z")),
+        "the first, too"
+    );
+    assert_eq!(policy.due("v", None, at("2026-07-02T22:00:00Z")), Some(at("2026-07-02T22:00:00Z")));
+    // The goal has room for the day: 9 h 30 min without a window, the hour of the schedule, an hour for the run.
+    assert_eq!(policy.rpo, Duration::from_secs((9 * 60 + 30 + 120) * 60));
+}
+
+#[test]
+fn a_run_whose_window_has_closed_is_missed_and_told_and_one_that_waits_for_its_window_is_not() {
+    let text = WINDOWS.replace("0 * * * *", "0 23 * * *");
+    let night = policies(&text).unwrap();
+    let policy = &night.all()[0];
+    let last = Some(at("2026-07-01T21:00:30Z"));
+    // 23:00 in Berlin on the 2nd is 21:00Z; its window closes at 04:00Z.
+    assert_eq!(policy.missed("v", last, at("2026-07-03T03:59:59Z")), None, "it can still begin");
+    assert_eq!(policy.missed("v", last, at("2026-07-03T04:00:00Z")), Some(at("2026-07-02T21:00:00Z")));
+    assert_eq!(
+        policy.due("v", last, at("2026-07-03T04:00:00Z")),
+        Some(at("2026-07-03T10:00:00Z")),
+        "made up for at noon"
+    );
+    assert_eq!(policy.missed("v", Some(at("2026-07-02T21:10:00Z")), at("2026-07-03T09:00:00Z")), None);
+    // A slot outside of every window belongs to the next one.
+    let text = WINDOWS.replace("0 * * * *", "0 8 * * *");
+    let others = policies(&text).unwrap();
+    let policy = &others.all()[0];
+    let last = Some(at("2026-07-01T10:05:00Z"));
+    assert_eq!(policy.missed("v", last, at("2026-07-02T09:59:00Z")), None, "it waits");
+    assert_eq!(policy.missed("v", last, at("2026-07-02T10:30:00Z")), Some(at("2026-07-02T06:00:00Z")));
+}

@@ -132,3 +132,25 @@ fn a_point_from_the_future_is_as_good_as_new() {
     let status = one(&fold(&[("db", "2026-11-21T18:00:00Z", driver("n1"))]), &[volume("db")]);
     assert_eq!((status.health, status.rpo_now_seconds), (Health::Healthy, Some(0)));
 }
+
+#[test]
+fn stored_data_is_a_problem_when_it_is_damaged_or_was_asked_for_and_not_verified_for_two_rounds() {
+    let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let daily = CheckConfig::default();
+    let days_ago = |days: i64| now.checked_sub(jiff::SignedDuration::from_hours(24 * days)).ok();
+    let fold = Fold::default();
+    let seen = |oldest_at| Proof { packs: 5, oldest_at, ..Proof::default() };
+    // Three percent a day: a round is 34 days.
+    for (proof, check, problems) in [
+        (seen(None), None, 0),
+        (seen(days_ago(400)), None, 0),
+        (seen(days_ago(60)), Some(&daily), 0),
+        (seen(days_ago(70)), Some(&daily), 1),
+        (seen(None), Some(&daily), 0),
+        (Proof { damaged_packs: 2, ..seen(days_ago(1)) }, None, 1),
+        (Proof { damaged_packs: 2, ..seen(days_ago(70)) }, Some(&daily), 2),
+    ] {
+        let found = stored_data(&proof, &fold, check, now);
+        assert_eq!(found.len(), problems, "{proof:?}: {found:?}");
+    }
+}

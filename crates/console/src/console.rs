@@ -79,6 +79,14 @@ impl Console {
         }
     }
 
+    /// Prints a part of a long answer as it is found, in text form only: a list that has no end in memory. With JSON nothing is
+    /// printed; the result carries it.
+    pub fn part(&self, text: &str) {
+        if self.output == Output::Text {
+            self.sink.stdout(plain(text).as_bytes());
+        }
+    }
+
     /// Says something on the way, for the person who watches. On standard error, in both forms.
     pub fn talk(&self, text: impl Display) {
         self.sink.stderr(format!("{}\n", plain(&text.to_string())).as_bytes());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use strongroom_repository::abilities::Claims;
 use strongroom_repository::layout::ObjectName;
 use strongroom_repository::store::{Deleted, ListPage, ObjectInfo, ObjectStore, StoreError, Upload};
@@ -235,7 +236,7 @@ macro_rules! without_body {
         }
     )* };
 }
-without_body!((), Box<dyn Upload>, ObjectInfo, ListPage, Deleted, Claims);
+without_body!((), Option<Timestamp>, Box<dyn Upload>, ObjectInfo, ListPage, Deleted, Claims);
 
 #[async_trait]
 impl ObjectStore for Faulty {
@@ -277,6 +278,14 @@ impl ObjectStore for Faulty {
 
     async fn delete(&self, name: &ObjectName) -> Result<Deleted, StoreError> {
         self.plan.run(Verb::Delete, name.as_str(), Bytes::new(), |_| self.inner.delete(name)).await
+    }
+
+    fn lock_span(&self) -> Option<Duration> {
+        self.inner.lock_span()
+    }
+
+    async fn prolong(&self, name: &ObjectName) -> Result<Option<Timestamp>, StoreError> {
+        self.plan.run(Verb::Prolong, name.as_str(), Bytes::new(), |_| self.inner.prolong(name)).await
     }
 
     async fn claims(&self, scratch: &ObjectName) -> Result<Claims, StoreError> {

@@ -6,6 +6,7 @@
 //! really do, whatever it says of itself.
 
 pub mod conformance;
+pub mod copies;
 pub mod directory;
 pub mod faulty;
 pub mod limit;
@@ -15,10 +16,11 @@ pub mod record;
 pub mod retry;
 pub mod s3;
 pub mod settings;
+pub mod throttle;
 
 mod place;
 mod range;
 
 pub use place::{OpenedStore, PlaceError, StoreUrl, make_place, open_counted, open_store};
 pub use record::{Counts, Verb};
-pub use settings::{ChecksumMode, S3Settings};
+pub use settings::{ChecksumMode, LockMode, S3Settings};

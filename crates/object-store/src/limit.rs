@@ -3,9 +3,11 @@
 //! It stands below the wrapper that retries, so that a request which waits for its next try holds no place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use strongroom_repository::abilities::Claims;
 use strongroom_repository::layout::ObjectName;
 use strongroom_repository::store::{Deleted, ListPage, ObjectInfo, ObjectStore, StoreError, Upload};
@@ -75,6 +77,15 @@ impl ObjectStore for Limit {
     async fn delete(&self, name: &ObjectName) -> Result<Deleted, StoreError> {
         let _place = place(&self.places).await;
         self.inner.delete(name).await
+    }
+
+    fn lock_span(&self) -> Option<Duration> {
+        self.inner.lock_span()
+    }
+
+    async fn prolong(&self, name: &ObjectName) -> Result<Option<Timestamp>, StoreError> {
+        let _place = place(&self.places).await;
+        self.inner.prolong(name).await
     }
 
     async fn claims(&self, scratch: &ObjectName) -> Result<Claims, StoreError> {

@@ -164,7 +164,8 @@ pub async fn open_counted(
         }
         StoreUrl::S3 { bucket, prefix } => {
             let settings = s3.cloned().unwrap_or_default();
-            let counted = Record::new(Arc::new(S3Store::connect(&bucket, &prefix, &settings).await));
+            let store = S3Store::connect(&bucket, &prefix, &settings).await;
+            let counted = Record::new(Arc::new(store.with_clock(Arc::clone(&world.clock))));
             let counts = counted.counts();
             let limited = Limit::new(Arc::new(counted), settings.concurrency);
             let policy = RetryPolicy {

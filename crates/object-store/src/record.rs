@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use strongroom_repository::abilities::Claims;
 use strongroom_repository::layout::ObjectName;
 use strongroom_repository::store::{Deleted, ListPage, ObjectInfo, ObjectStore, StoreError, Upload};
@@ -37,11 +39,13 @@ pub enum Verb {
     Delete,
     /// What the store says of itself (several requests, counted once).
     Claims,
+    /// Prolonging a lock.
+    Prolong,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Create,
         Self::Put,
         Self::Upload,
@@ -54,6 +58,7 @@ impl Verb {
         Self::List,
         Self::Delete,
         Self::Claims,
+        Self::Prolong,
     ];
 
     const fn index(self) -> usize {
@@ -190,6 +195,16 @@ impl ObjectStore for Record {
     async fn delete(&self, name: &ObjectName) -> Result<Deleted, StoreError> {
         let answer = self.inner.delete(name).await;
         self.counts.count(Verb::Delete, 0, &answer, 0);
+        answer
+    }
+
+    fn lock_span(&self) -> Option<Duration> {
+        self.inner.lock_span()
+    }
+
+    async fn prolong(&self, name: &ObjectName) -> Result<Option<Timestamp>, StoreError> {
+        let answer = self.inner.prolong(name).await;
+        self.counts.count(Verb::Prolong, 0, &answer, 0);
         answer
     }
 

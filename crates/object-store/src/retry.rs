@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use strongroom_model::Entropy;
 use strongroom_repository::abilities::Claims;
 use strongroom_repository::layout::ObjectName;
@@ -170,6 +171,14 @@ impl ObjectStore for Retry {
 
     async fn delete(&self, name: &ObjectName) -> Result<Deleted, StoreError> {
         self.patience.with(|| self.inner.delete(name)).await
+    }
+
+    fn lock_span(&self) -> Option<Duration> {
+        self.inner.lock_span()
+    }
+
+    async fn prolong(&self, name: &ObjectName) -> Result<Option<Timestamp>, StoreError> {
+        self.patience.with(|| self.inner.prolong(name)).await
     }
 
     async fn claims(&self, scratch: &ObjectName) -> Result<Claims, StoreError> {

@@ -13,8 +13,10 @@
 mod answer;
 mod claims;
 mod client;
+mod lock;
 mod upload;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,16 +24,18 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ChecksumAlgorithm, EncodingType, ObjectLockLegalHoldStatus};
+use aws_sdk_s3::types::{ChecksumAlgorithm, EncodingType, StorageClass};
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use md5::{Digest, Md5};
+use strongroom_model::Clock;
 use strongroom_repository::abilities::Claims;
-use strongroom_repository::layout::ObjectName;
+use strongroom_repository::layout::{ObjectKind, ObjectName, PackKind};
 use strongroom_repository::store::{Deleted, ListPage, Listed, ObjectInfo, ObjectStore, StoreError, Upload};
 
 use self::answer::AnswerDate;
+use self::lock::Lock;
 use crate::range;
 use crate::settings::{ChecksumMode, S3Settings};
 
@@ -50,6 +54,11 @@ pub struct S3Store {
     prefix: String,
     checksums: ChecksumMode,
     stall: Duration,
+    /// Of data packs; everything else is in the store's usual class.
+    class: Option<StorageClass>,
+    lock: Option<Lock>,
+    /// Where there are locks: they end at a moment of the world.
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl S3Store {
@@ -77,7 +86,26 @@ impl S3Store {
             prefix,
             checksums: settings.checksums,
             stall: settings.stall_timeout,
+            class: settings.storage_class.as_deref().map(StorageClass::from),
+            lock: settings.lock_for.map(|span| Lock {
+                mode: settings.lock_mode,
+                span: SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX),
+            }),
+            clock: None,
         }
+    }
+
+    /// Tells it the time, without which it locks nothing, whatever the settings say.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// The storage class of a new object: where the settings name one, data packs have it. What describes them stays quick.
+    fn class_of(&self, name: &ObjectName) -> Option<StorageClass> {
+        let is_data =
+            matches!(ObjectName::parse(name.as_str()), Some((_, ObjectKind::Pack(PackKind::Data, _))));
+        self.class.clone().filter(|_| is_data)
     }
 
     fn key(&self, name: &ObjectName) -> String {
@@ -89,6 +117,7 @@ impl S3Store {
     }
 
     async fn write(&self, name: &ObjectName, body: Bytes, condition: Option<&str>) -> Result<(), StoreError> {
+        let lock = self.lock_of(name);
         let request = self
             .client
             .put_object()
@@ -97,6 +126,9 @@ impl S3Store {
             .content_md5(content_md5(&body).await)
             .set_checksum_algorithm(self.checksum())
             .set_if_none_match(condition.map(str::to_owned))
+            .set_storage_class(self.class_of(name))
+            .set_object_lock_mode(lock.as_ref().map(|(mode, _)| mode.clone()))
+            .set_object_lock_retain_until_date(lock.map(|(_, until)| until))
             .body(ByteStream::from(body));
         request.send().await.map(drop).map_err(|error| self.error(name.as_str(), error))
     }
@@ -164,17 +196,6 @@ impl S3Store {
             .await
             .map_err(|error| self.error(name.as_str(), error))?;
         Ok((answer, date.get()))
-    }
-
-    /// Whether a lock is what kept an object from being deleted.
-    async fn is_locked(&self, name: &ObjectName) -> bool {
-        let Ok((head, now)) = self.ask_head(name).await else { return false };
-        let held = head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On);
-        let retained = head
-            .object_lock_retain_until_date()
-            .and_then(timestamp)
-            .is_some_and(|until| now.is_none_or(|now| until > now));
-        held || retained
     }
 }
 
@@ -326,12 +347,24 @@ impl ObjectStore for S3Store {
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<Deleted, StoreError> {
+        if self.lock.is_some() {
+            return self.delete_versions(name).await;
+        }
         let request = self.client.delete_object().bucket(&self.bucket).key(self.key(name));
         match request.send().await.map_err(|error| self.error(name.as_str(), error)) {
             Ok(_) | Err(StoreError::NotFound { .. }) => Ok(Deleted::Gone),
             Err(StoreError::Refused { .. }) if self.is_locked(name).await => Ok(Deleted::Retained),
             Err(error) => Err(error),
         }
+    }
+
+    fn lock_span(&self) -> Option<Duration> {
+        self.clock.as_ref()?;
+        Duration::try_from(self.lock.as_ref()?.span).ok()
+    }
+
+    async fn prolong(&self, name: &ObjectName) -> Result<Option<Timestamp>, StoreError> {
+        self.prolong_lock(name).await
     }
 
     async fn claims(&self, scratch: &ObjectName) -> Result<Claims, StoreError> {

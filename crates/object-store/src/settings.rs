@@ -39,6 +39,15 @@ pub struct S3Settings {
     pub attempts: u32,
     /// How many requests are under way at once at most.
     pub concurrency: usize,
+    /// Whose credentials are used: a profile of the SDK's files. Without it what the SDK's chain says.
+    pub profile: Option<String>,
+    /// The storage class of data packs, such as `STANDARD_IA`. Maps, journal, index and keys are in the store's usual one.
+    pub storage_class: Option<String>,
+    /// For how long new packs are locked against deleting; the bucket must have Object Lock. Without it: not at all.
+    #[serde(with = "days")]
+    pub lock_for: Option<Duration>,
+    /// How strictly.
+    pub lock_mode: LockMode,
 }
 
 impl Default for S3Settings {
@@ -57,6 +66,10 @@ impl Default for S3Settings {
             operation_timeout: Duration::from_secs(600),
             attempts: 6,
             concurrency: 32,
+            profile: None,
+            storage_class: None,
+            lock_for: None,
+            lock_mode: LockMode::Compliance,
         }
     }
 }
@@ -70,6 +83,61 @@ pub enum ChecksumMode {
     WhenSupported,
     /// Only where it must; for stores that refuse what they do not know.
     WhenRequired,
+}
+
+/// How strictly a lock holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockMode {
+    /// Nobody can take it off or shorten it, the owner of the account neither.
+    #[default]
+    Compliance,
+    /// Who has the right to bypass it can.
+    Governance,
+}
+
+/// A span of days, `"30d"`, or of hours: S3 counts in seconds, people here in days.
+mod days {
+    use std::time::Duration;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const HOUR: u64 = 3600;
+    /// A century: more is a slip of the finger, and nobody could take it back.
+    const LONGEST: u64 = 100 * 365 * 24 * HOUR;
+
+    pub(super) fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match span {
+            None => serializer.serialize_none(),
+            Some(span) => serializer.collect_str(&format_args!("{}h", span.as_secs() / HOUR)),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let (number, unit) = text.split_at(text.len().saturating_sub(1));
+        let hours = match unit {
+            "h" => Some(1),
+            "d" => Some(24),
+            "w" => Some(7 * 24),
+            _ => None,
+        };
+        let seconds = hours
+            .zip(number.parse::<u64>().ok())
+            .and_then(|(hours, number)| number.checked_mul(hours * HOUR));
+        match seconds.filter(|seconds| (1..=LONGEST).contains(seconds)) {
+            Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
+            None => Err(D::Error::custom(format!(
+                "{text:?} is no time to lock for: write it like \"30d\", \"12h\" or \"4w\", at most a century"
+            ))),
+        }
+    }
 }
 
 /// A duration as text with a unit.
@@ -107,8 +175,9 @@ mod tests {
     fn an_empty_table_is_the_default_and_units_are_read() {
         assert_eq!(toml::from_str::<S3Settings>("").unwrap(), S3Settings::default());
         let some: S3Settings =
-            toml::from_str("endpoint = \"http://127.0.0.1:1\"\nchecksums = \"when-required\"\nattempt_timeout = \"1m 30s\"\nconcurrency = 4")
+            toml::from_str("endpoint = \"http://127.0.0.1:1\"\nchecksums = \"when-required\"\nattempt_timeout = \"1m 30s\"\nconcurrency = 4\nlock_for = \"30d\"\nstorage_class = \"GLACIER_IR\"")
                 .unwrap();
+        assert_eq!(some.lock_for, Some(Duration::from_secs(30 * 86_400)));
         assert_eq!(some.attempt_timeout, Duration::from_secs(90));
         assert_eq!(some.checksums, ChecksumMode::WhenRequired);
         let text = toml::to_string(&some).unwrap();
@@ -123,6 +192,10 @@ mod tests {
             "attempt_timeout = \"-5s\"",
             "attempt_timeout = \"0s\"",
             "atempts = 3",
+            "lock_for = \"30\"",
+            "lock_for = \"0d\"",
+            "lock_for = \"1000y\"",
+            "lock_mode = \"strict\"",
         ] {
             assert!(toml::from_str::<S3Settings>(wrong).is_err(), "{wrong}");
         }

@@ -5,10 +5,17 @@
 //! Nothing here writes.
 
 mod audit;
+mod data;
+mod holds;
+mod index_runs;
 mod losses;
 mod needs;
+mod notes;
+mod objects;
 mod packs;
 mod rebuild;
+mod repair;
+mod share;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,15 +23,43 @@ use std::fmt;
 use serde::Serialize;
 use strongroom_model::{ByteRange, RecoveryPointId, VolumeName};
 
+pub use holds::LeftHold;
+pub use objects::Orphans;
+pub use repair::{PointLoss, RepairPlan, RepairReport};
+pub use share::{Proof, ReadData};
+
 use crate::chunk::BLOCK_BYTES;
 use crate::errors::JournalError;
 use crate::layout::PackKind;
 use crate::map::MapError;
 use crate::point::Point;
 use crate::repository::Repository;
+use needs::Needs;
+use notes::Notes;
 
 /// Told of progress: done and total, in bytes or records.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// What to check.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CheckOptions {
+    /// Which data is read.
+    pub read: ReadData,
+    /// Whether all maps are walked and all footers compared with them. Without it: what is read, and that the other
+    /// objects are there with their sizes.
+    pub structure: bool,
+    /// Whether what is read is noted in the journal, so that the next share goes on from there and dedup avoids what is
+    /// damaged.
+    pub record: bool,
+    /// How many packs are noted together. 256: of 16 GiB of data one record.
+    pub batch: usize,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self { read: ReadData::Nothing, structure: true, record: false, batch: 256 }
+    }
+}
 
 /// What a check saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
@@ -33,8 +68,18 @@ pub struct CheckReport {
     pub points: u64,
     /// Packs looked at.
     pub packs: u64,
+    /// Packs read whole.
+    pub read_packs: u64,
     /// Bytes read of data.
     pub read_bytes: u64,
+    /// How far the data is proved after this check.
+    pub proof: Proof,
+    /// Objects that no pack's current place is: of writers at work, or garbage for the next sweep.
+    pub orphans: Orphans,
+    /// Holds of restores that may have been killed.
+    pub holds: Vec<LeftHold>,
+    /// Why what was read is not noted in the journal, if it is not.
+    pub not_noted: Option<String>,
     /// What is wrong, worst first.
     pub damages: Vec<Damage>,
 }
@@ -122,6 +167,8 @@ pub struct AuditReport {
     pub checkpoints: u64,
     /// Checkpoints that do not say what the journal says.
     pub wrong_checkpoints: Vec<u64>,
+    /// The newest checkpoint that does; 0 for none.
+    pub newest_checkpoint: u64,
     /// The hash of the last record, in hexadecimal.
     pub hash: String,
 }
@@ -141,28 +188,54 @@ impl Findings {
 }
 
 impl Repository {
-    /// Checks that everything that current points need is there, and with `read_data` that every needed byte is
-    /// what was stored; then also old journal records, checkpoints, key slots and index runs are read. Damage
-    /// is in the report, not an error. `progress` counts packs, or with `read_data` their bytes.
+    /// [`Self::check_with`] all structure, and with `read_data` all data; notes nothing.
     ///
     /// # Errors
     /// Only when the journal cannot be read.
     pub async fn check(&self, read_data: bool, progress: Progress<'_>) -> Result<CheckReport, JournalError> {
+        let read = if read_data { ReadData::All } else { ReadData::Nothing };
+        self.check_with(&CheckOptions { read, ..CheckOptions::default() }, progress).await
+    }
+
+    /// Checks that everything that current points need is there, and that every byte that is read is what was stored; where
+    /// all is read, then also old journal records, checkpoints and index runs. Damage is in the report, not an error.
+    /// `progress` counts packs, or where data is read their bytes.
+    ///
+    /// # Errors
+    /// Only when the journal cannot be read.
+    pub async fn check_with(
+        &self,
+        options: &CheckOptions,
+        progress: Progress<'_>,
+    ) -> Result<CheckReport, JournalError> {
         let fold = self.fold().await?;
         self.journal().confirm_end().await?;
         let mut findings = Findings::default();
-        let needs = self.gather_needs(&fold, &mut findings).await;
-        let examined = self.examine_packs(&needs, read_data, progress, &mut findings).await?;
+        let needs =
+            if options.structure { self.gather_needs(&fold, &mut findings).await } else { Needs::default() };
+        let mut notes = Notes::new(options);
+        let mut examined = self.examine_packs(&needs, options, progress, &mut findings, &mut notes).await?;
+        let orphans = self.survey_objects(options, &mut findings, &mut examined).await;
         self.find_losses(&needs, &examined, &mut findings).await?;
         self.check_keys(&fold, &mut findings).await;
-        if read_data {
+        if options.read == ReadData::All && options.structure {
             self.check_journal(&fold, &mut findings).await?;
             self.check_index_runs(&mut findings).await;
         }
+        let holds = self.left_holds().await;
         let mut damages: Vec<Damage> = findings.damages.into_values().collect();
         damages.sort_by_key(|damage| (std::cmp::Reverse(damage.lost_bytes()), damage.object.clone()));
-        let (points, packs) = (fold.points.len() as u64, examined.packs);
-        Ok(CheckReport { points, packs, read_bytes: examined.read_bytes, damages })
+        Ok(CheckReport {
+            points: fold.points.len() as u64,
+            packs: examined.packs,
+            read_packs: examined.read_packs,
+            read_bytes: examined.read_bytes,
+            proof: Proof::of(&self.known_fold()),
+            orphans,
+            holds,
+            not_noted: notes.trouble,
+            damages,
+        })
     }
 
     /// How much there is of what. Reads the maps of the newest points; of one that cannot be read the deltas do not count.

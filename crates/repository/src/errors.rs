@@ -128,6 +128,12 @@ pub enum JournalError {
         /// Who this is.
         agent: String,
     },
+    /// It is a copy.
+    #[error("{location} is a copy: nothing is written to it but what is copied")]
+    IsCopy {
+        /// Where it lies.
+        location: String,
+    },
     /// In single-writer mode: somebody else writes.
     #[error("there is a second writer: record {number} is not the one that this machine wrote")]
     SecondWriter {
@@ -168,6 +174,7 @@ impl Failure for JournalError {
             Self::Unclear { .. } => "journal.unclear",
             Self::Crowded { .. } => "journal.crowded",
             Self::OnlyReader { .. } => "journal.only-reader",
+            Self::IsCopy { .. } => "journal.is-copy",
             Self::SecondWriter { .. } => "journal.second-writer",
             Self::NeedsState => "journal.needs-state",
             Self::TooSoon { .. } => "journal.too-soon",
@@ -185,7 +192,7 @@ impl Failure for JournalError {
             | Self::Invalid { .. }
             | Self::RolledBack { .. } => Remedy::FixData,
             Self::Hole { .. } => Remedy::FixData,
-            Self::Refused { .. } => Remedy::FixRequest,
+            Self::Refused { .. } | Self::IsCopy { .. } => Remedy::FixRequest,
             Self::Unclear { .. } => Remedy::Retry,
             Self::Crowded { .. } | Self::TooSoon { .. } => Remedy::Wait,
             Self::NeedsState => Remedy::FixRequest,
@@ -215,6 +222,7 @@ impl Failure for JournalError {
             Self::Unclear { .. } => "Run the command again: it finds out by itself whether the record is there.",
             Self::Crowded { .. } => "Very many writers are at work; run the command again.",
             Self::OnlyReader { .. } => "The store cannot create objects only when they are absent, so one agent alone may write. Run this there, or move the repository to another store.",
+            Self::IsCopy { .. } => "Name the repository that it is a copy of. If that one is lost for good, `strongroom repository copy --promote` makes this one a repository of its own.",
             Self::SecondWriter { .. } => "Stop the other writer. Nothing was deleted. Then run `strongroom repository check`.",
             Self::NeedsState => "Name a state folder, on a disk that stays.",
             Self::TooSoon { .. } => "Wait: what another machine of this name sent may arrive until then.",

@@ -5,12 +5,13 @@
 //! `decide` of the publisher and of the sweeper; the fold checks what it can see of it: roots, packs, sessions,
 //! plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{PackId, RecoveryPointId, VolumeName};
 
 use crate::entry_runs::EntryRuns;
+use crate::map::MapRoot;
 use crate::pack::EntryRef;
 use crate::pack::PackPlace;
 use crate::point::Point;
@@ -18,6 +19,7 @@ use crate::record::{
     Event, GENESIS, Hold, KeyAdded, KeysRotated, NewPack, PackRewritten, Placed, Published, Record,
     RecordHash, SweepDone, SweepPlanned, Verified, WRITE_ONLY,
 };
+use crate::rules::{self, Rule, holds};
 
 mod stored;
 mod verified;
@@ -43,7 +45,28 @@ pub struct Fold {
     pub keys: BTreeMap<[u8; 8], KeyState>,
     /// What checks saw of the packs.
     pub verified: VerifiedPacks,
+    /// The points that went within a day before the last record, in the order of their records.
+    pub forgotten: VecDeque<ForgottenPoint>,
 }
+
+/// A point that is no longer current, and may still be read by a restore that began before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgottenPoint {
+    /// The point.
+    pub id: RecoveryPointId,
+    /// Its map.
+    pub map: MapRoot,
+    /// The record that forgot it.
+    pub number: u64,
+    /// When, by its author's clock.
+    pub at: Timestamp,
+}
+
+/// For how long a forgotten point is remembered.
+const FORGOTTEN_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// Of more forgotten points the oldest are not remembered: a courtesy is not worth more memory than this, 10 MB.
+const MOST_FORGOTTEN: usize = 65_536;
 
 /// Where a pack lies, and what is left of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,6 +244,7 @@ impl Default for Fold {
             plan: None,
             keys: BTreeMap::new(),
             verified: VerifiedPacks::default(),
+            forgotten: VecDeque::new(),
         }
     }
 }
@@ -292,7 +316,9 @@ impl Fold {
     /// waits for this very session.
     #[must_use]
     pub fn is_usable(&self, session: u64, at: EntryRef) -> bool {
-        self.is_alive(at) && !self.verified.is_damaged(at) && (!self.is_dying(at) || self.waits_for(session))
+        self.is_alive(at)
+            && !self.verified.is_damaged(at)
+            && (!self.is_dying(at) || self.waits_for(session) || !holds(Rule::LateSessionsAvoid))
     }
 
     /// Whether the pending plan waits for this session.
@@ -332,10 +358,18 @@ impl Fold {
         if record.number != expected {
             return Err(RuleError::Number { expected, found: record.number });
         }
-        if record.previous != self.hash {
+        if record.previous != self.hash && holds(Rule::ReadWhatWon) {
             return Err(RuleError::Chain);
         }
-        self.permits(&record.event)?;
+        let permitted = self.permits(&record.event);
+        // A test that takes a rule away wants to see what becomes of it, not that this stops it.
+        if rules::all_hold() {
+            permitted?;
+        }
+        let is_old = |point: &ForgottenPoint| record.time.duration_since(point.at) > FORGOTTEN_FOR;
+        while self.forgotten.front().is_some_and(is_old) || self.forgotten.len() > MOST_FORGOTTEN {
+            self.forgotten.pop_front();
+        }
         self.enact(record);
         self.number = record.number;
         self.hash = hash;
@@ -429,7 +463,7 @@ impl Fold {
 
     fn permits_publish(&self, published: &Published) -> Result<(), RuleError> {
         self.is_open(published.session)?;
-        if self.points.contains_key(&published.point) {
+        if self.points.contains_key(&published.point) && holds(Rule::LookForOwn) {
             return Err(RuleError::PublishedTwice(published.point));
         }
         let mut new = BTreeMap::new();
@@ -451,10 +485,11 @@ impl Fold {
                 return Err(RuleError::NothingToRevive(*pack));
             }
         }
-        if !published.revives.is_empty() && !self.waits_for(published.session) {
+        let may_revive = self.waits_for(published.session) || !holds(Rule::LateSessionsAvoid);
+        if !published.revives.is_empty() && !may_revive {
             return Err(RuleError::MayNotRevive(published.session));
         }
-        let lost = |pack: &PackId| !published.revives.contains(pack);
+        let lost = |pack: &PackId| !published.revives.contains(pack) && holds(Rule::Revive);
         if self.is_dying(root) && lost(&root.pack) {
             return Err(RuleError::NotRevived(root.pack));
         }
@@ -475,14 +510,14 @@ impl Fold {
         if size == 0 || size > MAX_PLANNED {
             return Err(RuleError::PlanSize(size));
         }
-        if !self.sessions.keys().eq(&planned.waits_for) {
+        if !self.sessions.keys().eq(&planned.waits_for) && holds(Rule::WaitSetIsExact) {
             return Err(RuleError::WaitsForOthers);
         }
         for root in self.points.values().map(|point| point.map.at) {
             let dies =
                 self.packs.get(&root.pack).is_some_and(|pack| planned.objects.contains(&pack.place.into()));
             let loses = planned.holes.get(&root.pack).is_some_and(|holes| holes.contains(root.entry));
-            if dies || loses {
+            if (dies || loses) && holds(Rule::PlanAgain) {
                 return Err(RuleError::Needed(root.pack));
             }
         }
@@ -492,26 +527,36 @@ impl Fold {
                     && !holes.intersects(&state.holes)
                     && !planned.objects.contains(&state.place.into())
             });
-            if !fits {
+            if !fits && holds(Rule::PlanAgain) {
                 return Err(RuleError::NoSuchHoles(*pack));
             }
         }
         Ok(())
     }
 
+    /// The pending plan, if it is this one.
+    fn pending(&self, plan: u64) -> Result<&PendingPlan, RuleError> {
+        self.plan.as_ref().filter(|pending| pending.number == plan).ok_or(RuleError::NoSuchPlan(plan))
+    }
+
     /// The pending plan, if it is this one and waits for nobody.
     fn ripe(&self, plan: u64) -> Result<&PendingPlan, RuleError> {
-        let pending =
-            self.plan.as_ref().filter(|pending| pending.number == plan).ok_or(RuleError::NoSuchPlan(plan))?;
+        let pending = self.pending(plan)?;
         match self.waits() {
-            Some(session) => Err(RuleError::Waits(session)),
-            None => Ok(pending),
+            Some(session) if holds(Rule::WaitForWriters) && holds(Rule::NoClock) => {
+                Err(RuleError::Waits(session))
+            }
+            _ => Ok(pending),
         }
     }
 
     fn permits_rewritten(&self, rewritten: &PackRewritten) -> Result<(), RuleError> {
-        let plan = self.ripe(rewritten.plan)?;
         let pack = rewritten.old.pack;
+        if !holds(Rule::RewriteUnderPlan) {
+            return self.packs.contains_key(&pack).then_some(()).ok_or(RuleError::NotToRewrite(pack));
+        }
+        let number = rewritten.plan;
+        let plan = if holds(Rule::HolesArePlanned) { self.ripe(number)? } else { self.pending(number)? };
         let fits = plan.holes.contains_key(&pack)
             && !plan.is_settled(&pack)
             && rewritten.object.pack == pack
@@ -534,7 +579,14 @@ impl Fold {
             Event::Closed(closed) => drop(self.sessions.remove(&closed.session)),
             Event::Fenced(fenced) => drop(self.sessions.remove(&fenced.session)),
             Event::Published(published) => self.enact_publish(record.number, published),
-            Event::Forgotten(forgotten) => drop(self.points.remove(&forgotten.point)),
+            Event::Forgotten(forgotten) => {
+                self.forgotten.extend(self.points.remove(&forgotten.point).map(|point| ForgottenPoint {
+                    id: point.id,
+                    map: point.map,
+                    number: record.number,
+                    at: record.time,
+                }));
+            }
             Event::Held(Hold { point, hold }) => {
                 self.points.get_mut(point).map(|point| point.held.insert(hold.clone()));
             }
@@ -594,17 +646,18 @@ impl Fold {
 
     fn enact_rewritten(&mut self, rewritten: &PackRewritten) {
         let pack = rewritten.old.pack;
-        if let (Some(plan), Some(state)) = (&mut self.plan, self.packs.get_mut(&pack)) {
+        let Some(state) = self.packs.get_mut(&pack) else { return };
+        if let Some(plan) = &mut self.plan {
             plan.replaced.insert(state.place.into());
             plan.rewritten.insert(pack);
-            state.place.object = rewritten.object;
-            state.place.bytes = rewritten.bytes;
-            // A rewrite opens what it copies, but nobody has read its new object yet.
-            self.verified.forget(&pack);
             if let Some(holes) = plan.holes.get(&pack) {
                 state.holes.extend(holes);
             }
         }
+        state.place.object = rewritten.object;
+        state.place.bytes = rewritten.bytes;
+        // A rewrite opens what it copies, but nobody has read its new object yet.
+        self.verified.forget(&pack);
     }
 
     fn enact_done(&mut self) {

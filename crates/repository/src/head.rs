@@ -40,6 +40,9 @@ pub struct Head {
     /// In single-writer mode: the one agent that may write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single_writer: Option<String>,
+    /// In a copy of another repository: what it is a copy of, and how far it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyMark>,
     /// The key slots made at `init`, in hexadecimal: a hint for a store whose listing is late.
     #[serde(default)]
     pub first_slots: Vec<String>,
@@ -49,6 +52,24 @@ pub struct Head {
     /// attack (what an attacker could gain is checked elsewhere: every seal is bound to the repository's id,
     /// every map to the chunk size).
     pub checksum: String,
+}
+
+/// What makes a head that of a copy. Nobody writes to a copy but the copying; readers read its journal up to `until`
+/// and no further, so that writing this object is the one moment at which a copy goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CopyMark {
+    /// Where the repository lies that this is a copy of, for people.
+    pub of: String,
+    /// The journal record up to which the copy is whole.
+    pub until: u64,
+    /// What the sweeps up to this record made dead is deleted here.
+    pub swept: u64,
+    /// When the copy was last brought up to date, by the clock of who did it.
+    pub copied_at: Timestamp,
+    /// Objects of packs that could not be copied, since they are damaged or missing where they come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
 }
 
 /// Why a head object is not one that can be worked with.

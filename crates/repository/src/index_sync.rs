@@ -2,8 +2,8 @@
 //!
 //! Each session leaves runs of what it stored under `index/`. Another agent fetches those that it lacks when a
 //! session begins and the journal names packs that it has not looked for yet; so an agent that is alone, or has
-//! seen all, sends no request for it. All of this is a cache: what fails is logged, and chunks are stored
-//! twice.
+//! seen all, sends no request for it. A sweep joins small runs, so their number grows with the data, not with
+//! the age of the repository. All of this is a cache: what fails is logged, and chunks are stored twice.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
@@ -59,7 +59,7 @@ impl Repository {
 
     fn covers(&self, packs: &[PackId]) -> bool {
         let covered = self.inner.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        packs.iter().all(|pack| covered.0.contains(pack))
+        packs.iter().all(|pack| covered.0.contains(pack) || self.inner.index.knows_pack(pack))
     }
 
     pub(crate) fn cover(&self, packs: impl IntoIterator<Item = PackId>) {
@@ -104,8 +104,9 @@ impl Repository {
 
     /// Adds a run to the local index.
     pub(crate) async fn add_run(&self, key: RunKey, run: IndexRun) {
-        let index = Arc::clone(&self.inner.index);
-        let added = tokio::task::spawn_blocking(move || index.add_run(key, &run)).await;
+        let (index, fold) = (Arc::clone(&self.inner.index), self.known_fold());
+        let listed = move |pack: &PackId| fold.packs.contains_key(pack);
+        let added = crate::off_thread::run(move || index.add_run(key, &run, &listed)).await;
         if let Ok(Err(error)) = added {
             let cause = strongroom_model::chain(&error);
             tracing::warn!(

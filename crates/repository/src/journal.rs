@@ -9,6 +9,7 @@ pub(crate) mod opening;
 pub(crate) mod state;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -18,11 +19,13 @@ use strongroom_model::{RecoveryPointId, RepositoryId, World};
 use crate::cbor;
 use crate::errors::JournalError;
 use crate::fold::{Fold, RuleError};
+use crate::head::Head;
 use crate::keys::Keyring;
 use crate::layout::ObjectName;
 use crate::patience::Patience;
 use crate::record::{Event, Record, RecordHash};
 use crate::repository::Renewal;
+use crate::rules::{Rule, holds};
 use crate::seal::{self, BlobKind};
 use crate::store::{ObjectStore, StoreError};
 use state::StateDir;
@@ -55,6 +58,8 @@ pub(crate) struct Journal {
     /// In single-writer mode: the one agent that may append.
     pub(crate) single_writer: Option<String>,
     pub(crate) state: Option<StateDir>,
+    /// In a copy: how far it goes. Nobody appends to it.
+    pub(crate) copy: Option<CopyLimit>,
     /// Where the keys of an epoch come from that this process does not hold yet.
     pub(crate) renewal: Option<Arc<Renewal>>,
     epochs: Mutex<epochs::Epochs>,
@@ -70,6 +75,41 @@ struct Known {
     checkpoint: u64,
     /// By which record a point went, as far as this process saw it.
     forgotten: BTreeMap<RecoveryPointId, u64>,
+}
+
+/// How far the journal of a copy goes: what lies beyond is being copied, and is not there for readers.
+#[derive(Debug)]
+pub(crate) struct CopyLimit {
+    until: AtomicU64,
+    /// The head is looked at again before each reading.
+    follows: bool,
+}
+
+impl CopyLimit {
+    /// As far as the head says, also when it says more later.
+    pub(crate) const fn new(until: u64) -> Self {
+        Self { until: AtomicU64::new(until), follows: true }
+    }
+
+    /// Exactly so far.
+    pub(crate) const fn fixed(until: u64) -> Self {
+        Self { until: AtomicU64::new(until), follows: false }
+    }
+
+    pub(crate) fn until(&self) -> u64 {
+        self.until.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether the copy has gone on. A head that cannot be read now leaves it where it was.
+    async fn look(&self, store: &dyn ObjectStore) {
+        if !self.follows {
+            return;
+        }
+        let Ok(bytes) = store.get(&ObjectName::head()).await else { return };
+        if let Some(mark) = Head::parse(&bytes).ok().and_then(|head| head.copy) {
+            self.until.fetch_max(mark.until, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What became of an append.
@@ -119,6 +159,9 @@ impl Journal {
     /// Reads forward until a number answers "not found": one request when nothing is new.
     pub(crate) async fn read(&self) -> Result<Arc<Fold>, JournalError> {
         let _reading = self.reading.lock().await;
+        if let Some(copy) = &self.copy {
+            copy.look(&*self.store).await;
+        }
         let mut ahead = 1;
         loop {
             let from = self.known().number + 1;
@@ -137,6 +180,9 @@ impl Journal {
 
     /// Record `number`, opened, or `None` when there is none.
     pub(crate) async fn fetch(&self, number: u64) -> Result<Option<(Record, RecordHash)>, JournalError> {
+        if self.copy.as_ref().is_some_and(|copy| number > copy.until()) {
+            return Ok(None);
+        }
         match self.get(&ObjectName::journal(number)).await {
             Ok(bytes) => match self.open_record(number, &bytes) {
                 Err(error) if self.renew_keys(&error).await => self.open_record(number, &bytes).map(Some),
@@ -147,7 +193,11 @@ impl Journal {
         }
     }
 
-    fn open_record(&self, number: u64, sealed: &[u8]) -> Result<(Record, RecordHash), JournalError> {
+    pub(crate) fn open_record(
+        &self,
+        number: u64,
+        sealed: &[u8],
+    ) -> Result<(Record, RecordHash), JournalError> {
         let plain = seal::open(
             &self.keyring,
             self.repository,
@@ -181,7 +231,8 @@ impl Journal {
     /// Adds the next record to the known fold; a record that is known already changes nothing.
     fn take_in(&self, record: &Record, hash: RecordHash) -> Result<(), JournalError> {
         let mut known = self.lock();
-        if record.number <= known.fold.number {
+        let next = known.fold.number + 1;
+        if record.number < next || (record.number > next && !holds(Rule::ReadWhatWon)) {
             return Ok(());
         }
         // Copies only when somebody still looks at the older fold.
@@ -242,6 +293,14 @@ impl Journal {
         tokio::time::sleep(most.mul_f64(f64::from(random[0]) / 255.0)).await;
     }
 
+    /// Nobody appends to a copy, nor stores anything in it for a record to come.
+    pub(crate) fn may_append(&self) -> Result<(), JournalError> {
+        match &self.copy {
+            Some(_) => Err(JournalError::IsCopy { location: self.store.location() }),
+            None => Ok(()),
+        }
+    }
+
     /// Sends one record, decided on `fold`, under the number after it.
     ///
     /// It takes the fold: while somebody else holds one, taking in a record copies all points and packs.
@@ -258,7 +317,10 @@ impl Journal {
     ) -> Result<Attempt, JournalError> {
         fold.permits(&event)
             .map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
+        self.may_append()?;
         let sealed = self.seal_record(ring, &fold, event)?;
+        #[cfg(test)]
+        let blind = (!holds(Rule::ReadWhatWon)).then(|| Fold { number: fold.number + 1, ..(*fold).clone() });
         drop(fold);
         let attempt = match &self.single_writer {
             None => self.create(&sealed).await?,
@@ -267,6 +329,10 @@ impl Journal {
                 return Err(JournalError::OnlyReader { writer: writer.clone(), agent: self.agent.clone() });
             }
         };
+        #[cfg(test)]
+        if let (Attempt::Lost, Some(blind)) = (attempt, blind) {
+            return Box::pin(self.attempt(Arc::new(blind), sealed.record.event)).await;
+        }
         if let Attempt::In(_) = attempt {
             self.note_epoch(sealed.record.number, &sealed.bytes)?;
             self.take_in(&sealed.record, sealed.hash)?;
@@ -306,6 +372,12 @@ impl Journal {
             let Err(cause) = self.store.create(&name, sealed.bytes.clone()).await else {
                 return Ok(Attempt::In(entry));
             };
+            if !holds(Rule::LookForOwn) {
+                return Ok(Attempt::Lost);
+            }
+            if !holds(Rule::WriterNeverDeletes) && cause.is_transient() {
+                return Err(JournalError::Unclear { number, attempts: failures + 1, cause });
+            }
             match self.get(&name).await {
                 Ok(found) if *blake3::hash(&found).as_bytes() == sealed.hash => {
                     return Ok(Attempt::In(entry));

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! strongroom.json                                  head
+//! promoted.json                                    a copy that has become a repository of its own
 //! keys/<slot>                                      key slots
 //! journal/<20 digits>                              journal records
 //! journal/checkpoints/<20 digits>                  the journal folded up to there
@@ -34,6 +35,12 @@ impl ObjectName {
     #[must_use]
     pub fn head() -> Self {
         Self("strongroom.json".into())
+    }
+
+    /// What makes a copy a repository of its own.
+    #[must_use]
+    pub fn promoted() -> Self {
+        Self("promoted.json".into())
     }
 
     /// A key slot. `slot` is drawn at random when the slot is made.
@@ -144,6 +151,8 @@ impl PackObject {
 pub enum ObjectKind {
     /// `strongroom.json`
     Head,
+    /// `promoted.json`
+    Promoted,
     /// `keys/…`
     KeySlot([u8; 8]),
     /// `journal/…`
@@ -164,6 +173,9 @@ impl ObjectKind {
     fn parse(name: &str) -> Option<Self> {
         if name == "strongroom.json" {
             return Some(Self::Head);
+        }
+        if name == "promoted.json" {
+            return Some(Self::Promoted);
         }
         let (folder, rest) = name.split_once('/')?;
         match folder {
@@ -211,6 +223,7 @@ mod tests {
         let object = PackObject { pack: PackId::from_bytes([7; 16]), suffix: [9; 8] };
         for (name, kind) in [
             (ObjectName::head(), ObjectKind::Head),
+            (ObjectName::promoted(), ObjectKind::Promoted),
             (ObjectName::key_slot([1; 8]), ObjectKind::KeySlot([1; 8])),
             (ObjectName::journal(7), ObjectKind::Journal(7)),
             (ObjectName::checkpoint(256), ObjectKind::Checkpoint(256)),

@@ -19,6 +19,7 @@
 mod diff;
 mod error;
 mod leaf;
+mod losses;
 mod node;
 mod reader;
 mod root;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use strongroom_model::PackId;
 
 pub use error::MapError;
+pub(crate) use losses::{LostEntries, Memo};
 pub use reader::MapReader;
 pub use walk::EntrySet;
 pub use writer::MapWriter;

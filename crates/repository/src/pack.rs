@@ -30,22 +30,27 @@ mod receipts;
 mod rewrite;
 mod scrub;
 mod trailer;
+mod transfer;
+mod whole;
 mod writer;
 
 use std::sync::Arc;
 
 use strongroom_model::{Entropy, RepositoryId};
 
-pub(crate) use cache::Cache;
+pub use cache::Cache;
 pub use delta::Delta;
 pub use entry::{Entry, EntryRef, EntryRow, EntryType};
 pub use error::{FetchError, PackError, RewriteError, WriteError};
+pub(crate) use fetch::slice;
 pub use fetch::{EntrySource, Opened, PackFetcher, read_footer};
 pub(crate) use footer::{Content, assemble, open_content};
 pub use footer::{Footer, open_entry};
 pub use receipts::{Receipts, StoredPack};
 pub use rewrite::rewrite;
 pub use scrub::{Scrubbed, scrub};
+pub use transfer::{TransferError, transfer};
+pub use whole::{WholeReader, read_range};
 pub use writer::PackWriter;
 
 use crate::keys::Keyring;

@@ -15,6 +15,7 @@ use strongroom_model::{Failure, PackId, RecoveryPointId, Remedy};
 use crate::layout::PackKind;
 use crate::pack::{Entry, EntryRef, EntrySource, FetchError, Footer, Opened, PackPlace};
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 
 /// How often one request follows a pack that moves under it. Each move is a finished sweep, so two in one
 /// request are rare.
@@ -94,6 +95,7 @@ impl PackReader {
     async fn first_place(&self, pack: PackId, entries: &[u32]) -> Result<PackPlace, FetchError> {
         match self.place(pack, entries) {
             Some(place) => Ok(place),
+            None if !holds(Rule::ReaderRereads) => Err(FetchError::NotListed { pack }),
             None => self.place_again(pack, entries, None).await?.ok_or(FetchError::NotListed { pack }),
         }
     }
@@ -107,7 +109,7 @@ impl PackReader {
         let mut moves = 0;
         loop {
             match self.repository.inner.fetcher.footer(place).await {
-                Err(error) if error.may_have_moved() && moves < MOST_MOVES => {
+                Err(error) if error.may_have_moved() && moves < MOST_MOVES && holds(Rule::ReaderRereads) => {
                     place = self.place_again(pack, &[], Some(place)).await?.ok_or(error)?;
                     moves += 1;
                 }
@@ -146,7 +148,7 @@ impl PackReader {
         let mut moves = 0;
         loop {
             match self.repository.inner.fetcher.opened(place, numbers).await {
-                Err(error) if error.may_have_moved() && moves < MOST_MOVES => {
+                Err(error) if error.may_have_moved() && moves < MOST_MOVES && holds(Rule::ReaderRereads) => {
                     place = self.place_again(pack, numbers, Some(place)).await?.ok_or(error)?;
                     moves += 1;
                 }

@@ -27,6 +27,7 @@ use crate::reader::PackReader;
 use crate::record::{Event, RecordHash, RestoreTested, Restored};
 use crate::store::ObjectStore;
 
+pub(crate) use keys::create_owned;
 pub(crate) use opening::Renewal;
 pub use rotation::{Rotated, Rotation};
 
@@ -116,6 +117,12 @@ impl Repository {
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.inner.head
+    }
+
+    /// Whether it is a copy: nobody writes to it.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.journal().copy.is_some()
     }
 
     /// Where it lies, for people: a URL without secrets.

@@ -155,16 +155,12 @@ impl Session {
             return Some(*at);
         }
         let fold = self.fold();
-        for at in self.repository.inner.index.lookup_all(id) {
-            if fold.is_usable(self.id, at) {
-                self.lists().referred.entry(at.pack).or_default().insert_run(at.entry, 1);
-                return Some(at);
-            }
-            if self.receipts.get(&at.pack).is_some() {
-                return Some(at);
-            }
+        let index = &self.repository.inner.index;
+        let at = index.find(id, |at| fold.is_usable(self.id, at) || self.receipts.get(&at.pack).is_some())?;
+        if fold.is_usable(self.id, at) {
+            self.lists().referred.entry(at.pack).or_default().insert_run(at.entry, 1);
         }
-        None
+        Some(at)
     }
 
     /// Whether this session may refer to an entry of the parent's map for something new, as what a delta is built on: it is alive
@@ -200,10 +196,12 @@ impl Session {
     /// Moves what is in memory to the index, here and in the store.
     fn spill(&self, lists: &mut Lists) {
         let mut entries: Vec<_> = lists.recent.drain().collect();
+        let fold = self.fold();
+        let listed = |pack: &PackId| fold.packs.contains_key(pack) || self.receipts.get(pack).is_some();
         while !entries.is_empty() {
             let run = IndexRun::take_from(&mut entries);
             let key = self.repository.new_run_key();
-            if let Err(error) = self.repository.inner.index.add_run(key, &run) {
+            if let Err(error) = self.repository.inner.index.add_run(key, &run, &listed) {
                 let cause = strongroom_model::chain(&error);
                 tracing::warn!(
                     cause,

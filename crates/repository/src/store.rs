@@ -4,6 +4,7 @@
 //! says what it promises; the conformance suite of the adapters holds every one of them to it.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -52,6 +53,27 @@ pub trait ObjectStore: Debug + Send + Sync {
 
     /// Removes `name`; it is no error that there is none.
     async fn delete(&self, name: &ObjectName) -> Result<Deleted, StoreError>;
+
+    /// For how long new packs are locked against deleting; `None`: they are not.
+    fn lock_span(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Prolongs the lock of an object to a whole [`Self::lock_span`] from now. Answers until when it holds; `None`: this store
+    /// locks nothing.
+    async fn prolong(&self, name: &ObjectName) -> Result<Option<Timestamp>, StoreError> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// The bytes of this object turned out to be damaged. True: there are other sources, and reading it again may bring right
+    /// ones. Many may say so at once, so the caller bounds how often it asks again.
+    ///
+    /// Only what is opened shows whether sealed bytes are right, so the store cannot know by itself.
+    fn distrust(&self, name: &ObjectName) -> bool {
+        let _ = name;
+        false
+    }
 
     /// What the store says, or shows, that the verbs above cannot: asked once, by the probe at `init`. `scratch` is a
     /// name that may be written and is deleted by the caller.
@@ -158,6 +180,14 @@ pub enum StoreError {
         /// What was seen.
         reason: String,
     },
+    /// The object is in an archive of the store, and cannot be read before it is brought back.
+    #[error("{location} keeps {name} in its archive: it cannot be read now")]
+    Archived {
+        /// Which store.
+        location: String,
+        /// The object.
+        name: String,
+    },
     /// No space, or over quota.
     #[error("{location} is full: {reason}")]
     Full {
@@ -204,6 +234,7 @@ impl Failure for StoreError {
             Self::Refused { .. } => "store.refused",
             Self::NoSuchPlace { .. } => "store.no-such-place",
             Self::Unavailable { .. } => "store.unavailable",
+            Self::Archived { .. } => "store.archived",
             Self::Full { .. } => "store.full",
             Self::Damaged { .. } => "store.damaged",
             Self::Rejected { .. } => "store.rejected",
@@ -214,7 +245,9 @@ impl Failure for StoreError {
         match self {
             Self::NotFound { .. } => Remedy::FixData,
             Self::Exists { .. } | Self::Rejected { .. } => Remedy::Bug,
-            Self::Refused { .. } | Self::NoSuchPlace { .. } | Self::Full { .. } => Remedy::FixSurroundings,
+            Self::Refused { .. } | Self::NoSuchPlace { .. } | Self::Archived { .. } | Self::Full { .. } => {
+                Remedy::FixSurroundings
+            }
             Self::Unavailable { .. } | Self::Damaged { .. } => Remedy::Retry,
         }
     }
@@ -226,6 +259,7 @@ impl Failure for StoreError {
             Self::Refused { .. } => "Check the credentials and their rights: the repository needs to read, write and list below its prefix.",
             Self::NoSuchPlace { .. } => "Check the URL for a typing error, or create the bucket or folder first.",
             Self::Unavailable { .. } => "Check that the store can be reached from here, then run the command again: what was stored is kept.",
+            Self::Archived { .. } => "Tell the store to bring back the objects below packs/ (`aws s3api restore-object` or a batch job), wait until it has, and run the command again; or read a copy of the repository that is not archived.",
             Self::Full { .. } => "Free space or raise the quota, then run the command again: what was stored is kept.",
             Self::Damaged { .. } => "Run the command again; if it says so again, something between here and the store changes data.",
             Self::Rejected { .. } => "Compare the store's answer with its documentation; `strongroom init` probes what a store can do.",

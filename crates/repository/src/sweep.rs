@@ -7,6 +7,7 @@
 mod candidates;
 mod execute;
 mod leftovers;
+mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,7 @@ use crate::journal::Attempt;
 use crate::layout::ObjectName;
 use crate::record::{Event, Fenced, Placed};
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 use crate::store::{ObjectInfo, StoreError};
 use candidates::Candidates;
 
@@ -27,6 +29,10 @@ const STALE: SignedDuration = SignedDuration::from_hours(24);
 
 /// How often others may be faster before a plan is given up; the next sweep comes anyway.
 const MOST_LOST: u32 = 100;
+
+/// For how long what a forgotten point needed stays, for the sake of restores that read it: a courtesy, on which no
+/// safety rests.
+pub const USUAL_GRACE: SignedDuration = SignedDuration::from_hours(24);
 
 /// How to sweep.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,6 +60,8 @@ pub struct SweepPlan {
     pub waits_for: BTreeSet<u64>,
     /// The record of a pending plan, which comes first.
     pub pending: Option<u64>,
+    /// Current points whose map cannot be read, and why. All that they may need stays.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// What a sweep did.
@@ -67,21 +75,37 @@ pub struct SweepReport {
     pub freed_bytes: u64,
     /// Objects that the store keeps for now: a retention lock is on them.
     pub retained_objects: u64,
+    /// These credentials may not delete: what was planned stays pending, for somebody who may.
+    pub no_delete_right: bool,
     /// Packs that could not be rewritten, and why; the next sweep tries again.
     pub not_rewritten: BTreeMap<String, String>,
     /// Objects beside the packs that were removed: index runs of gone packs, old signs of life, old probes, old checkpoints.
     pub leftovers: u64,
     /// The sessions that a plan still waits for; the next sweep goes on.
     pub waits_for: BTreeSet<u64>,
+    /// Current points whose map cannot be read, and why. All that they may need stays.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 impl Repository {
     /// What a sweep would do now. Reads only.
     ///
     /// # Errors
-    /// When a map cannot be read: then nobody can know what is needed.
+    /// When the store or the journal fails.
     pub async fn plan_sweep(&self, options: &SweepOptions) -> Result<SweepPlan, SweepError> {
-        let candidates = Candidates::find(self, options).await?;
+        self.plan_sweep_with_grace(options, SignedDuration::ZERO).await
+    }
+
+    /// [`Self::plan_sweep`], if what was forgotten within `grace` (at most a day) is left alone.
+    ///
+    /// # Errors
+    /// When the store or the journal fails.
+    pub async fn plan_sweep_with_grace(
+        &self,
+        options: &SweepOptions,
+        grace: SignedDuration,
+    ) -> Result<SweepPlan, SweepError> {
+        let candidates = Candidates::find(self, options, grace).await?;
         let fold = self.known_fold();
         let event = candidates.plan_for(&fold);
         let size = |placed: &Placed| candidates.bytes_of(&fold, placed);
@@ -99,6 +123,7 @@ impl Repository {
                 .collect(),
             waits_for: if fold.plan.is_some() { fold.waiting().collect() } else { event.waits_for },
             pending: fold.plan.as_ref().map(|plan| plan.number),
+            unreadable: candidates.unreadable(),
         })
     }
 
@@ -106,8 +131,21 @@ impl Repository {
     /// the way.
     ///
     /// # Errors
-    /// When a map cannot be read, or the store or the journal fails. What was planned stays pending.
+    /// When the store or the journal fails. What was planned stays pending.
     pub async fn sweep(&self, options: &SweepOptions) -> Result<SweepReport, SweepError> {
+        self.sweep_with_grace(options, SignedDuration::ZERO).await
+    }
+
+    /// [`Self::sweep`], which leaves alone what points needed that were forgotten within `grace` (at most a day): a
+    /// restore may be reading them.
+    ///
+    /// # Errors
+    /// When the store or the journal fails. What was planned stays pending.
+    pub async fn sweep_with_grace(
+        &self,
+        options: &SweepOptions,
+        grace: SignedDuration,
+    ) -> Result<SweepReport, SweepError> {
         let mut report = SweepReport::default();
         self.may_sweep().await?;
         let fold = self.fold().await?;
@@ -118,7 +156,15 @@ impl Repository {
         }
         // Nobody may plan on a journal with a hole in it.
         self.journal().confirm_end().await?;
-        let mut candidates = Candidates::find(self, options).await?;
+        let mut candidates = Candidates::find(self, options, grace).await?;
+        report.unreadable = candidates.unreadable();
+        #[cfg(test)]
+        if !holds(Rule::PlanFirst) {
+            for placed in candidates.plan_for(&self.known_fold()).objects {
+                let _ = self.delete(&placed).await;
+            }
+            return Ok(report);
+        }
         if let Some(plan) = self.append_plan(&mut candidates).await? {
             self.execute(plan, options, candidates.sizes(), &mut report).await?;
         }
@@ -126,8 +172,16 @@ impl Repository {
         Ok(report)
     }
 
+    /// Only plans: no points are forgotten, nothing is deleted. `None`: there is nothing to free.
+    pub(crate) async fn plan_what_is_not_needed(&self) -> Result<Option<u64>, SweepError> {
+        let options = SweepOptions { max_rewrite_bytes: 0, ..SweepOptions::default() };
+        let mut candidates = Candidates::find(self, &options, SignedDuration::ZERO).await?;
+        self.append_plan(&mut candidates).await
+    }
+
     /// Section 7: with a single writer, that agent sweeps, and with no session open.
     async fn may_sweep(&self) -> Result<(), SweepError> {
+        self.journal().may_append()?;
         let Some(writer) = &self.journal().single_writer else { return Ok(()) };
         let agent = &self.journal().agent;
         if writer != agent {
@@ -148,7 +202,9 @@ impl Repository {
             if let Some(pending) = &fold.plan {
                 return Ok(Some(pending.number));
             }
-            candidates.spare_newer(self, &fold).await?;
+            if holds(Rule::PlanAgain) {
+                candidates.spare_newer(self, &fold).await?;
+            }
             let event = candidates.plan_for(&fold);
             if event.objects.is_empty() && event.holes.is_empty() {
                 return Ok(None);
@@ -202,7 +258,7 @@ impl Repository {
 /// What a sweep found, for a test that lets something happen before it is planned.
 #[cfg(test)]
 pub(crate) async fn candidates_for_tests(repository: &Repository, options: &SweepOptions) -> Candidates {
-    Candidates::find(repository, options).await.expect("the maps can be read")
+    Candidates::find(repository, options, SignedDuration::ZERO).await.expect("the maps can be read")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A small world for the tests of this crate: a store in memory, randomness from a seed.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use strongroom_model::Entropy;
+use strongroom_model::{Entropy, PackId};
 
-use crate::layout::ObjectName;
+use crate::layout::{ObjectName, PackKind, PackObject};
+use crate::rules::{Rule, holds};
 use crate::store::{Deleted, ListPage, Listed, ObjectInfo, ObjectStore, PART_BYTES, StoreError, Upload};
 
 /// The same bytes for the same seed: BLAKE3's output over seed and call.
@@ -63,6 +65,11 @@ impl MemoryStore {
     /// Puts any bytes under a name, past every rule.
     pub(crate) fn damage(&self, name: &ObjectName, bytes: impl Into<Bytes>) {
         self.0.objects.lock().unwrap().insert(name.as_str().to_owned(), bytes.into());
+    }
+
+    /// Removes a name, past every rule.
+    pub(crate) fn remove(&self, name: &ObjectName) {
+        self.0.objects.lock().unwrap().remove(name.as_str());
     }
 
     fn count(&self) {
@@ -196,4 +203,34 @@ impl Upload for MemoryUpload {
     async fn abort(&self) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+/// The name that a rewritten object would have if generations were counted. Only where a test takes the rule of
+/// fresh names away.
+pub(crate) fn next_generation(object: PackObject) -> PackObject {
+    PackObject { suffix: (u64::from_le_bytes(object.suffix).wrapping_add(1)).to_le_bytes(), ..object }
+}
+
+thread_local! {
+    static CONTENT: Cell<Option<[u8; 24]>> = const { Cell::new(None) };
+}
+
+/// What the next pack of data is made of, where a test takes the rule of fresh names of packs away.
+pub(crate) fn next_content(content: &[u8]) {
+    let mut name = [0; 24];
+    blake3::Hasher::new().update(content).finalize_xof().fill(&mut name);
+    CONTENT.set(Some(name));
+}
+
+/// The name of the next pack of data, if it were made of its content.
+pub(crate) fn content_named(kind: PackKind) -> Option<PackObject> {
+    if kind == PackKind::Map || holds(Rule::FreshPackNames) {
+        return None;
+    }
+    let name = CONTENT.take()?;
+    let (pack, suffix) = name.split_at(16);
+    Some(PackObject {
+        pack: PackId::from_bytes(pack.try_into().unwrap()),
+        suffix: suffix.try_into().unwrap(),
+    })
 }

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use strongroom_object_store::S3Settings;
 
-use crate::{Interval, Selector, Size};
+use crate::{Interval, LimitConfig, Selector, Share, Size, WindowConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub driver: Option<DriverConfig>,
     /// The agent itself.
     pub agent: AgentConfig,
+    /// Reading what is stored again, a part at a time. Without it nothing is read that no restore asks for.
+    pub check: Option<CheckConfig>,
     /// The policies in the order in which they are tried. None at all: every volume is protected daily.
     #[serde(rename = "policy")]
     pub policies: Vec<PolicyConfig>,
@@ -40,6 +42,28 @@ pub struct RepositoryConfig {
     pub passphrase_file: Option<PathBuf>,
     /// How to talk to S3. Credentials come by the SDK's usual chain, never from here.
     pub s3: Option<S3Settings>,
+    /// Second copies of the whole repository, in the order in which they are read when the repository fails.
+    pub copies: Vec<CopyConfig>,
+}
+
+/// One `[[repository.copies]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyConfig {
+    /// What people call it.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// How to talk to its S3. Without it: as with that of the repository.
+    pub s3: Option<S3Settings>,
+    /// How long a recovery point may be missing in it before `status` says *at risk*.
+    #[serde(default = "usual_lag")]
+    pub max_lag: Interval,
+}
+
+/// A day: a night's copying may fail once and be made up for.
+const fn usual_lag() -> Interval {
+    Interval::seconds(24 * 3600)
 }
 
 /// `[driver]`
@@ -66,6 +90,10 @@ pub struct AgentConfig {
     pub stall_after: Interval,
     /// How often at most space is freed in the repository.
     pub sweep_every: Interval,
+    /// Where the days of `limits` begin. The machine's own time zone by default.
+    pub time_zone: Option<TimeZoneName>,
+    /// How fast backups and copies may go over the line, by the time of day; the first that fits counts.
+    pub limits: Vec<LimitConfig>,
 }
 
 impl Default for AgentConfig {
@@ -78,7 +106,26 @@ impl Default for AgentConfig {
             // Long enough for a store's worst hiccup with all its retries, short enough to be red within minutes.
             stall_after: Interval::seconds(10 * 60),
             sweep_every: Interval::seconds(24 * 3600),
+            time_zone: None,
+            limits: Vec::new(),
         }
+    }
+}
+
+/// `[check]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckConfig {
+    /// How often.
+    pub every: Interval,
+    /// How much each time, of what was verified longest ago.
+    pub share: Share,
+}
+
+impl Default for CheckConfig {
+    fn default() -> Self {
+        // All once in about a month.
+        Self { every: Interval::seconds(24 * 3600), share: Share::percent(3) }
     }
 }
 
@@ -96,6 +143,9 @@ pub struct PolicyConfig {
     pub time_zone: Option<TimeZoneName>,
     /// Each run starts up to this much later, always the same for the same volume and slot.
     pub jitter: Option<Interval>,
+    /// When scheduled runs may begin, in the policy's time zone; none: at any time.
+    #[serde(default)]
+    pub windows: Vec<WindowConfig>,
     /// How old the newest point may become. By default: the longest gap of the schedule, the jitter, and an hour.
     pub rpo: Option<Interval>,
     /// What is kept.

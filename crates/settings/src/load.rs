@@ -121,6 +121,7 @@ impl Config {
                 policy.retain = RetainConfig { min_good: policy.retain.min_good, ..RetainConfig::usual() };
             }
         }
+        check_copies(&config, path)?;
         for (number, policy) in config.policies.iter().enumerate() {
             let name = &policy.name;
             let wrong = |reason| {
@@ -146,6 +147,23 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+fn check_copies(config: &Config, path: &Path) -> Result<(), ConfigError> {
+    let copies = &config.repository.copies;
+    let wrong = |reason| Err(ConfigError::Invalid { path: path.to_owned(), line: 1, column: 1, reason });
+    for (number, copy) in copies.iter().enumerate() {
+        if copy.name.trim().is_empty() {
+            return wrong("a copy needs a name".to_owned());
+        }
+        if copies[..number].iter().any(|other| other.name == copy.name || other.url == copy.url) {
+            return wrong(format!("there are two copies named {:?}, or at {:?}", copy.name, copy.url));
+        }
+        if config.repository.url.as_ref() == Some(&copy.url) {
+            return wrong(format!("the copy {:?} lies where the repository lies", copy.name));
+        }
+    }
+    Ok(())
 }
 
 /// Line and character of a byte of `text`, both from 1.

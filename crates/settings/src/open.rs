@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use strongroom_model::{Failure, Remedy, World};
+use strongroom_object_store::copies::WithCopies;
+use strongroom_object_store::throttle::Throttle;
 use strongroom_object_store::{Counts, OpenedStore, PlaceError, open_counted};
 use strongroom_repository::keys::{KeyError, Passphrase, Unlock};
-use strongroom_repository::store::ObjectStore;
+use strongroom_repository::store::{ObjectStore, StoreError};
 use strongroom_repository::{OpenError, OpenOptions, Repository};
 
 use crate::repository::hand_state_dir;
@@ -87,7 +89,14 @@ impl RepositorySettings {
     /// # Errors
     /// When the URL makes no sense.
     pub async fn open_counted(&self, world: &World) -> Result<OpenedStore, PlaceError> {
-        open_counted(&self.url, self.s3.as_ref(), world).await
+        let OpenedStore { store, counts } = open_counted(&self.url, self.s3.as_ref(), world).await?;
+        let store: Arc<dyn ObjectStore> = match &self.limits {
+            None => store,
+            Some((limits, zone)) => {
+                Arc::new(Throttle::new(store, limits.clone(), zone.clone(), Arc::clone(&world.clock)))
+            }
+        };
+        Ok(OpenedStore { store, counts })
     }
 }
 
@@ -127,6 +136,73 @@ pub async fn open_repository_with(
     let OpenedStore { store, counts } = settings.open_counted(world).await?;
     let repository = Repository::open(Arc::clone(&store), world.clone(), &unlock, options).await?;
     Ok(OpenedRepository { repository, store, counts })
+}
+
+/// Opens the repository that the settings name, to read from it: packs that it does not give are read from its copies, and
+/// where it does not answer at all a copy is opened in its place, loudly.
+///
+/// # Errors
+/// When neither the repository nor any of its copies can be opened: why the repository cannot.
+pub async fn open_repository_to_read(
+    settings: &RepositorySettings,
+    world: &World,
+) -> Result<OpenedRepository, OpenRepositoryError> {
+    let unlock = settings.unlock()?;
+    let mut copies = Vec::new();
+    for copy in &settings.copies {
+        copies.push(settings.of_copy(copy).open_counted(world).await?.store);
+    }
+    let OpenedStore { store, counts } = settings.open_counted(world).await?;
+    let options = settings.open_options();
+    let first = with_copies(store, &copies);
+    let opened = Repository::open(Arc::clone(&first), world.clone(), &unlock, options.clone()).await;
+    let error = match opened {
+        Ok(repository) => return Ok(OpenedRepository { repository, store: first, counts }),
+        Err(error) => error,
+    };
+    if !is_gone(&error) {
+        return Err(error.into());
+    }
+    for (number, copy) in copies.iter().enumerate() {
+        let rest: Vec<_> = copies[number + 1..].to_vec();
+        let store = with_copies(Arc::clone(copy), &rest);
+        match Repository::open(Arc::clone(&store), world.clone(), &unlock, options.clone()).await {
+            Ok(repository) => {
+                tracing::warn!(
+                    repository = settings.url,
+                    error = strongroom_model::chain(&error),
+                    copy = copy.location(),
+                    until = repository.high_water().0,
+                    "the repository cannot be opened; reading its copy instead"
+                );
+                return Ok(OpenedRepository { repository, store, counts });
+            }
+            Err(cause) => tracing::warn!(
+                copy = copy.location(),
+                error = strongroom_model::chain(&cause),
+                "the copy cannot be opened either"
+            ),
+        }
+    }
+    Err(error.into())
+}
+
+fn with_copies(first: Arc<dyn ObjectStore>, copies: &[Arc<dyn ObjectStore>]) -> Arc<dyn ObjectStore> {
+    if copies.is_empty() { first } else { Arc::new(WithCopies::new(first, copies.to_vec())) }
+}
+
+/// Whether there is nothing to be read at a place, or nobody there to give it. A wrong key, or a journal that is not what it
+/// should be, is no reason to read something else.
+fn is_gone(error: &OpenError) -> bool {
+    match error {
+        OpenError::NoRepository { .. } => true,
+        OpenError::Store { cause, .. } => matches!(
+            cause,
+            StoreError::NoSuchPlace { .. } | StoreError::Unavailable { .. } | StoreError::Refused { .. }
+        ),
+        OpenError::Journal(cause) => matches!(cause.remedy(), Remedy::Retry),
+        OpenError::Head { .. } | OpenError::Key { .. } | OpenError::Index(_) => false,
+    }
 }
 
 /// The store that the settings name. Nothing is asked of it yet.

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use strongroom_model::{Failure, Remedy};
 use strongroom_object_store::S3Settings;
+use strongroom_object_store::throttle::RateLimit;
 
-use crate::{Config, ConfigError};
+use crate::{AgentConfig, Config, ConfigError, CopyConfig, LimitConfig, TimeZoneName};
 
 /// The flags that every command about a repository takes.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -25,7 +27,7 @@ pub struct RepositoryArgs {
 }
 
 /// Which repository is meant and what opens it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RepositorySettings {
     /// Where it is.
     pub url: String,
@@ -38,6 +40,47 @@ pub struct RepositorySettings {
     pub passphrase_file: Option<PathBuf>,
     /// Where caches and the high-water mark go, when the configuration says so.
     pub state_dir: Option<PathBuf>,
+    /// Its second copies, where the configuration names them for this very repository.
+    pub copies: Vec<CopyConfig>,
+    /// How fast the line may be used, and where the days of that begin. Only who says [`Self::limited`] is held to it: a
+    /// restore by hand is in a hurry.
+    pub limits: Option<(Vec<RateLimit>, TimeZone)>,
+}
+
+impl RepositorySettings {
+    /// How a copy is reached.
+    #[must_use]
+    pub fn of_copy(&self, copy: &CopyConfig) -> Self {
+        let s3 = copy.s3.clone().or_else(|| self.s3.clone());
+        Self { url: copy.url.clone(), s3, copies: Vec::new(), ..self.clone() }
+    }
+
+    /// The same, held to the rate limits of the configuration. `here` is the machine's own time zone.
+    #[must_use]
+    pub fn limited(self, agent: &AgentConfig, here: &TimeZone) -> Self {
+        if agent.limits.is_empty() {
+            return self;
+        }
+        let zone = agent.time_zone.as_ref().map_or(here, TimeZoneName::get).clone();
+        Self { limits: Some((agent.limits.iter().map(LimitConfig::limit).collect(), zone)), ..self }
+    }
+
+    /// The same, with another storage class for new data packs, where one is given.
+    #[must_use]
+    pub fn in_class(self, class: Option<String>) -> Self {
+        let Some(class) = class else { return self };
+        let s3 = S3Settings { storage_class: Some(class), ..self.s3.clone().unwrap_or_default() };
+        Self { s3: Some(s3), ..self }
+    }
+
+    /// How a place is reached that is named by a person: the name of a copy, or a URL.
+    #[must_use]
+    pub fn of_place(&self, place: &str) -> Self {
+        match self.copies.iter().find(|copy| copy.name == place || copy.url == place) {
+            Some(copy) => self.of_copy(copy),
+            None => Self { url: place.to_owned(), copies: Vec::new(), ..self.clone() },
+        }
+    }
 }
 
 /// Nobody said which repository, or with which key.
@@ -106,7 +149,24 @@ impl RepositoryArgs {
         Ok((self.over(config.as_ref())?, config))
     }
 
+    /// The same, for those who need no key: they cannot open the repository, only look at its store.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or no repository is named.
+    pub fn resolve_without_key(&self) -> Result<RepositorySettings, ResolveError> {
+        let config = self.config.as_deref().map(Config::read).transpose()?;
+        self.put_together(config.as_ref())
+    }
+
     fn over(&self, config: Option<&Config>) -> Result<RepositorySettings, ResolveError> {
+        let settings = self.put_together(config)?;
+        if settings.key_file.is_none() && settings.passphrase_file.is_none() {
+            return Err(ResolveError::NoKey { url: settings.url });
+        }
+        Ok(settings)
+    }
+
+    fn put_together(&self, config: Option<&Config>) -> Result<RepositorySettings, ResolveError> {
         let file = config.map(|config| &config.repository);
         // An empty variable of the environment is the usual way to say "not set".
         let said = |text: &&String| !text.is_empty();
@@ -119,12 +179,15 @@ impl RepositoryArgs {
             Some(_) => None,
             None => file.and_then(|file| file.passphrase_file.as_ref()),
         });
-        if key_file.is_none() && passphrase_file.is_none() {
-            return Err(ResolveError::NoKey { url });
-        }
+        // A repository that was named otherwise has other copies, or none.
+        let own = file.filter(|file| file.url.as_ref() == Some(&url));
+        let named = file.and_then(|file| file.copies.iter().find(|copy| copy.url == url));
+        let s3 = named.and_then(|copy| copy.s3.clone()).or_else(|| file.and_then(|file| file.s3.clone()));
         Ok(RepositorySettings {
+            copies: own.map_or_else(Vec::new, |file| file.copies.clone()),
+            limits: None,
             url,
-            s3: file.and_then(|file| file.s3.clone()),
+            s3,
             key_file: key_file.cloned(),
             passphrase_file: passphrase_file.cloned(),
             state_dir: config.map(|config| config.agent.state_dir.clone()),

@@ -80,6 +80,9 @@ impl Job {
         // Once more before anything is called damaged: the bytes may have suffered on the way, or a sweep may have moved
         // the pack since the footer was read.
         let pieces: Vec<Piece> = again.iter().filter_map(|&chunk| self.piece_at(chunk)).collect();
+        if first.iter().any(|bad| !matches!(bad.cause, Cause::Fetch(_))) {
+            self.supply.distrust(self.footer.place());
+        }
         let footer = match self.supply.footer_again(self.pack).await {
             Ok(footer) => footer,
             Err(cause) => {

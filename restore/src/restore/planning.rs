@@ -8,6 +8,7 @@ use strongroom_model::{ByteRange, RecoveryPointId, RunId};
 use strongroom_repository::chunk::ChunkHasher;
 use strongroom_repository::map::MapReader;
 use strongroom_repository::{Fold, Point};
+use strongroom_settings::{Candidate, Choice, next_after, select};
 
 use super::{Prepared, Restore};
 use crate::aim::Limits;
@@ -17,7 +18,6 @@ use crate::error::HydrateError;
 use crate::plan::{Base, PointSummary, RestorePlan, Target, Totals, estimated_seconds};
 use crate::refusal::Refusal;
 use crate::request::{Request, TargetRequest};
-use crate::select::{Candidate, Choice, next_after, select};
 use crate::supply::{RepositorySupply, Supply};
 use crate::survey::{Local, Survey};
 use crate::target::{Aimed, Wanted, device, file, in_place, volume};

@@ -22,6 +22,7 @@ enum Meaning {
     NoBucket,
     Exists,
     Refused,
+    Archived,
     Full,
     Later,
     Damaged,
@@ -34,6 +35,7 @@ fn meaning(status: u16, code: &str) -> Meaning {
         ("NoSuchKey" | "NoSuchVersion", _) => Meaning::NotFound,
         ("NoSuchBucket", _) => Meaning::NoBucket,
         ("PreconditionFailed" | "ConditionalRequestConflict", _) => Meaning::Exists,
+        ("InvalidObjectState", _) => Meaning::Archived,
         ("QuotaExceeded" | "InsufficientStorage" | "InsufficientCapacity" | "XMinioStorageFull", _)
         | (_, 507) => Meaning::Full,
         (
@@ -73,6 +75,7 @@ impl S3Store {
                     Meaning::NoBucket => StoreError::NoSuchPlace { location, reason },
                     Meaning::Exists => StoreError::Exists { name },
                     Meaning::Refused => StoreError::Refused { location, name, reason },
+                    Meaning::Archived => StoreError::Archived { location, name },
                     Meaning::Full => StoreError::Full { location, reason },
                     Meaning::Later => StoreError::Unavailable { location, name, reason },
                     Meaning::Damaged => StoreError::Damaged { location, name, reason },
@@ -157,6 +160,7 @@ mod tests {
             (409, "OperationAborted", Meaning::Later),
             (403, "AccessDenied", Meaning::Refused),
             (403, "RequestTimeTooSkewed", Meaning::Refused),
+            (403, "InvalidObjectState", Meaning::Archived),
             (403, "QuotaExceeded", Meaning::Full),
             (400, "BadDigest", Meaning::Damaged),
             (400, "RequestTimeout", Meaning::Later),

@@ -31,6 +31,9 @@ pub(super) async fn connect(settings: &S3Settings, credentials: Option<SharedCre
         .timeout_config(timeouts)
         .retry_config(RetryConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
     if let Some(credentials) = credentials {
         loader = loader.credentials_provider(credentials);
     }

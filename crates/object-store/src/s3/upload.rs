@@ -30,11 +30,15 @@ struct Part {
 
 impl PartUpload {
     pub(super) async fn begin(store: S3Store, name: ObjectName) -> Result<Self, StoreError> {
+        let lock = store.lock_of(&name);
         let request = store
             .client
             .create_multipart_upload()
             .bucket(&store.bucket)
             .key(store.key(&name))
+            .set_storage_class(store.class_of(&name))
+            .set_object_lock_mode(lock.as_ref().map(|(mode, _)| mode.clone()))
+            .set_object_lock_retain_until_date(lock.map(|(_, until)| until))
             .set_checksum_algorithm(store.checksum());
         let answer = request.send().await.map_err(|error| store.error(name.as_str(), error))?;
         let Some(id) = answer.upload_id().filter(|id| !id.is_empty()).map(str::to_owned) else {

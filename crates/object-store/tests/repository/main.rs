@@ -4,9 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
 
+mod copies;
 mod damage;
 mod golden;
 mod lines;
+mod many_points;
 #[allow(dead_code, reason = "the tests of the adapter plan faults that are not weather")]
 #[path = "../s3/proxy.rs"]
 mod proxy;

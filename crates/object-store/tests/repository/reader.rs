@@ -92,3 +92,29 @@ async fn it_restores_what_is_written_today_and_refuses_what_is_damaged() {
     assert!(!damaged.status.success());
     assert!(String::from_utf8_lossy(&damaged.stderr).contains(&pack), "the damaged pack is not named");
 }
+
+#[tokio::test]
+async fn it_restores_from_a_copy_what_the_copy_holds_and_nothing_that_is_only_on_its_way() {
+    let (folder, second, keys) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let world = world::world(8);
+    let key = KeyFile::generate(&*world.entropy);
+    let key_path = keys.path().join("key");
+    key.write_new(&key_path).unwrap();
+    let repository = world::init(folder.path(), &world, &[Unlock::KeyFile(key)]).await;
+    let image = world::image(8, 500_001);
+    let point = world::back_up(&repository, &world, "db", &image).await;
+    let copy = world::store(second.path());
+    repository.copy_to(&copy, Some(world::abilities()), &|_, _| {}).await.unwrap();
+    let key = key_path.to_str().unwrap();
+    let Some(read) = restored(second.path(), key, &point.to_string(), &[]) else { return };
+    assert!(read == image, "the independent reader read other bytes");
+    // A copying that was killed has left records beyond what the head names.
+    world::back_up(&repository, &world, "db", &world::image(9, 500_001)).await;
+    for name in world::objects(folder.path()).iter().filter(|name| name.starts_with("journal/0")) {
+        std::fs::copy(folder.path().join(name), second.path().join(name)).unwrap();
+    }
+    let output = reader(&["points", second.path().to_str().unwrap(), key]).unwrap();
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+}

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
 
 mod faults;
+mod locks;
 mod promises;
 mod proxy;
 mod server;

@@ -1,4 +1,4 @@
-//! The journal from its first record; and the other small objects: checkpoints, key slots, index runs.
+//! The journal from its first record; and the other small objects: checkpoints, key slots.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,6 @@ use strongroom_model::chain;
 use super::{AuditReport, Findings, Progress};
 use crate::errors::JournalError;
 use crate::fold::Fold;
-use crate::index::IndexRun;
 use crate::keys::KeySlot;
 use crate::layout::ObjectName;
 use crate::repository::Repository;
@@ -22,6 +21,14 @@ impl Repository {
     /// # Errors
     /// When a record is missing, damaged, or breaks a rule.
     pub async fn audit(&self, progress: Progress<'_>) -> Result<AuditReport, JournalError> {
+        Ok(self.audit_fold(progress).await?.0)
+    }
+
+    /// [`Self::audit`], and what the journal says when it is read from its first record.
+    pub(super) async fn audit_fold(
+        &self,
+        progress: Progress<'_>,
+    ) -> Result<(AuditReport, Fold), JournalError> {
         let last = self.fold().await?.number;
         self.journal().confirm_end().await?;
         let mut checkpoints: BTreeSet<u64> = self.journal().listed_checkpoints().await.into_iter().collect();
@@ -35,8 +42,15 @@ impl Repository {
             fold.apply(&record, hash).map_err(|cause| JournalError::Invalid { number, kind, cause })?;
             if checkpoints.remove(&number) {
                 report.checkpoints += 1;
-                if self.journal().load_checkpoint(number).await?.as_ref() != Some(&fold) {
+                let mut stored = self.journal().load_checkpoint(number).await?;
+                if let Some(stored) = &mut stored {
+                    // The first checkpoints did not have them, and nothing rests on them.
+                    stored.forgotten.clone_from(&fold.forgotten);
+                }
+                if stored.as_ref() != Some(&fold) {
                     report.wrong_checkpoints.push(number);
+                } else {
+                    report.newest_checkpoint = number;
                 }
             }
             report.records = number;
@@ -45,7 +59,7 @@ impl Repository {
         // One that ends with a record that is not there says nothing true; one that is newer than this audit may.
         report.wrong_checkpoints.extend(checkpoints.into_iter().filter(|number| *number <= last));
         report.hash = hex::encode(fold.hash);
-        Ok(report)
+        Ok((report, fold))
     }
 
     /// Old records and checkpoints: nobody reads them any more, but they are the history, and the way back.
@@ -93,19 +107,6 @@ impl Repository {
                 Ok(_) => None,
             };
             if let Some(what) = what {
-                findings.add(name.as_str(), what);
-            }
-        }
-    }
-
-    /// Index runs are a cache: damage costs only space.
-    pub(super) async fn check_index_runs(&self, findings: &mut Findings) {
-        let Ok(keys) = self.list_runs().await else { return };
-        for key in keys {
-            let name = ObjectName::index_run(key);
-            let Ok(sealed) = self.journal().get(&name).await else { continue };
-            if let Err(error) = IndexRun::open(&self.inner.context.keyring, self.id(), key, &sealed) {
-                let what = format!("{}; `strongroom repository rebuild-index` makes it again", chain(&error));
                 findings.add(name.as_str(), what);
             }
         }

@@ -16,7 +16,7 @@ use minicbor::Decoder;
 use strongroom_model::PackId;
 
 use super::verified::{Moments, VerifiedPacks};
-use super::{Fold, KeyState, OpenSession, PackState, PendingPlan};
+use super::{Fold, ForgottenPoint, KeyState, OpenSession, PackState, PendingPlan};
 use crate::cbor::{Cbor, CborError, Enc, cbor_map, sure};
 use crate::entry_runs::EntryRuns;
 use crate::layout::{PackKind, PackObject};
@@ -26,6 +26,7 @@ use crate::record::RecordHash;
 
 cbor_map!(OpenSession { 0 => agent, 1 => purpose, 2 => opened_at });
 cbor_map!(KeyState { 0 => kind, 1 => hash, 2 => added_at });
+cbor_map!(ForgottenPoint { 0 => id, 1 => map, 2 => number, 3 => at });
 cbor_map!(PendingPlan {
     0 => number, 1 => planned_at, 2 => objects, 3 => holes, 4 => waits_for, 5 => revived, 6 => rewritten, 7 => replaced
 });
@@ -48,10 +49,12 @@ struct StoredFold {
     keys: BTreeMap<[u8; 8], KeyState>,
     verified: Moments,
     damaged: Option<BTreeMap<PackId, EntryRuns>>,
+    /// Absent when there is none, as in the first checkpoints.
+    forgotten: Option<Vec<ForgottenPoint>>,
 }
 cbor_map!(StoredFold {
     0 => version, 1 => number, 2 => hash, 3 => points, 4 => packs, 5 => holes, 6 => sessions, 7 => plan, 8 => keys,
-    9 => verified, 10 => damaged
+    9 => verified, 10 => damaged, 11 => forgotten
 });
 
 struct PackTable(Vec<(PackPlace, u32)>);
@@ -112,6 +115,7 @@ impl Cbor for Fold {
             keys: self.keys.clone(),
             verified: self.verified.at.clone(),
             damaged: Some(self.verified.damaged.clone()).filter(|damaged| !damaged.is_empty()),
+            forgotten: (!self.forgotten.is_empty()).then(|| self.forgotten.iter().cloned().collect()),
         };
         stored.put(e);
     }
@@ -148,6 +152,7 @@ impl Cbor for Fold {
             plan: stored.plan,
             keys: stored.keys,
             verified,
+            forgotten: stored.forgotten.unwrap_or_default().into(),
         })
     }
 }

@@ -1,14 +1,11 @@
 //! Makes one file out of several.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use strongroom_model::{PackId, RepositoryId};
-
-use super::RunKey;
-use super::file::{self, Damaged, Heading, RunFile};
+use super::file::{self, Damaged, Heading, Packs, Part, RunFile};
+use super::packs::{GONE, PackList};
 use super::run::Row;
 
 /// Files that are too many to look through for every chunk: those to be merged, by their numbers of rows.
@@ -32,28 +29,16 @@ pub(super) fn choose(mut files: Vec<Arc<RunFile>>, most: usize) -> Vec<Arc<RunFi
     files
 }
 
-/// Writes the rows of all `sources` to one file. Memory: a block of each source, and the packs.
+/// Writes the rows of all `sources` that belong to the part of `heading`, and whose packs are in its list, to one file.
+/// Memory: a block of each source, and the places of the packs.
 pub(super) fn merge(
-    dir: &Path,
-    repository: RepositoryId,
+    path: &Path,
+    heading: &Heading,
     sources: &[Arc<RunFile>],
 ) -> io::Result<Result<RunFile, Damaged>> {
-    let packs: Vec<PackId> = sources
-        .iter()
-        .flat_map(|source| source.packs())
-        .copied()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
-    let runs: Vec<RunKey> = sources
-        .iter()
-        .flat_map(|source| source.runs())
-        .copied()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
-    let age = sources.iter().map(|source| source.age()).max().unwrap_or(0);
-    let mut cursors: Vec<Cursor> = sources.iter().map(|source| Cursor::new(source, &packs)).collect();
+    let (Packs::Own(list) | Packs::Table(_, list)) = &heading.packs;
+    let mut cursors: Vec<Cursor<'_>> =
+        sources.iter().map(|source| Cursor::new(source, list, heading.part)).collect();
     let mut last: Option<Row> = None;
     let mut rows = std::iter::from_fn(|| {
         loop {
@@ -74,49 +59,38 @@ pub(super) fn merge(
             }
         }
     });
-    let path = dir.join(name(&runs));
-    let most_rows = sources.iter().map(|source| source.rows()).sum();
-    file::write(&path, &Heading { repository, age, runs: &runs, packs: &packs, most_rows }, &mut rows)
-}
-
-/// The name of the file that holds these runs.
-pub(super) fn name(runs: &[RunKey]) -> String {
-    match runs {
-        [run] => format!("{}.run", hex::encode(run)),
-        many => format!("{}.run", &blake3::hash(&many.concat()).to_hex()[..32]),
-    }
+    file::write(path, heading, &mut rows)
 }
 
 /// Where a merge is in one of its sources.
 struct Cursor<'a> {
     source: &'a RunFile,
-    /// The places of the source's packs in the merged table.
+    part: Part,
+    /// The places of the source's packs in the merged list.
     places: Vec<u32>,
     next_block: usize,
     rows: std::vec::IntoIter<Row>,
+    is_past: bool,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(source: &'a RunFile, packs: &[PackId]) -> Self {
-        let place = |pack: &PackId| {
-            let place = packs.binary_search(pack).expect("the merged table has every pack");
-            u32::try_from(place).expect("the writer refuses more")
-        };
-        Self {
-            source,
-            places: source.packs().iter().map(place).collect(),
-            next_block: 0,
-            rows: Vec::new().into_iter(),
-        }
+    fn new(source: &'a RunFile, list: &PackList, part: Part) -> Self {
+        let places = list.places_of(source.packs());
+        let next_block = source.first_block_of(part);
+        Self { source, part, places, next_block, rows: Vec::new().into_iter(), is_past: false }
     }
 
+    /// Reads on until there is a row, or none is left.
     fn fill(&mut self) -> Result<(), Damaged> {
-        if self.rows.len() == 0 && self.next_block < self.source.blocks() {
+        while self.rows.len() == 0 && !self.is_past && self.next_block < self.source.blocks() {
             let mut rows = self.source.block(self.next_block)?;
-            for row in &mut rows {
-                row.pack = self.places[row.pack as usize];
-            }
             self.next_block += 1;
+            let ours = |row: &Row| Part::of(&row.prefix, self.part.bits).number;
+            self.is_past = rows.last().is_some_and(|row| ours(row) > self.part.number);
+            rows.retain_mut(|row| {
+                row.pack = self.places[row.pack as usize];
+                row.pack != GONE && self.part.has(&row.prefix)
+            });
             self.rows = rows.into_iter();
         }
         Ok(())

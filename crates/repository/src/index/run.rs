@@ -101,6 +101,27 @@ impl IndexRun {
         Self { packs, rows }
     }
 
+    /// One run with the rows of several, of which the first wins; only those in packs that stay. Together they have at
+    /// most [`Self::MAX_ENTRIES`].
+    pub fn join(runs: &[Self], stays: impl Fn(&PackId) -> bool) -> Self {
+        let (mut packs, mut places, mut rows) = (Vec::new(), HashMap::new(), Vec::new());
+        for run in runs {
+            for row in &run.rows {
+                let pack = run.packs[row.pack as usize];
+                let place = places.entry(pack).or_insert_with(|| {
+                    stays(&pack).then(|| {
+                        packs.push(pack);
+                        u32::try_from(packs.len() - 1).expect("at most 2^20 packs for 2^20 rows")
+                    })
+                });
+                rows.extend(place.map(|pack| Row { pack, ..*row }));
+            }
+        }
+        rows.sort_by_key(|row| row.prefix);
+        rows.dedup_by_key(|row| row.prefix);
+        Self { packs, rows }
+    }
+
     /// The packs in which its entries lie.
     #[must_use]
     pub fn packs(&self) -> &[PackId] {
@@ -123,6 +144,11 @@ impl IndexRun {
     #[must_use]
     pub fn lookup(&self, id: &ChunkId) -> Option<EntryRef> {
         matching(&self.rows, &prefix(id)).first().map(|row| self.at(row))
+    }
+
+    /// Every row: the beginning of a chunk's id, and where it lies.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = ([u8; 16], EntryRef)> + '_ {
+        self.rows.iter().map(|row| (row.prefix, self.at(row)))
     }
 
     fn at(&self, row: &Row) -> EntryRef {
@@ -262,6 +288,21 @@ mod tests {
         assert_eq!(IndexRun::take_from(&mut many).len(), IndexRun::MAX_ENTRIES);
         assert_eq!(many.len(), 3);
         assert!(IndexRun::take_from(&mut many).lookup(&last).is_some() && many.is_empty());
+    }
+
+    #[test]
+    fn runs_are_joined_without_what_is_gone() {
+        let one = IndexRun::take_from(&mut entries(&[(9, 1, 5), (3, 2, 6)]));
+        let two = IndexRun::take_from(&mut entries(&[(9, 3, 7), (4, 2, 8), (5, 4, 1)]));
+        let gone = PackId::from_bytes([4; 16]);
+        let joined = IndexRun::join(&[one, two], |pack| *pack != gone);
+        assert_eq!(IndexRun::decode(&joined.encode()).unwrap(), joined);
+        let found = |n| joined.lookup(&ChunkId::from_bytes([n; 32])).map(|at| (at.pack.bytes()[0], at.entry));
+        assert_eq!(
+            (found(9), found(3), found(4), found(5)),
+            (Some((1, 5)), Some((2, 6)), Some((2, 8)), None)
+        );
+        assert!(IndexRun::join(&[joined], |_| false).is_empty());
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use strongroom_model::{RepositoryId, World};
 
 use super::state::{Mark, StateDir};
-use super::{CHECKPOINT_EVERY, Journal, Known};
+use super::{CHECKPOINT_EVERY, CopyLimit, Journal, Known};
 use crate::cbor;
 use crate::errors::JournalError;
 use crate::fold::Fold;
@@ -40,6 +40,8 @@ pub(crate) struct Opening {
     pub(crate) renewal: Option<Arc<Renewal>>,
     /// Why a person accepts that the journal lost its end, if it did.
     pub(crate) accept_rollback: Option<String>,
+    /// In a copy: how far it goes.
+    pub(crate) copy: Option<CopyLimit>,
 }
 
 impl Journal {
@@ -90,6 +92,7 @@ impl Journal {
             patience: opening.patience,
             single_writer: opening.single_writer,
             state: opening.state,
+            copy: opening.copy,
             renewal: opening.renewal,
             epochs: std::sync::Mutex::default(),
             known: std::sync::Mutex::new(Known::default()),
@@ -120,6 +123,9 @@ impl Journal {
     /// The newest fold that can be believed; the empty one when there is no checkpoint.
     async fn find_checkpoint(&self) -> Result<Fold, JournalError> {
         let (mut numbers, more) = self.list_checkpoints(None).await.unwrap_or_default();
+        if let Some(copy) = &self.copy {
+            numbers.retain(|number| *number <= copy.until());
+        }
         // A sweep leaves few. Where none ever came, more pages would cost more than the way without LIST.
         if numbers.is_empty() || more {
             // A journal that is too short for one has none; a longer one was hidden by its LIST.
@@ -168,6 +174,9 @@ impl Journal {
     }
 
     async fn exists(&self, number: u64) -> Result<bool, JournalError> {
+        if self.copy.as_ref().is_some_and(|copy| number > copy.until()) {
+            return Ok(false);
+        }
         let mut failures = 0;
         loop {
             match self.store.head(&ObjectName::journal(number)).await {
@@ -224,7 +233,9 @@ impl Journal {
 
     /// Reads forward; what this machine saw before must be in it.
     async fn read_and_compare(&self, mark: Option<Mark>, accept: Option<String>) -> Result<(), JournalError> {
-        let Some(mark) = mark else {
+        // That a copy does not go as far as the repository that this machine saw is no loss of anything.
+        let beyond = |mark: &Mark| self.copy.as_ref().is_some_and(|copy| mark.number > copy.until());
+        let Some(mark) = mark.filter(|mark| !beyond(mark)) else {
             self.read().await?;
             return Ok(());
         };
@@ -273,6 +284,10 @@ impl Journal {
 
     /// One LIST beyond the last record: a later one proves that a record is missing in between.
     pub(crate) async fn confirm_end(&self) -> Result<(), JournalError> {
+        if self.copy.is_some() {
+            // What is beyond its end is being copied.
+            return Ok(());
+        }
         let last = self.known().number;
         let after = ObjectName::journal(last);
         // "journal/0" leaves the checkpoints out: record numbers begin with a digit and stay below 10^19.

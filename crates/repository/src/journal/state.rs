@@ -56,9 +56,17 @@ struct MayWrite {
 }
 
 impl StateDir {
-    /// The folder of `repository` below `base`, made when it is absent.
-    pub(crate) fn open(base: &Path, repository: RepositoryId) -> Result<Self, JournalError> {
-        let dir = base.join(repository.to_string());
+    /// The folder of `repository` below `base`, made when it is absent; a promoted copy has one of its own, by the name of its
+    /// history.
+    pub(crate) fn open(
+        base: &Path,
+        repository: RepositoryId,
+        history: Option<&str>,
+    ) -> Result<Self, JournalError> {
+        let dir = match history {
+            None => base.join(repository.to_string()),
+            Some(history) => base.join(format!("{repository}-{history}")),
+        };
         fs::create_dir_all(&dir).map_err(|cause| failed(&dir, cause))?;
         Ok(Self { dir })
     }

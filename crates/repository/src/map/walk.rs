@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use strongroom_model::PackId;
 
@@ -82,32 +83,45 @@ impl EntrySet {
 impl MapReader {
     /// Adds every entry that this map needs, its own root, nodes and leaves and the bases of its deltas among them.
     ///
-    /// What is in `needed` already is not read again: its entries were added with it. So the walk of all points of a
-    /// repository reads each shared node once. After an error `needed` is incomplete and of no use.
+    /// What is in `needed` already is not read again: its entries were added before it was. So the walk of all points of a
+    /// repository reads each shared node once; and after an error `needed` has no node without what is below it, so it
+    /// can be used for other maps.
     ///
     /// # Errors
     /// When a node cannot be read.
     pub async fn walk(&self, needed: &mut EntrySet) -> Result<(), MapError> {
-        if !needed.insert(self.root().at) {
+        let shared = Mutex::new(std::mem::take(needed));
+        let walked = self.walk_beside(&shared).await;
+        *needed = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        walked
+    }
+
+    /// [`Self::walk`], while other maps are walked. What two have in common may be read twice then.
+    ///
+    /// # Errors
+    /// When a node cannot be read.
+    pub async fn walk_beside(&self, needed: &Mutex<EntrySet>) -> Result<(), MapError> {
+        // Every change is one insert.
+        let set = || needed.lock().unwrap_or_else(PoisonError::into_inner);
+        if set().contains(self.root().at) {
             return Ok(());
         }
-        for at in self.nodes().values() {
-            if !needed.insert(*at) {
+        for node_at in self.nodes().values() {
+            if set().contains(*node_at) {
                 continue;
             }
-            for at in self.node(*at).await?.leaves.values() {
-                if !needed.insert(*at) {
+            for leaf_at in self.node(*node_at).await?.leaves.values() {
+                if set().contains(*leaf_at) {
                     continue;
                 }
-                let leaf = self.leaf(*at).await?;
-                for delta in leaf.deltas() {
-                    needed.insert(delta.of.base);
-                }
-                for run in leaf.runs() {
-                    needed.insert_run(run.pack, run.first_entry..run.first_entry + u32::from(run.count));
-                }
+                let leaf = self.leaf(*leaf_at).await?;
+                let mut set = set();
+                leaf.needs(&mut set);
+                set.insert(*leaf_at);
             }
+            set().insert(*node_at);
         }
+        set().insert(self.root().at);
         Ok(())
     }
 }

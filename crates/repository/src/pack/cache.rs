@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 /// Values by key, at most `budget` together by the costs that were told.
 #[derive(Debug)]
-pub(crate) struct Cache<K, V> {
+pub struct Cache<K, V> {
     budget: usize,
     used: usize,
     clock: u64,
@@ -21,11 +21,14 @@ struct Slot<V> {
 }
 
 impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
-    pub(crate) fn new(budget: usize) -> Self {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(budget: usize) -> Self {
         Self { budget, used: 0, clock: 0, values: HashMap::new(), by_age: BTreeMap::new() }
     }
 
-    pub(crate) fn get(&mut self, key: &K) -> Option<V> {
+    /// The value, which counts as used now.
+    pub fn get(&mut self, key: &K) -> Option<V> {
         let slot = self.values.get_mut(key)?;
         self.clock += 1;
         self.by_age.remove(&slot.used_at);
@@ -35,7 +38,7 @@ impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Adds or replaces. The newest always stays, even where it alone is over the budget.
-    pub(crate) fn insert(&mut self, key: K, value: V, cost: usize) {
+    pub fn insert(&mut self, key: K, value: V, cost: usize) {
         self.remove(&key);
         self.clock += 1;
         self.used += cost;
@@ -48,7 +51,14 @@ impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
         }
     }
 
-    pub(crate) fn remove(&mut self, key: &K) {
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+        self.by_age.clear();
+        self.used = 0;
+    }
+
+    /// Takes a value out.
+    pub fn remove(&mut self, key: &K) {
         if let Some(slot) = self.values.remove(key) {
             self.by_age.remove(&slot.used_at);
             self.used -= slot.cost;

@@ -138,6 +138,12 @@ pub enum PackError {
 }
 
 impl PackError {
+    /// Whether bytes came, and are not those that were stored: another copy may have the right ones.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Sealed { .. } | Self::EntryDamaged { .. })
+    }
+
     /// Whether the journal may know a newer place: the object is gone, or the entry is a hole in it.
     #[must_use]
     pub const fn may_have_moved(&self) -> bool {

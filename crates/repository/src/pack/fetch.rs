@@ -22,6 +22,8 @@ const TAIL_BYTES: u64 = 192 << 10;
 const GAP_BYTES: u64 = 256 << 10;
 /// The most that one request brings.
 const SPAN_BYTES: u64 = 8 << 20;
+/// Damaged bytes are asked for elsewhere so often at most: a repository and three copies.
+const MOST_SOURCES: usize = 3;
 /// Map nodes are small and read in order: they come in blocks.
 const BLOCK_BYTES: u64 = 256 << 10;
 
@@ -178,11 +180,20 @@ impl PackFetcher {
         if let Some(footer) = cell.get() {
             return Ok(Arc::clone(footer));
         }
-        let footer = cell
-            .get_or_try_init(|| async { read_footer(&self.0.context, place).await.map(Arc::new) })
-            .await?;
+        let footer = cell.get_or_try_init(|| async { self.sound_footer(place).await.map(Arc::new) }).await?;
         lock(&self.0.footers).insert(place, Arc::clone(&cell), footer.memory_bytes());
         Ok(Arc::clone(footer))
+    }
+
+    /// A footer that is damaged is read again for as long as the store knows another source.
+    async fn sound_footer(&self, place: PackPlace) -> Result<Footer, PackError> {
+        for _ in 0..MOST_SOURCES {
+            match read_footer(&self.0.context, place).await {
+                Err(error) if error.is_damage() && self.0.context.store.distrust(&place.name()) => {}
+                answer => return answer,
+            }
+        }
+        read_footer(&self.0.context, place).await
     }
 
     /// One entry.
@@ -209,6 +220,20 @@ impl PackFetcher {
     /// # Errors
     /// When one of them cannot be read.
     pub async fn opened(&self, place: PackPlace, numbers: &[u32]) -> Result<Vec<Opened>, PackError> {
+        for _ in 0..MOST_SOURCES {
+            match self.opened_once(place, numbers).await {
+                Err(error) if error.is_damage() && self.0.context.store.distrust(&place.name()) => {
+                    // A footer holds the entries that came with it.
+                    lock(&self.0.footers).remove(&place);
+                    lock(&self.0.blocks).clear();
+                }
+                answer => return answer,
+            }
+        }
+        self.opened_once(place, numbers).await
+    }
+
+    async fn opened_once(&self, place: PackPlace, numbers: &[u32]) -> Result<Vec<Opened>, PackError> {
         let footer = self.footer(place).await?;
         let rows: Vec<EntryRow> =
             numbers.iter().map(|number| footer.found(*number).copied()).collect::<Result<_, _>>()?;
@@ -273,7 +298,7 @@ pub(super) fn spans(rows: &[EntryRow]) -> impl Iterator<Item = &[EntryRow]> {
 }
 
 /// A part of `bytes`; empty where it is not there, which no seal accepts.
-pub(super) fn slice(bytes: &Bytes, start: u64, end: u64) -> Bytes {
+pub(crate) fn slice(bytes: &Bytes, start: u64, end: u64) -> Bytes {
     match (usize::try_from(start), usize::try_from(end)) {
         (Ok(start), Ok(end)) if start <= end && end <= bytes.len() => bytes.slice(start..end),
         _ => Bytes::new(),

@@ -95,6 +95,11 @@ impl Footer {
         (end <= whole.len()).then(|| whole.slice(start..end))
     }
 
+    /// All bytes of the object, where reading its end has brought them.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        self.whole.clone()
+    }
+
     /// About how much memory it takes.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of::<Self>()

@@ -190,7 +190,7 @@ impl Receipts {
         inner.begun
     }
 
-    pub(super) fn add(&self, receipt: StoredPack) {
+    pub(crate) fn add(&self, receipt: StoredPack) {
         let mut inner = self.inner();
         inner.under_way.remove(&receipt.pack());
         inner.acknowledged += 1;

@@ -15,6 +15,8 @@ use super::{
     read_footer,
 };
 use crate::layout::{ObjectName, PackObject};
+#[cfg(test)]
+use crate::rules::{Rule, holds};
 
 /// Parts on the way beside the one that is filled and the span that is read: together at most 32 MiB.
 const PARTS_IN_FLIGHT: usize = 2;
@@ -36,6 +38,9 @@ pub async fn rewrite(
     let kept: Vec<EntryRow> =
         footer.rows().iter().filter(|row| !holes.contains(&row.number)).copied().collect();
     let object = PackObject::fresh(old.object.pack, &*context.entropy);
+    #[cfg(test)]
+    let object =
+        if holds(Rule::FreshObjectNames) { object } else { crate::testing::next_generation(old.object) };
     let slots = Arc::new(Semaphore::new(PARTS_IN_FLIGHT));
     let mut out = ObjectWriter::new(Arc::clone(&context.store), ObjectName::pack(old.kind, object), slots);
     out.buffer.extend_from_slice(&footer.header().encode());

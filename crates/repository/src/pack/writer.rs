@@ -201,6 +201,8 @@ impl OpenPack {
     fn begin(context: &PackContext, kind: PackKind, receipts: &Receipts, slots: &Arc<Semaphore>) -> Self {
         let entropy = &*context.entropy;
         let object = PackObject::fresh(PackId::random(entropy), entropy);
+        #[cfg(test)]
+        let object = crate::testing::content_named(kind).unwrap_or(object);
         let (epoch, master, recipient) = context.keyring.sealing_data();
         let cipher = context.keyring.cipher();
         let (seal, sealer) = match recipient.filter(|_| kind == PackKind::Data) {

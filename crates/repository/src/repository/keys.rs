@@ -38,13 +38,14 @@ impl Repository {
         label: &str,
         cost: PassphraseCost,
     ) -> Result<KeySlot, KeysError> {
+        self.journal().may_append()?;
         let context = &self.inner.context;
         let now = self.inner.world.clock.now();
         // The epoch that seals may have changed since the repository was opened.
         self.fold().await?;
         let (repository, keyring, entropy) = (self.id(), context.keyring.clone(), context.entropy.clone());
         let (key, label) = (key.clone(), label.to_owned());
-        let made = tokio::task::spawn_blocking(move || match &key {
+        let made = crate::off_thread::run(move || match &key {
             // A ring of the first version has no owner secret; its slots are as they always were.
             NewKey::Holder(unlock @ (Unlock::KeyFile(_) | Unlock::Passphrase(_)))
                 if keyring.owner().is_none() && grants == keyring.grants() =>
@@ -139,7 +140,7 @@ impl Repository {
 }
 
 /// "412" does not mean "I lost": the object is read back, and ours when it has our bytes.
-pub(super) async fn create_owned(
+pub(crate) async fn create_owned(
     store: &dyn crate::store::ObjectStore,
     name: &ObjectName,
     body: bytes::Bytes,

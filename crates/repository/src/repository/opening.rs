@@ -12,13 +12,14 @@ use strongroom_model::{RepositoryId, World};
 
 use super::keys::create_owned;
 use super::{FOOTER_CACHE_BYTES, InitOptions, Inner, OpenOptions, Repository};
+use crate::copy::Promoted;
 use crate::errors::{InitError, JournalError, OpenError};
 use crate::fold::Fold;
 use crate::head::{self, FORMAT_VERSION, Head, MAGIC};
 use crate::index::DedupIndex;
 use crate::index_sync::Covered;
 use crate::journal::state::StateDir;
-use crate::journal::{Journal, opening::Opening};
+use crate::journal::{CopyLimit, Journal, opening::Opening};
 use crate::keys::{self, Grants, KeySlot, Keyring, NewKey, Unlock};
 use crate::layout::{ObjectKind, ObjectName};
 use crate::pack::{PackContext, PackFetcher};
@@ -70,6 +71,7 @@ impl Repository {
             created_at: world.clock.now(),
             abilities: options.abilities,
             single_writer: single_writer.then(|| options.open.agent.clone()),
+            copy: None,
             first_slots: slots.iter().map(|slot| hex::encode(slot.id())).collect(),
             owner: hex::encode(owner),
             checksum: String::new(),
@@ -85,7 +87,7 @@ impl Repository {
             });
         }
         if single_writer && let Some(base) = &options.open.state_dir {
-            StateDir::open(base, repository)?.may_write_at_once()?;
+            StateDir::open(base, repository, None)?.may_write_at_once()?;
         }
         Self::open(store, world, first, options.open).await.map_err(|error| InitError::Open(Box::new(error)))
     }
@@ -100,6 +102,26 @@ impl Repository {
         unlock: &Unlock,
         options: OpenOptions,
     ) -> Result<Self, OpenError> {
+        Self::open_history(store, world, unlock, options, false).await
+    }
+
+    /// Opens a copy so that its journal can be put in order before it is promoted.
+    pub(crate) async fn open_to_promote(
+        store: Arc<dyn ObjectStore>,
+        world: World,
+        unlock: &Unlock,
+        options: OpenOptions,
+    ) -> Result<Self, OpenError> {
+        Self::open_history(store, world, unlock, options, true).await
+    }
+
+    async fn open_history(
+        store: Arc<dyn ObjectStore>,
+        world: World,
+        unlock: &Unlock,
+        options: OpenOptions,
+        to_promote: bool,
+    ) -> Result<Self, OpenError> {
         let location = store.location();
         let bytes = match store.get(&ObjectName::head()).await {
             Ok(bytes) => bytes,
@@ -113,19 +135,23 @@ impl Repository {
             RenewalError::Store(cause) => OpenError::Store { location: location.clone(), cause },
             RenewalError::Key(cause) => OpenError::Key { location, cause },
         })?;
-        Self::open_unlocked(store, world, head, Arc::new(keyring), renewal, options).await
+        let history = if to_promote { History::default() } else { History::of(&*store, &head).await? };
+        Self::open_unlocked(store, world, head, history, Arc::new(keyring), renewal, options).await
     }
 
     async fn open_unlocked(
         store: Arc<dyn ObjectStore>,
         world: World,
         head: Head,
+        history: History,
         keyring: Arc<Keyring>,
         renewal: Renewal,
         options: OpenOptions,
     ) -> Result<Self, OpenError> {
         let repository = head.repository;
-        let state = options.state_dir.as_deref().map(|base| StateDir::open(base, repository)).transpose()?;
+        let own = history.name.as_deref();
+        let state =
+            options.state_dir.as_deref().map(|base| StateDir::open(base, repository, own)).transpose()?;
         let index = open_index(state.as_ref().map(StateDir::path), repository)?;
         let journal = Journal::open(Opening {
             store: Arc::clone(&store),
@@ -138,6 +164,7 @@ impl Repository {
             state,
             renewal: Some(Arc::new(renewal)),
             accept_rollback: options.accept_rollback,
+            copy: history.copy,
         })
         .await?;
         let context = PackContext { store, keyring, repository, entropy: Arc::clone(&world.entropy) };
@@ -165,13 +192,42 @@ impl Repository {
             match self.journal().append(decide).await {
                 // Who may only read leaves it to the next who may write.
                 Err(
-                    JournalError::OnlyReader { .. } | JournalError::NeedsState | JournalError::TooSoon { .. },
+                    JournalError::OnlyReader { .. }
+                    | JournalError::NeedsState
+                    | JournalError::TooSoon { .. }
+                    | JournalError::IsCopy { .. },
                 ) => return Ok(()),
                 Err(JournalError::Store { cause: StoreError::Refused { .. }, .. }) => return Ok(()),
                 other => drop(other?),
             }
         }
         Ok(())
+    }
+}
+
+/// Which history of a repository this is: its own, that of a copy, or the one that a promoted copy has for itself.
+#[derive(Debug, Default)]
+struct History {
+    /// How far a copy goes.
+    copy: Option<CopyLimit>,
+    /// A promoted copy: what this machine remembers of the first history is not true of this one.
+    name: Option<String>,
+}
+
+impl History {
+    async fn of(store: &dyn ObjectStore, head: &Head) -> Result<Self, OpenError> {
+        let location = store.location();
+        let Some(mark) = &head.copy else { return Ok(Self::default()) };
+        match store.get(&ObjectName::promoted()).await {
+            Ok(bytes) => match Promoted::parse(&bytes) {
+                Ok(promoted) => Ok(Self { copy: None, name: Some(promoted.owner) }),
+                Err(cause) => Err(OpenError::Head { location, cause }),
+            },
+            Err(StoreError::NotFound { .. }) => {
+                Ok(Self { copy: Some(CopyLimit::new(mark.until)), name: None })
+            }
+            Err(cause) => Err(OpenError::Store { location, cause }),
+        }
     }
 }
 
@@ -185,7 +241,7 @@ async fn wrap_all(
     let data_seal = options.data_seal;
     let unlock = unlock.to_vec();
     // argon2id takes a second or so on purpose.
-    let wrapped = tokio::task::spawn_blocking(move || {
+    let wrapped = crate::off_thread::run(move || {
         let keyring = Keyring::fresh(data_seal, &*entropy);
         let make = |unlock| {
             let (key, grants) = (NewKey::Holder(unlock), Grants::Everything);
@@ -262,7 +318,7 @@ async fn unlock_any(
     found: Vec<([u8; 8], Bytes)>,
     unlock: Unlock,
 ) -> Result<Keyring, keys::KeyError> {
-    let tried = tokio::task::spawn_blocking(move || {
+    let tried = crate::off_thread::run(move || {
         let mut slots = Vec::new();
         let mut broken = None;
         for (id, bytes) in found {
@@ -283,6 +339,6 @@ async fn unlock_any(
 fn open_index(state: Option<&Path>, repository: RepositoryId) -> Result<DedupIndex, OpenError> {
     match state {
         Some(dir) => DedupIndex::open(&dir.join("index"), repository).map_err(OpenError::Index),
-        None => Ok(DedupIndex::in_memory(repository, MEMORY_INDEX_ENTRIES)),
+        None => Ok(DedupIndex::in_memory(MEMORY_INDEX_ENTRIES)),
     }
 }

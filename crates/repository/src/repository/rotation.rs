@@ -161,7 +161,7 @@ impl Repository {
         let keys: Vec<Unlock> = own.into_iter().chain(rotation.keys.iter().cloned()).collect();
         let (repository, slot, next, cost) = (self.id(), slot.clone(), next.clone(), rotation.cost);
         let entropy = self.inner.context.entropy.clone();
-        let upgraded = tokio::task::spawn_blocking(move || {
+        let upgraded = crate::off_thread::run(move || {
             let key = keys.into_iter().find(|key| slot.open(repository, key).is_ok())?;
             let (label, created_at, key) = (slot.label(), slot.created_at(), NewKey::Holder(key));
             KeySlot::make(repository, &next, &key, Grants::Everything, label, created_at, cost, &*entropy)

@@ -14,6 +14,7 @@ use crate::layout::PackKind;
 use crate::pack::{EntryType, Receipts, StoredPack};
 use crate::record::{Event, Opened, Placed};
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 
 /// How many footers or records are read side by side.
 const AT_ONCE: usize = 8;
@@ -30,6 +31,7 @@ impl Repository {
     /// # Errors
     /// When `opened` cannot be appended.
     pub async fn open_session(&self, purpose: &str) -> Result<Session, SessionError> {
+        self.journal().may_append()?;
         let left = self.left_session(purpose);
         if let Some(left) = left {
             let fold = self.fold().await?;
@@ -103,7 +105,7 @@ impl Repository {
         let owner = self.append_opened(purpose).await?;
         let fold = self.known_fold();
         let mut kept = unpublished(receipts, |pack| fold.packs.contains_key(pack));
-        if !kept.is_empty() {
+        if !kept.is_empty() && holds(Rule::AdoptUnplannedOnly) {
             match self.planned_between(old, owner.session).await? {
                 Some(planned) => kept.retain(|receipt| !planned.contains(&receipt.place().into())),
                 None => kept.clear(),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use strongroom_model::{ByteRange, Failure};
 
 use super::store::FaultyStore;
-use super::world::{CHUNK, Trial, backup, options, restore};
+use super::world::{CHUNK, Trial, backup, capture_changes, options, restore};
 use crate::check::CheckReport;
 use crate::pack::EntryRef;
 use crate::session::Published;
@@ -14,17 +14,19 @@ use crate::{OpenError, Repository};
 enum Harm {
     Deleted,
     Cut,
+    Emptied,
     Flipped,
     Exchanged,
 }
 
-const ALL: [Harm; 4] = [Harm::Deleted, Harm::Cut, Harm::Flipped, Harm::Exchanged];
+const ALL: [Harm; 5] = [Harm::Deleted, Harm::Cut, Harm::Emptied, Harm::Flipped, Harm::Exchanged];
 
 fn harm(store: &FaultyStore, name: &str, harm: Harm, other: &str) {
     let bytes = store.object(name).unwrap();
     match harm {
         Harm::Deleted => drop(store.remove(name)),
         Harm::Cut => store.replace(name, bytes.slice(..bytes.len() - 1)),
+        Harm::Emptied => store.replace(name, Bytes::new()),
         Harm::Flipped => {
             let mut flipped = bytes.to_vec();
             let middle = flipped.len() / 2;
@@ -96,6 +98,23 @@ async fn every_damaged_object_is_named_and_nothing_is_read_wrongly() {
     }
 }
 
+/// Only its age counts, so whatever happens to it, nothing is lost and nobody is fenced for it within a day.
+#[tokio::test]
+async fn a_damaged_sign_of_life_of_a_session_harms_nobody() {
+    for how in ALL {
+        let (trial, repository, points) = filled().await;
+        let session = repository.open_session("at work").await.unwrap();
+        let name = crate::layout::ObjectName::session(session.id());
+        trial.store.replace(name.as_str(), Bytes::from_static(b"alive\n"));
+        trial.store.replace("sessions/00000000000000000999", Bytes::from_static(b"other\n"));
+        harm(&trial.store, name.as_str(), how, "sessions/00000000000000000999");
+        assert!(check(&repository).await.is_whole(), "{how:?}");
+        assert_eq!(repository.fence_stale().await.unwrap(), [0_u64; 0], "{how:?}");
+        assert_eq!(restore(&trial.open("fresh").await, points[0].point).await.unwrap(), [1, 2, 3], "{how:?}");
+        session.close().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_head_is_refused() {
     let (trial, ..) = filled().await;
@@ -148,19 +167,120 @@ async fn a_loss_names_point_volume_and_bytes() {
     assert_eq!(report.damages[0].loses[0].ranges, [ByteRange::new(0, 3 * chunk).unwrap()]);
 }
 
+/// Objects of packs, by name.
+fn packs(trial: &Trial) -> Vec<String> {
+    [trial.store.names("packs/"), trial.store.names("maps/")].concat()
+}
+
 #[tokio::test]
-async fn no_sweep_is_planned_while_a_map_cannot_be_read() {
+async fn a_point_without_a_root_keeps_every_pack_that_was_there_before_it_and_the_sweep_goes_on() {
     let (trial, repository, points) = filled().await;
-    repository.forget(points[0].point, "test").await.unwrap();
+    let later = backup(&repository, "later", &vec![7, 8, 9], None).await.unwrap();
     let fold = repository.fold().await.unwrap();
     let root = fold.points[&points[1].point].map.at;
     let name = fold.packs[&root.pack].place.name().to_string();
-    harm(&trial.store, &name, Harm::Flipped, "");
-    let before = trial.store.image().len();
+    harm(&trial.store, &name, Harm::Deleted, "");
+    // The first may be what the broken one needs; the last is newer than it; and an orphan is nobody's.
+    repository.forget(points[0].point, "test").await.unwrap();
+    repository.forget(later.point, "test").await.unwrap();
+    let orphan = "packs/00/00000000000000000000000000000000.0000000000000000";
+    trial.store.replace(orphan, "an orphan");
+    let before = packs(&trial).len();
     let fresh = trial.open("fresh").await;
+    let options = crate::sweep::SweepOptions::default();
+    let plan = fresh.plan_sweep(&options).await.unwrap();
+    assert_eq!(plan.unreadable.keys().collect::<Vec<_>>(), [&points[1].point.to_string()]);
+    let report = fresh.sweep(&options).await.unwrap();
+    assert_eq!(report.unreadable.len(), 1);
+    assert_eq!(report.deleted_objects, 3, "the two packs of the last point, and the orphan");
+    assert_eq!(packs(&trial).len(), before - 3);
+    // Once it is forgotten, the rest goes.
+    fresh.forget(points[1].point, "it is lost").await.unwrap();
+    let report = fresh.sweep(&options).await.unwrap();
+    assert!(report.unreadable.is_empty());
+    assert_eq!(packs(&trial), [] as [String; 0]);
+}
+
+#[tokio::test]
+async fn a_point_whose_root_can_be_read_keeps_the_packs_that_it_names_and_no_others() {
+    let (trial, repository, points) = filled().await;
+    // Two leaves; the second version shares the first of them, which lies in the pack of the first version.
+    let mut content = vec![0; 2048];
+    (content[0], content[1500]) = (11, 12);
+    let first = backup(&repository, "wide", &content, None).await.unwrap();
+    let first = repository.fold().await.unwrap().points[&first.point].clone();
+    let session = repository.open_session("wide").await.unwrap();
+    let before = content.clone();
+    content[1500] = 13;
+    let draft = capture_changes(&session, "wide", &before, &content, &first).await.unwrap();
+    session.publish(draft, true).await.unwrap();
+    for point in [points[0].point, points[1].point, first.id] {
+        repository.forget(point, "test").await.unwrap();
+    }
+    let fold = repository.fold().await.unwrap();
+    let name = fold.packs[&first.map.at.pack].place.name().to_string();
+    harm(&trial.store, &name, Harm::Deleted, "");
+    let fresh = trial.open("fresh").await;
+    let report = fresh.sweep(&crate::sweep::SweepOptions::default()).await.unwrap();
+    assert_eq!(report.unreadable.len(), 1);
+    assert_eq!(report.deleted_objects, 4, "data and maps of the other volumes");
+    let left = packs(&trial);
+    assert_eq!(left.len(), 3, "the data of both versions, and the root of the second: {left:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_no_damage_and_nothing_is_planned() {
+    let (trial, _, points) = filled().await;
+    let fresh = trial.open("fresh").await;
+    fresh.forget(points[0].point, "test").await.unwrap();
+    for _ in 0..200 {
+        trial.store.plan("GET", "maps/", super::store::Fault::Failed);
+    }
     let refused = fresh.sweep(&crate::sweep::SweepOptions::default()).await.unwrap_err();
-    assert!(refused.to_string().contains(&points[1].point.to_string()), "{refused}");
-    assert_eq!(trial.store.image().len(), before);
+    assert!(refused.to_string().contains("rp-"), "{refused}");
+    assert_eq!(fresh.fold().await.unwrap().plan, None);
+}
+
+#[tokio::test]
+async fn what_was_forgotten_today_stays_readable_until_tomorrow() {
+    let (trial, repository, points) = filled().await;
+    let fold = repository.fold().await.unwrap();
+    let point = fold.points[&points[0].point].clone();
+    repository.forget(points[0].point, "test").await.unwrap();
+    let options = crate::sweep::SweepOptions::default();
+    let day = crate::sweep::USUAL_GRACE;
+    for opened in [repository.clone(), trial.open("fresh").await] {
+        let report = opened.sweep_with_grace(&options, day).await.unwrap();
+        assert_eq!(report.deleted_objects, 0, "a restore that began before may go on");
+        let map = opened.map_at(point.map).await.unwrap();
+        assert_eq!(map.runs(0..3).await.unwrap().len(), 1);
+    }
+    assert!(repository.audit(&|_, _| ()).await.unwrap().wrong_checkpoints.is_empty());
+    trial.store.pass(jiff::SignedDuration::from_hours(25));
+    let report = repository.sweep_with_grace(&options, day).await.unwrap();
+    assert_eq!(report.deleted_objects, 2);
+    repository.forget(points[1].point, "test").await.unwrap();
+    assert_eq!(repository.fold().await.unwrap().forgotten.len(), 1, "yesterday's are not remembered");
+    assert_eq!(repository.sweep(&options).await.unwrap().deleted_objects, 2, "without grace at once");
+}
+
+#[tokio::test]
+async fn small_index_runs_are_joined_and_a_fresh_machine_fetches_few() {
+    let (trial, repository) = Trial::begin(47).await;
+    for n in 0..40 {
+        backup(&repository, &format!("v{n}"), &vec![n * 3 + 1, n * 3 + 2, n * 3 + 3], None).await.unwrap();
+    }
+    assert_eq!(trial.store.names("index/").len(), 40);
+    repository.sweep(&crate::sweep::SweepOptions::default()).await.unwrap();
+    assert_eq!(trial.store.names("index/").len(), 1, "one for all");
+    let fresh = trial.open("fresh").await;
+    trial.store.take_log();
+    let all: Vec<u8> = (1..=120).collect();
+    let copy = backup(&fresh, "copy", &all, None).await.unwrap();
+    let log = trial.store.take_log();
+    assert!(!log.iter().any(|request| request.starts_with("PUT packs/")), "{log:#?}");
+    assert_eq!(log.iter().filter(|request| request.starts_with("GET index/")).count(), 1);
+    assert_eq!(restore(&fresh, copy.point).await.unwrap(), all);
 }
 
 #[tokio::test]

@@ -1,13 +1,20 @@
 //! A store in memory that loses answers, applies requests late or twice, fails, and hides objects from LIST:
 //! all from one seed.
+//!
+//! Time is the runtime's paused clock: a request takes some milliseconds to get here and its answer some to get
+//! back, and now and then its sender is paused for much longer, all drawn from the seed. So who comes before
+//! whom is decided by the seed alone. Every request goes into a hash, the trace: two runs of one seed have the
+//! same.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
 
+use super::oracle::Oracle;
 use crate::layout::ObjectName;
 use crate::store::{Deleted, ListPage, Listed, ObjectInfo, ObjectStore, StoreError, Upload};
 
@@ -24,8 +31,12 @@ pub(crate) struct Faults {
     pub(crate) failed: u32,
     /// Of a thousand objects in a listing, so many are left out.
     pub(crate) hidden: u32,
-    /// Of a thousand steps, so many let others go first.
+    /// Of a thousand requests, so many come after their sender was paused for long.
     pub(crate) pauses: u32,
+    /// How long such a pause may be.
+    pub(crate) pause_ms: u64,
+    /// How long a request or an answer may be under way; 0: no time passes.
+    pub(crate) latency_ms: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -51,7 +62,11 @@ struct State {
     random: u64,
     faults: Faults,
     under_way: Vec<Request>,
-    log: Vec<String>,
+    log: Option<Vec<String>>,
+    requests: u64,
+    trace: blake3::Hasher,
+    began: tokio::time::Instant,
+    oracle: Option<Oracle>,
     /// Faults by plan: the next request of this verb on a name that begins like this meets this.
     planned: Vec<(&'static str, String, Fault)>,
 }
@@ -74,7 +89,11 @@ impl FaultyStore {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             faults,
             under_way: Vec::new(),
-            log: Vec::new(),
+            log: Some(Vec::new()),
+            requests: 0,
+            trace: blake3::Hasher::new(),
+            began: tokio::time::Instant::now(),
+            oracle: None,
             planned: Vec::new(),
         }));
         Self { shared, quiet: false }
@@ -120,13 +139,9 @@ impl FaultyStore {
         }
         let chosen = usize::try_from(state.random()).unwrap_or(0) % state.under_way.len();
         let request = state.under_way.swap_remove(chosen);
+        state.note("LATE", request.name(), Fault::None);
         let _ = state.apply(request);
         true
-    }
-
-    /// Drops what is under way: it never arrives.
-    pub(crate) fn lose_what_is_under_way(&self) {
-        self.state().under_way.clear();
     }
 
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
@@ -139,6 +154,27 @@ impl FaultyStore {
 
     pub(crate) fn remove(&self, name: &str) -> Option<Bytes> {
         self.state().objects.remove(name).map(|(bytes, _)| bytes)
+    }
+
+    /// From now on somebody looks on who judges what becomes of the objects.
+    pub(crate) fn set_oracle(&self, oracle: Oracle) {
+        self.state().oracle = Some(oracle);
+    }
+
+    /// Asks, or tells, who looks on.
+    pub(crate) fn with_oracle<T>(&self, with: impl FnOnce(&mut Oracle) -> T) -> T {
+        with(self.state().oracle.as_mut().unwrap())
+    }
+
+    /// Keeps no list of the requests.
+    pub(crate) fn keep_no_log(&self) {
+        self.state().log = None;
+    }
+
+    /// How many requests there were, and what they hash to.
+    pub(crate) fn trace(&self) -> (u64, [u8; 32]) {
+        let state = self.state();
+        (state.requests, *state.trace.finalize().as_bytes())
     }
 
     pub(crate) fn replace(&self, name: &str, bytes: impl Into<Bytes>) {
@@ -166,27 +202,40 @@ impl FaultyStore {
 
     /// The requests since the last call, as `VERB name`.
     pub(crate) fn take_log(&self) -> Vec<String> {
-        std::mem::take(&mut self.state().log)
+        self.state().log.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     async fn step(&self, verb: &str, name: &str) -> Fault {
         if self.quiet {
             return Fault::None;
         }
-        let pause = {
+        let pause_ms = {
             let mut state = self.state();
-            state.log.push(format!("{verb} {name}"));
-            let pauses = state.faults.pauses;
-            state.chance(pauses)
+            let Faults { pauses, pause_ms, latency_ms, .. } = state.faults;
+            let pause = if state.chance(pauses) { state.random() % pause_ms.max(1) } else { 0 };
+            pause + state.random() % latency_ms.max(1)
         };
-        // Another actor may do any number of steps in between.
-        if pause {
-            let steps = self.random(12);
-            for _ in 0..=steps {
-                tokio::task::yield_now().await;
-            }
+        self.wait(pause_ms).await;
+        let mut state = self.state();
+        let fault = state.fault(verb, name);
+        state.note(verb, name, fault);
+        fault
+    }
+
+    /// Others may do any number of things meanwhile.
+    async fn wait(&self, ms: u64) {
+        if self.state().faults.latency_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(ms + 1)).await;
         }
-        self.state().fault(verb, name)
+    }
+
+    async fn answer_comes_back(&self) {
+        let ms = {
+            let mut state = self.state();
+            state.random() % state.faults.latency_ms.max(1)
+        };
+        self.wait(ms).await;
+        tokio::task::yield_now().await;
     }
 
     async fn write(&self, verb: &str, request: Request) -> Result<(), StoreError> {
@@ -213,7 +262,9 @@ impl FaultyStore {
             }
         };
         // A crash may come between the request and its answer.
-        tokio::task::yield_now().await;
+        if !self.quiet {
+            self.answer_comes_back().await;
+        }
         answer
     }
 
@@ -223,6 +274,9 @@ impl FaultyStore {
             _ => return Err(silence(name.as_str())),
         }
         let found = self.state().objects.get(name.as_str()).cloned();
+        if !self.quiet {
+            self.answer_comes_back().await;
+        }
         found.ok_or_else(|| StoreError::NotFound { name: name.as_str().to_owned() })
     }
 }
@@ -272,8 +326,25 @@ impl State {
         Fault::None
     }
 
+    fn note(&mut self, verb: &str, name: &str, fault: Fault) {
+        self.requests += 1;
+        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap();
+        for part in [&ms.to_le_bytes()[..], verb.as_bytes(), name.as_bytes(), &[fault as u8]] {
+            self.trace.update(part);
+        }
+        if let Some(log) = &mut self.log {
+            let when = if ms > 0 { format!(" after {ms} ms") } else { String::new() };
+            let how = if fault == Fault::None { String::new() } else { format!(" {fault:?}") };
+            log.push(format!("{verb} {name}{how}{when}"));
+        }
+    }
+
     fn apply(&mut self, request: Request) -> Result<(), StoreError> {
         let now = self.now;
+        let (name, written) = match &request {
+            Request::Create(name, body) | Request::Put(name, body) => (name.clone(), Some(body.clone())),
+            Request::Delete(name) => (name.clone(), None),
+        };
         match request {
             Request::Create(name, _) if self.objects.contains_key(&name) => {
                 return Err(StoreError::Exists { name });
@@ -282,6 +353,9 @@ impl State {
                 drop(self.objects.insert(name, (body, now)))
             }
             Request::Delete(name) => drop(self.objects.remove(&name)),
+        }
+        if let Some(oracle) = &mut self.oracle {
+            oracle.sees(&name, written);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{Clock, RecoveryPointId, VolumeName, World};
 
 use super::store::{Faults, FaultyStore};
@@ -14,11 +14,12 @@ use crate::errors::PublishError;
 use crate::keys::{KeyFile, PassphraseCost, Unlock};
 use crate::layout::PackKind;
 use crate::map::{MapBase, MapSpec};
-use crate::pack::{EntryRef, EntryType};
+use crate::pack::{EntryRef, EntryType, PackWriter, Receipts};
 use crate::patience::Patience;
 use crate::point::{Point, PointInfo, Source};
+use crate::rules::{Rule, holds};
 use crate::session::{Draft, DraftMap, Published, Session};
-use crate::testing::SeededEntropy;
+use crate::testing::{SeededEntropy, next_content};
 use crate::{InitOptions, OpenOptions, Repository};
 
 pub(crate) const CHUNK: usize = 16 << 10;
@@ -27,11 +28,11 @@ pub(crate) const CHUNK: usize = 16 << 10;
 pub(crate) type Content = Vec<u8>;
 
 #[derive(Debug)]
-struct StoreClock(FaultyStore);
+struct StoreClock(FaultyStore, SignedDuration);
 
 impl Clock for StoreClock {
     fn now(&self) -> Timestamp {
-        self.0.now()
+        self.0.now() + self.1
     }
 }
 
@@ -73,7 +74,7 @@ impl Trial {
         let store = FaultyStore::new(seed, Faults::default());
         let entropy = Arc::new(SeededEntropy::new(seed));
         let unlock = Unlock::KeyFile(KeyFile::generate(&*entropy));
-        let world = World { clock: Arc::new(StoreClock(store.clone())), entropy };
+        let world = World { clock: Arc::new(StoreClock(store.clone(), SignedDuration::ZERO)), entropy };
         let trial = Self { store, world, unlock };
         let init = InitOptions {
             chunk_bytes: u32::try_from(CHUNK).unwrap(),
@@ -93,6 +94,12 @@ impl Trial {
         Self { store: self.store.quiet(), ..self.clone() }
     }
 
+    /// The same repository, for one whose clock is wrong.
+    pub(crate) fn with_clock_off_by(&self, days: i64) -> Self {
+        let clock = Arc::new(StoreClock(self.store.clone(), SignedDuration::from_hours(24 * days)));
+        Self { world: World { clock, ..self.world.clone() }, ..self.clone() }
+    }
+
     pub(crate) async fn open(&self, agent: &str) -> Repository {
         self.try_open(options(agent, None)).await.unwrap()
     }
@@ -106,11 +113,15 @@ pub(crate) fn volume(name: &str) -> VolumeName {
     name.parse().unwrap()
 }
 
+/// Not compressible to nothing, and the same for the same fill.
 fn chunk(fill: u8) -> bytes::Bytes {
-    // Not compressible to nothing, and the same for the same fill.
-    let mut bytes = vec![0; CHUNK];
-    blake3::Hasher::new().update(&[fill]).finalize_xof().fill(&mut bytes);
-    bytes.into()
+    static CHUNKS: std::sync::OnceLock<Vec<bytes::Bytes>> = std::sync::OnceLock::new();
+    let make = |fill| {
+        let mut bytes = vec![0; CHUNK];
+        blake3::Hasher::new().update(&[fill]).finalize_xof().fill(&mut bytes);
+        bytes.into()
+    };
+    CHUNKS.get_or_init(|| (0..=255).map(make).collect())[usize::from(fill)].clone()
 }
 
 /// Which fill has these bytes.
@@ -162,6 +173,7 @@ async fn store(
     let mut writer = session.pack_writer(PackKind::Data);
     let mut compressor = Compressor::default();
     let mut places = Vec::new();
+    name_by_content(session, content, chunks);
     for number in chunks {
         let fill = content[*number];
         if fill == 0 {
@@ -178,6 +190,32 @@ async fn store(
     }
     writer.finish().await?;
     Ok(places)
+}
+
+/// Where a test takes the rule of fresh names away: the pack will be named by what it will hold.
+fn name_by_content(session: &Session, content: &Content, chunks: &[usize]) {
+    if !holds(Rule::FreshPackNames) {
+        let hasher = session.repository().chunk_hasher();
+        let fills = chunks.iter().map(|number| content[*number]).filter(|fill| *fill != 0);
+        let new: Vec<u8> = fills.filter(|fill| session.lookup(&hasher.id(&chunk(*fill))).is_none()).collect();
+        next_content(&new);
+    }
+}
+
+/// Uploads the chunks of `content` without any session: what nobody may do.
+pub(crate) async fn upload_before(repository: &Repository, content: &Content) -> Receipts {
+    let receipts = Receipts::new();
+    let context = repository.inner.context.clone();
+    let mut writer = PackWriter::new(context, PackKind::Data, Repository::pack_settings(), receipts.clone());
+    let mut compressor = Compressor::default();
+    for fill in content.iter().copied().filter(|fill| *fill != 0) {
+        let id = repository.chunk_hasher().id(&chunk(fill));
+        if writer.pending(&id).is_none() {
+            let _ = writer.push(id, EntryType::Chunk, compressor.compress(chunk(fill))).await;
+        }
+    }
+    let _ = writer.finish().await;
+    receipts
 }
 
 async fn draft(
@@ -241,6 +279,14 @@ pub(crate) async fn restore(
 ) -> Result<Content, Box<dyn std::error::Error + Send + Sync>> {
     let fold = repository.fold().await?;
     let point = fold.points.get(&point).ok_or("the point is not current")?;
+    restore_known(repository, point).await
+}
+
+/// Reads a whole point back, by what is known already of where packs lie.
+pub(crate) async fn restore_known(
+    repository: &Repository,
+    point: &Point,
+) -> Result<Content, Box<dyn std::error::Error + Send + Sync>> {
     let map = repository.map(point).await?;
     let reader = repository.reader().of_point(point.id);
     let mut content = vec![0; usize::try_from(map.head().chunks())?];

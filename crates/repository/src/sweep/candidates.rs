@@ -4,20 +4,30 @@
 //! are not the current object of a needed pack. LIST may hide some; the next sweep finds them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use strongroom_model::{PackId, RecoveryPointId};
+use futures::StreamExt;
+use jiff::SignedDuration;
+use strongroom_model::{PackId, RecoveryPointId, VolumeName};
 
 use super::SweepOptions;
+use super::unreadable::{Unreadable, is_damage};
 use crate::entry_runs::EntryRuns;
-use crate::errors::SweepError;
+use crate::errors::{JournalError, SweepError};
 use crate::fold::{Fold, MAX_PLANNED};
 use crate::layout::{ObjectKind, ObjectName, PackKind};
 use crate::map::{EntrySet, MapError};
+use crate::pack::EntryRef;
+use crate::point::Point;
 use crate::record::{Placed, SweepPlanned};
 use crate::repository::Repository;
+#[cfg(test)]
+use crate::rules::{Rule, holds};
 
-/// How often the maps are read from the start because a point was forgotten meanwhile.
+/// How many volumes' maps are read side by side. Points of one volume share most of their nodes, so these are read in turn.
+const VOLUMES_AT_ONCE: usize = 8;
+
+/// How often maps are looked at anew because points were forgotten meanwhile.
 const MOST_RESTARTS: usize = 16;
 
 /// What was found.
@@ -27,21 +37,45 @@ pub(crate) struct Candidates {
     /// What LIST showed, with sizes.
     listed: BTreeMap<Placed, u64>,
     /// Every entry that a current point needs.
-    needed: EntrySet,
-    /// The points whose needs are in `needed`.
+    needed: Arc<Mutex<EntrySet>>,
+    /// The points whose needs are in `needed`, or in `unknown`.
     walked: BTreeSet<RecoveryPointId>,
+    /// What cannot be known.
+    unknown: Unreadable,
+    /// The sessions open when this was found.
+    #[cfg(test)]
+    open_then: BTreeSet<u64>,
 }
 
 impl Candidates {
-    /// Lists the objects, then reads the maps.
-    pub(super) async fn find(repository: &Repository, options: &SweepOptions) -> Result<Self, SweepError> {
+    /// Lists the objects, then reads the maps: of all current points, and of those that were forgotten within `grace`.
+    pub(super) async fn find(
+        repository: &Repository,
+        options: &SweepOptions,
+        grace: SignedDuration,
+    ) -> Result<Self, SweepError> {
         let mut listed = BTreeMap::new();
         for kind in [PackKind::Data, PackKind::Map] {
             list(repository, kind, &mut listed).await?;
         }
-        let mut found = Self { options: *options, listed, needed: EntrySet::new(), walked: BTreeSet::new() };
         let fold = repository.fold().await?;
+        let mut found = Self {
+            options: *options,
+            listed,
+            needed: Arc::default(),
+            walked: BTreeSet::new(),
+            unknown: Unreadable::default(),
+            #[cfg(test)]
+            open_then: fold.sessions.keys().copied().collect(),
+        };
         found.spare_newer(repository, &fold).await?;
+        let now = repository.inner.world.clock.now();
+        for point in fold.forgotten.iter().filter(|point| now.duration_since(point.at) < grace) {
+            // A courtesy: what cannot be read of it is gone, or nobody can restore it.
+            if let Ok(map) = repository.map_at(point.map).await {
+                let _ = map.walk_beside(&found.needed).await;
+            }
+        }
         Ok(found)
     }
 
@@ -52,40 +86,58 @@ impl Candidates {
         repository: &Repository,
         fold: &Fold,
     ) -> Result<(), SweepError> {
-        let mut restarts = 0;
         let mut fold = Arc::new(fold.clone());
-        loop {
-            let Err((point, cause)) = self.walk_newer(repository, &fold).await else { return Ok(()) };
-            fold = repository.fold().await?;
-            restarts += 1;
-            if fold.points.contains_key(&point) || restarts > MOST_RESTARTS {
-                return Err(SweepError::Map { point, cause });
+        for _ in 0..=MOST_RESTARTS {
+            let mut by_volume: BTreeMap<VolumeName, Vec<Point>> = BTreeMap::new();
+            for point in fold.points.values().filter(|point| !self.walked.contains(&point.id)) {
+                by_volume.entry(point.volume.clone()).or_default().push(point.clone());
             }
-            // The point went while its map was read. What a broken walk left behind is of no use.
-            self.needed = EntrySet::new();
-            self.walked.clear();
+            if by_volume.is_empty() {
+                return Ok(());
+            }
+            let walks = by_volume
+                .into_values()
+                .map(|points| walk_all(repository.clone(), points, Arc::clone(&self.needed)));
+            let walked: Vec<_> =
+                futures::stream::iter(walks).buffer_unordered(VOLUMES_AT_ONCE).collect().await;
+            let mut went = false;
+            for (point, walked) in walked.into_iter().flatten() {
+                match walked {
+                    Ok(()) => drop(self.walked.insert(point)),
+                    Err(cause) if is_damage(&cause) => {
+                        // Unless it went while it was read.
+                        if let Some(point) = repository.fold().await?.points.get(&point) {
+                            self.unknown.add(repository, point, &cause).await?;
+                            self.walked.insert(point.id);
+                        }
+                        went = true;
+                    }
+                    Err(cause) => {
+                        if repository.fold().await?.points.contains_key(&point) {
+                            return Err(SweepError::Map { point, cause });
+                        }
+                        went = true;
+                    }
+                }
+            }
+            if !went {
+                return Ok(());
+            }
+            fold = repository.fold().await?;
         }
+        Err(JournalError::Crowded { kind: "sweep planned", attempts: super::MOST_LOST }.into())
     }
 
-    async fn walk_newer(
-        &mut self,
-        repository: &Repository,
-        fold: &Fold,
-    ) -> Result<(), (RecoveryPointId, MapError)> {
-        for point in fold.points.values() {
-            if self.walked.contains(&point.id) {
-                continue;
-            }
-            let map = repository.map(point).await.map_err(|cause| (point.id, cause))?;
-            map.walk(&mut self.needed).await.map_err(|cause| (point.id, cause))?;
-            self.walked.insert(point.id);
-        }
-        Ok(())
+    /// The points that cannot be read, and why.
+    pub(super) fn unreadable(&self) -> BTreeMap<String, String> {
+        self.unknown.points()
     }
 
     /// The record that plans this, if it were decided on `fold`.
     pub(super) fn plan_for(&self, fold: &Fold) -> SweepPlanned {
-        let is_needed = |pack: &PackId| self.needed.contains_pack(pack);
+        let needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        let may_be_needed = |pack: &PackId| self.unknown.may_need(pack) && fold.packs.contains_key(pack);
+        let is_needed = |pack: &PackId| needed.contains_pack(pack) || may_be_needed(pack);
         let stays = |placed: &Placed| {
             let pack = placed.object.pack;
             is_needed(&pack)
@@ -102,20 +154,28 @@ impl Candidates {
         let mut budget = self.options.max_rewrite_bytes;
         let mut holes = BTreeMap::new();
         for (pack, state) in &fold.packs {
-            if holes.len() >= MAX_PLANNED / 2 || !is_needed(pack) {
+            if holes.len() >= MAX_PLANNED / 2 || !is_needed(pack) || may_be_needed(pack) {
                 continue;
             }
             let left = u64::from(state.entries).saturating_sub(state.holes.len());
-            let idle = left.saturating_sub(self.needed.count(pack));
+            let idle = left.saturating_sub(needed.count(pack));
             #[expect(clippy::cast_precision_loss, reason = "a share of at most some thousand entries")]
             let is_worth_it = idle > 0 && idle as f64 >= self.options.min_hole_ratio * left as f64;
+            // Entries that are damaged and needed by nobody go at once: until then they are red in every status.
+            let is_sick = fold.verified.damaged().get(pack).is_some_and(|damaged| {
+                damaged.iter().all(|entry| !needed.contains(EntryRef { pack: *pack, entry }))
+            });
+            let is_worth_it = is_worth_it || (idle > 0 && is_sick);
             if is_worth_it && state.place.bytes <= budget {
                 budget -= state.place.bytes;
-                let needed: EntryRuns = self.needed.entries(pack).collect();
+                let needed: EntryRuns = needed.entries(pack).collect();
                 holes.insert(*pack, EntryRuns::run(0, state.entries).without(&needed).without(&state.holes));
             }
         }
-        SweepPlanned { objects, holes, waits_for: fold.sessions.keys().copied().collect() }
+        let waits_for: BTreeSet<u64> = fold.sessions.keys().copied().collect();
+        #[cfg(test)]
+        let waits_for = if holds(Rule::WaitSetIsExact) { waits_for } else { &waits_for & &self.open_then };
+        SweepPlanned { objects, holes, waits_for }
     }
 
     /// The sizes of what was listed.
@@ -128,6 +188,23 @@ impl Candidates {
         let in_table = || fold.packs.get(&placed.object.pack).map(|state| state.place.bytes);
         self.listed.get(placed).copied().or_else(in_table).unwrap_or(0)
     }
+}
+
+/// Walks the maps of these points, one after another.
+async fn walk_all(
+    repository: Repository,
+    points: Vec<Point>,
+    needed: Arc<Mutex<EntrySet>>,
+) -> Vec<(RecoveryPointId, Result<(), MapError>)> {
+    let mut answers = Vec::with_capacity(points.len());
+    for point in points {
+        let walked = match repository.map(&point).await {
+            Ok(map) => map.walk_beside(&needed).await,
+            Err(cause) => Err(cause),
+        };
+        answers.push((point.id, walked));
+    }
+    answers
 }
 
 async fn list(

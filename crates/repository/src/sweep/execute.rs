@@ -11,13 +11,14 @@ use crate::fold::Fold;
 use crate::pack::{self, StoredPack};
 use crate::record::{Event, PackRewritten, Placed, SweepDone};
 use crate::repository::Repository;
+use crate::rules::{Rule, holds};
 use crate::store::{Deleted, StoreError};
 
 /// How many deletes are on the way at once.
 const DELETES_AT_ONCE: usize = 8;
 
 impl Repository {
-    /// Rewrites, deletes, and says that it is done. False: the plan waits for somebody, so nothing was done.
+    /// Rewrites, deletes, and says that it is done. False: the plan waits for a session, or for somebody who may delete.
     pub(super) async fn execute(
         &self,
         plan: u64,
@@ -29,19 +30,31 @@ impl Repository {
         if !is_pending(&fold, plan) {
             return Ok(true);
         }
-        if fold.waits().is_some() {
+        let waits = fold.waits().is_some() && holds(Rule::WaitForWriters) && holds(Rule::NoClock);
+        if waits {
             report.waits_for = fold.waiting().collect();
-            return Ok(false);
+            if holds(Rule::HolesArePlanned) {
+                return Ok(false);
+            }
         }
         let mut budget = options.max_rewrite_bytes;
         for pack in fold.to_rewrite() {
             self.rewrite(plan, pack, &mut budget, report).await?;
         }
+        // Only where a test lets holes be made without waiting.
+        if waits {
+            return Ok(false);
+        }
+        #[cfg(test)]
+        if !holds(Rule::NoClock) {
+            // A day, as long as days are there.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
         let fold = self.fold().await?;
         if !is_pending(&fold, plan) {
             return Ok(true);
         }
-        let skipped = self.delete_all(&fold, sizes, report).await?;
+        let Some(skipped) = self.delete_all(&fold, sizes, report).await? else { return Ok(false) };
         let done = Event::SweepDone(SweepDone { plan, skipped });
         self.journal().append(|fold| is_pending(fold, plan).then(|| done.clone())).await?;
         Ok(true)
@@ -72,6 +85,10 @@ impl Repository {
                 return Ok(());
             }
         };
+        #[cfg(test)]
+        if !holds(Rule::RecordBeforeDelete) {
+            let _ = self.delete(&old.into()).await;
+        }
         let event = Event::PackRewritten(PackRewritten {
             plan,
             object: new.object(),
@@ -87,13 +104,14 @@ impl Repository {
         Ok(())
     }
 
-    /// Deletes what the plan deletes, each until it is acknowledged. Answers what a retention lock keeps.
+    /// Deletes what the plan deletes, each until it is acknowledged. Answers what a retention lock keeps; `None`: whoever this is
+    /// may not delete, so nothing is said to be done.
     async fn delete_all(
         &self,
         fold: &Fold,
         sizes: &BTreeMap<Placed, u64>,
         report: &mut SweepReport,
-    ) -> Result<BTreeSet<Placed>, SweepError> {
+    ) -> Result<Option<BTreeSet<Placed>>, SweepError> {
         let mut skipped = BTreeSet::new();
         let delete = |placed: Placed| async move { (placed, self.delete(&placed).await) };
         let mut answers =
@@ -109,13 +127,23 @@ impl Repository {
                     report.retained_objects += 1;
                     skipped.insert(placed);
                 }
+                Err(StoreError::Refused { .. }) => {
+                    report.no_delete_right = true;
+                    return Ok(None);
+                }
                 Err(cause) => return Err(SweepError::Store { object: placed.name().to_string(), cause }),
             }
         }
-        Ok(skipped)
+        Ok(Some(skipped))
     }
 
-    async fn delete(&self, placed: &Placed) -> Result<Deleted, StoreError> {
+    pub(super) async fn delete(&self, placed: &Placed) -> Result<Deleted, StoreError> {
+        #[cfg(test)]
+        if !holds(Rule::NoClock)
+            && self.fold().await.is_ok_and(|fold| fold.plan.is_some() && !fold.deletable().contains(placed))
+        {
+            return Ok(Deleted::Gone);
+        }
         let name = placed.name();
         let mut failures = 0;
         loop {

@@ -4,9 +4,11 @@
 //! Nothing rests on any of them, so nothing here is an error and no plan is needed.
 
 use jiff::{SignedDuration, Timestamp};
+use strongroom_model::PackId;
 
 use super::SweepReport;
 use crate::fold::Fold;
+use crate::index::IndexRun;
 use crate::journal::opening::CHECKPOINTS_KEPT;
 use crate::layout::{ObjectKind, ObjectName};
 use crate::repository::Repository;
@@ -17,6 +19,12 @@ const OLD: SignedDuration = SignedDuration::from_hours(24);
 
 /// At most so many bytes of index runs are read in one sweep, to see whether their packs are gone.
 const MOST_RUN_BYTES: u64 = 64 << 20;
+
+/// A run of half the size that one may have stays as it is.
+const LARGE_RUN_BYTES: u64 = 12 << 20;
+
+/// More small runs than this are joined: each costs a request on a machine without an index.
+const MOST_SMALL_RUNS: usize = 32;
 
 impl Repository {
     pub(super) async fn remove_leftovers(&self, report: &mut SweepReport) {
@@ -30,6 +38,7 @@ impl Repository {
             }
         }
         self.remove_old_checkpoints(&fold, report).await;
+        self.join_runs(report).await;
         // A sweep that freed nothing made no run useless; and a writer's newest runs name packs that it has not
         // published yet.
         if report.deleted_objects > 0 && fold.sessions.is_empty() {
@@ -44,6 +53,43 @@ impl Repository {
         let known = numbers.partition_point(|number| *number <= fold.number);
         for number in &numbers[..known.saturating_sub(CHECKPOINTS_KEPT)] {
             self.remove_leftover(ObjectName::checkpoint(*number).as_str(), report).await;
+        }
+    }
+
+    /// Joins small index runs, so that a machine without an index fetches as many as there is data, not as many as
+    /// there were backups. Whoever knows the old ones fetches rows that it has, once, and drops them.
+    async fn join_runs(&self, report: &mut SweepReport) {
+        let mut small = self.listed("index/").await;
+        small.retain(|object| object.bytes < LARGE_RUN_BYTES);
+        if small.len() <= MOST_SMALL_RUNS {
+            return;
+        }
+        small.sort_by_key(|object| object.bytes);
+        // Read after LIST: with no session open, every listed run is of a session that has ended, so packs that are
+        // not in the table are gone.
+        let Ok(fold) = self.fold().await else { return };
+        let stays = |pack: &PackId| !fold.sessions.is_empty() || fold.packs.contains_key(pack);
+        let (mut runs, mut names, mut rows) = (Vec::new(), Vec::new(), 0);
+        for object in small {
+            let Some((name, ObjectKind::IndexRun(key))) = ObjectName::parse(&object.name) else { continue };
+            let Some(run) = self.open_run(key).await else { continue };
+            if rows + run.len() > IndexRun::MAX_ENTRIES {
+                break;
+            }
+            rows += run.len();
+            runs.push(run);
+            names.push(name);
+        }
+        let joined = IndexRun::join(&runs, stays);
+        if !joined.is_empty() {
+            let key = self.new_run_key();
+            if self.leave_run(key, &joined).await.is_err() {
+                return;
+            }
+            self.add_run(key, joined).await;
+        }
+        for name in names {
+            self.remove_leftover(name.as_str(), report).await;
         }
     }
 

@@ -6,22 +6,27 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use strongroom_model::VolumeName;
-use strongroom_settings::Moment;
 
-use crate::select::Choice;
+use crate::{Choice, Moment};
 
 /// A choice, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Selection {
-    pub(super) volume: Option<VolumeName>,
-    pub(super) choice: Choice,
+pub struct Selection {
+    /// Whose points; not needed where an id chooses.
+    pub volume: Option<VolumeName>,
+    /// Which of them.
+    pub choice: Choice,
 }
 
 /// A name of 128 bytes and a time fit in.
 const LONGEST_BYTES: usize = 256;
 
 impl Selection {
-    pub(super) fn parse(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
+    /// Understands one word; `now` and `zone` are those of whoever wrote it.
+    ///
+    /// # Errors
+    /// When it has no such form, in words.
+    pub fn parse(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
         if text.len() > LONGEST_BYTES {
             return Err(format!("it has more than {LONGEST_BYTES} bytes"));
         }

@@ -1,0 +1,169 @@
+//! Mending what follows from something else that is whole: the index from footers, checkpoints from the journal; and, for
+//! what follows from nothing, saying exactly who loses which bytes.
+//!
+//! The plan is made without side effects. A damaged record of the journal cannot be mended: it is an error, and named.
+//!
+//! Lost content comes back in two ways that need nothing here. A check that read the data has noted what is damaged, so the
+//! next backup of a volume that still holds it stores it anew. And a pack that another store has can be put back under its
+//! name: objects never change, so the very bytes of a copy are right.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use strongroom_model::{ByteRange, RecoveryPointId, VolumeName};
+
+use super::{CheckOptions, Damage, Findings, Progress, RebuildReport};
+use crate::errors::SweepError;
+use crate::journal::CHECKPOINT_EVERY;
+use crate::layout::ObjectName;
+use crate::repository::Repository;
+
+/// What a repair would do, and what nobody can mend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct RepairPlan {
+    /// What is wrong with the index, by run: it is made again from the footers.
+    pub index: BTreeMap<String, String>,
+    /// Checkpoints that do not say what the journal says: they are removed.
+    pub wrong_checkpoints: Vec<u64>,
+    /// Whether a checkpoint is written, of the journal as it was read from its first record.
+    pub write_checkpoint: bool,
+    /// What cannot be made again here.
+    pub damages: Vec<Damage>,
+    /// The same by point, for people: who loses what. In the order of volumes and moments.
+    pub losses: Vec<PointLoss>,
+}
+
+/// What one point loses, by all damage together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PointLoss {
+    /// Which point.
+    pub point: RecoveryPointId,
+    /// Of which volume.
+    pub volume: VolumeName,
+    /// The moment of its content.
+    pub taken_at: Timestamp,
+    /// Which bytes of the volume, neighbours joined.
+    pub ranges: Vec<ByteRange>,
+    /// How many bytes these are.
+    pub lost_bytes: u64,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct RepairReport {
+    /// The index that was made again.
+    pub index: Option<RebuildReport>,
+    /// Checkpoints that were removed.
+    pub removed_checkpoints: u64,
+    /// The record of the checkpoint that was written.
+    pub checkpoint: Option<u64>,
+}
+
+impl RepairPlan {
+    /// Whether a repair would do anything.
+    #[must_use]
+    pub fn does_nothing(&self) -> bool {
+        self.index.is_empty() && self.wrong_checkpoints.is_empty() && !self.write_checkpoint
+    }
+
+    /// Whether something is damaged that nobody can make again here.
+    #[must_use]
+    pub const fn leaves_damage(&self) -> bool {
+        !self.damages.is_empty()
+    }
+}
+
+impl Repository {
+    /// What a repair would do. Reads the whole journal, all maps, footers and index runs, and no data; of data it knows what
+    /// checks noted.
+    ///
+    /// # Errors
+    /// When a record of the journal is damaged or missing, or the store fails.
+    pub async fn plan_repair(&self, progress: Progress<'_>) -> Result<RepairPlan, SweepError> {
+        let (audit, _) = self.audit_fold(progress).await?;
+        let mut findings = Findings::default();
+        self.check_index_runs(&mut findings).await;
+        let index = findings.damages.into_iter().map(|(object, damage)| (object, damage.what)).collect();
+        let checked = self.check_with(&CheckOptions::default(), progress).await?;
+        let is_long = audit.records.saturating_sub(audit.newest_checkpoint) > *CHECKPOINT_EVERY.end();
+        Ok(RepairPlan {
+            index,
+            write_checkpoint: is_long || !audit.wrong_checkpoints.is_empty(),
+            wrong_checkpoints: audit.wrong_checkpoints,
+            losses: self.losses_by_point(&checked.damages),
+            damages: checked.damages,
+        })
+    }
+
+    /// Carries out a plan.
+    ///
+    /// # Errors
+    /// When the journal or the store fails. What was done until then stays done.
+    pub async fn repair(
+        &self,
+        plan: &RepairPlan,
+        progress: Progress<'_>,
+    ) -> Result<RepairReport, SweepError> {
+        let mut report = RepairReport::default();
+        if plan.write_checkpoint {
+            // Not the fold that this process opened with: that may have come from a wrong checkpoint.
+            let (audit, fold) = self.audit_fold(progress).await?;
+            self.journal().write_checkpoint(&fold).await?;
+            report.checkpoint = Some(fold.number);
+            for number in audit.wrong_checkpoints.into_iter().filter(|number| *number != fold.number) {
+                let name = ObjectName::checkpoint(number);
+                self.store()
+                    .delete(&name)
+                    .await
+                    .map_err(|cause| SweepError::Store { object: name.to_string(), cause })?;
+                report.removed_checkpoints += 1;
+            }
+        }
+        if !plan.index.is_empty() {
+            report.index = Some(self.rebuild_index(progress).await?);
+        }
+        Ok(report)
+    }
+
+    fn losses_by_point(&self, damages: &[Damage]) -> Vec<PointLoss> {
+        let fold = self.known_fold();
+        let mut by_point: BTreeMap<RecoveryPointId, Vec<ByteRange>> = BTreeMap::new();
+        for loss in damages.iter().flat_map(|damage| &damage.loses) {
+            by_point.entry(loss.point).or_default().extend(&loss.ranges);
+        }
+        let mut losses: Vec<PointLoss> = by_point
+            .into_iter()
+            .filter_map(|(id, ranges)| {
+                let point = fold.points.get(&id)?;
+                let ranges = joined(ranges);
+                Some(PointLoss {
+                    point: id,
+                    volume: point.volume.clone(),
+                    taken_at: point.info.taken_at,
+                    lost_bytes: ranges.iter().map(ByteRange::len).sum(),
+                    ranges,
+                })
+            })
+            .collect();
+        losses.sort_by(|one, other| (&one.volume, one.taken_at).cmp(&(&other.volume, other.taken_at)));
+        losses
+    }
+}
+
+/// Sorted, neighbours and overlaps joined: two damaged objects may lose the same bytes.
+fn joined(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
+    ranges.sort_by_key(|range| range.start());
+    let mut joined: Vec<ByteRange> = Vec::new();
+    for range in ranges {
+        let grown = joined
+            .last()
+            .filter(|last| range.start() <= last.end())
+            .and_then(|last| ByteRange::new(last.start(), last.end().max(range.end())).ok());
+        match (grown, joined.last_mut()) {
+            (Some(grown), Some(last)) => *last = grown,
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
