@@ -37,6 +37,9 @@ use crate::repository::Repository;
 use needs::Needs;
 use notes::Notes;
 
+/// How many chunks of a map are looked at together.
+const WINDOW: u64 = 1 << 20;
+
 /// Told of progress: done and total, in bytes or records.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
@@ -274,7 +277,11 @@ impl Repository {
 
     async fn count_deltas(&self, point: &Point, stats: &mut Stats) -> Result<(), MapError> {
         let map = self.map(point).await?;
-        for window in needs::windows(map.head().chunks()) {
+        let chunks = map.head().chunks();
+        let mut at = 0;
+        while at < chunks {
+            let window = at..chunks.min(at + WINDOW);
+            at = window.end;
             for delta in map.deltas(window).await? {
                 stats.deltas += 1;
                 stats.delta_bytes += u64::from(delta.of.blocks.count()) * u64::from(BLOCK_BYTES);
