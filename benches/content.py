@@ -2,7 +2,7 @@
 
 Bytes are woven from pools of a few MiB (words, log lines, records, instructions, database pages), cut into short slices at
 random places. So it compresses like the real thing within a chunk, is not the same in any two chunks, and comes fast enough
-that gigabytes take seconds. A tenth of a file system's files are copies of others.
+that gigabytes take seconds. One file in twenty-five is a copy of another.
 """
 
 import functools
@@ -126,7 +126,7 @@ def fill(folder, size, seed, name="data"):
             inner.mkdir(parents=True, exist_ok=True)
             # Many small and few large ones, spread evenly over the powers of two.
             length = min(int(least * (most / least) ** rng.random()), left)
-            content = kept if kept and len(kept) <= left and rng.random() < 0.1 else weaver.bytes(kind, length)
+            content = kept if kept and len(kept) <= left and rng.random() < 0.04 else weaver.bytes(kind, length)
             (inner / f"{number}.{kind}").write_bytes(content)
             kept = content if len(content) <= 4 * MIB else kept
             left -= len(content)

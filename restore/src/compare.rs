@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use strongroom_block_io::BlockSource as _;
+use strongroom_block_io::{BlockSource as _, Buffer};
 use strongroom_repository::chunk::ChunkId;
 use strongroom_repository::pack::{EntryType, Footer};
 
 use crate::error::HydrateError;
 use crate::survey::Local;
 use crate::work::{Piece, Work};
+
+/// What is read of the local content at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// The chunks among `pieces` that the local content holds already, in order.
 ///
@@ -35,13 +38,21 @@ pub(crate) async fn equal(
     asked.sort_unstable_by_key(|(chunk, ..)| *chunk);
     let chunk_bytes = work.chunk_bytes;
     let found = tokio::task::spawn_blocking(move || -> Result<Vec<u64>, HydrateError> {
-        let mut buffer = Vec::new();
+        let mut buffer = Buffer::of(READ_BYTES.max(usize::try_from(chunk_bytes).unwrap_or(READ_BYTES)));
+        let most = buffer.as_ref().len() as u64 / chunk_bytes;
         let mut equal = Vec::new();
-        for (chunk, length, id) in asked {
-            buffer.resize(length, 0);
-            local.source.read_at(chunk * chunk_bytes, &mut buffer)?;
-            if local.hasher.id(&buffer) == id {
-                equal.push(chunk);
+        // Neighbours are read at once.
+        for some in asked.chunk_by(|(one, ..), (next, ..)| one + 1 == *next && next % most != 0) {
+            let length: usize = some.iter().map(|(_, length, _)| length).sum();
+            let content = &mut buffer.bytes_mut()[..length];
+            local.source.read_at(some[0].0 * chunk_bytes, content)?;
+            let mut rest = &*content;
+            for (chunk, length, id) in some {
+                let (plain, after) = rest.split_at(*length);
+                rest = after;
+                if local.hasher.id(plain) == *id {
+                    equal.push(*chunk);
+                }
             }
         }
         Ok(equal)

@@ -29,6 +29,7 @@ use crate::supply::Supply;
 use crate::survey::{Local, Survey, aim, byte_range, delta_bytes, first_range, hole};
 use crate::work::{ByPack, Piece, Work, add_bases, part};
 
+mod gather;
 mod range;
 mod waiting;
 

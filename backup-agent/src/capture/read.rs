@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::Scope;
 
 use bytes::Bytes;
-use strongroom_block_io::BlockSource;
+use strongroom_block_io::{BlockSource, Buffer};
 
 use super::CaptureError;
 use super::meter::Meter;
@@ -42,12 +42,12 @@ pub(super) fn spawn<'scope, 'env>(
                 }
                 let start = slab.chunks.start * u64::from(chunk_bytes);
                 let end = (slab.chunks.end * u64::from(chunk_bytes)).min(source.bytes());
-                let mut bytes = vec![0; usize::try_from(end - start).expect("a slab is at most 1 MiB")];
-                if let Err(cause) = source.read_at(start, &mut bytes) {
+                let mut bytes = Buffer::of(usize::try_from(end - start).expect("a slab is at most 1 MiB"));
+                if let Err(cause) = source.read_at(start, bytes.bytes_mut()) {
                     return stop.fail(CaptureError::Read(cause));
                 }
                 meter.scanned(end - start);
-                if sender.send(Filled { slab, bytes: bytes.into() }).is_err() {
+                if sender.send(Filled { slab, bytes: Bytes::from_owner(bytes) }).is_err() {
                     return;
                 }
             }

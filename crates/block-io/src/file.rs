@@ -1,18 +1,18 @@
 //! Image files and block devices.
 //!
-//! Reading can pass by the page cache: a backup reads everything once, and cold reads through the cache are ten
-//! times slower than direct ones. Direct reads go through aligned buffers of our own, so callers need not care.
+//! Reading can pass by the page cache, and writing does wherever the filesystem allows ([`DirectFile`]): a backup reads
+//! everything once, and cold reads through the cache are ten times slower than direct ones.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 use strongroom_model::ByteRange;
 
+use crate::direct::DirectFile;
 use crate::traits::inside;
 use crate::{BLOCK_BYTES, BlockIoError, BlockSource, BlockTarget, Ranges};
 
@@ -42,8 +42,8 @@ pub struct FileTarget {
 struct Blocks {
     name: String,
     file: File,
-    /// A second descriptor with O_DIRECT, and spare buffers for it.
-    direct: Option<(File, Spare)>,
+    /// The same, past the cache.
+    direct: Option<DirectFile>,
     bytes: u64,
     is_device: bool,
 }
@@ -54,7 +54,7 @@ impl FileSource {
     /// # Errors
     /// When it does not exist, is something else, or may not be read.
     pub fn open(path: &Path, caching: Caching) -> Result<Self, BlockIoError> {
-        Ok(Self { blocks: Blocks::open(path, OpenOptions::new().read(true), caching)? })
+        Ok(Self { blocks: Blocks::open(path, OpenOptions::new().read(true), caching == Caching::Direct)? })
     }
 }
 
@@ -73,7 +73,9 @@ impl FileTarget {
         if is_device {
             options.custom_flags(flag_bits(OFlags::EXCL));
         }
-        Ok(Self { blocks: Blocks::open(path, &options, Caching::Cached)? })
+        let mut blocks = Blocks::open(path, &options, false)?;
+        blocks.direct = DirectFile::open(path, true);
+        Ok(Self { blocks })
     }
 
     /// Makes a new file of `bytes` zeros that takes no space yet; only its owner may read it.
@@ -83,7 +85,8 @@ impl FileTarget {
     pub fn create(path: &Path, bytes: u64) -> Result<Self, BlockIoError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let mut blocks = Blocks::open(path, &options, Caching::Cached)?;
+        let mut blocks = Blocks::open(path, &options, false)?;
+        blocks.direct = DirectFile::writing(&blocks.file);
         let cause = |cause| BlockIoError::Open { name: blocks.name.clone(), cause };
         blocks.file.set_len(bytes).map_err(cause)?;
         blocks.bytes = bytes;
@@ -96,7 +99,7 @@ fn flag_bits(flags: OFlags) -> i32 {
 }
 
 impl Blocks {
-    fn open(path: &Path, options: &OpenOptions, caching: Caching) -> Result<Self, BlockIoError> {
+    fn open(path: &Path, options: &OpenOptions, past_the_cache: bool) -> Result<Self, BlockIoError> {
         let name = path.display().to_string();
         let failed = |cause| BlockIoError::Open { name: name.clone(), cause };
         // Looked at before opening: a pipe that nobody writes would stop us for ever.
@@ -109,15 +112,7 @@ impl Blocks {
             return Err(BlockIoError::NotBlocks { name });
         }
         let bytes = rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|errno| failed(errno.into()))?;
-        let direct = match caching {
-            Caching::Cached => None,
-            Caching::Direct => OpenOptions::new()
-                .read(true)
-                .custom_flags(flag_bits(OFlags::DIRECT))
-                .open(path)
-                .ok()
-                .map(|file| (file, Spare::default())),
-        };
+        let direct = if past_the_cache { DirectFile::open(path, false) } else { None };
         Ok(Self { name, file, direct, bytes, is_device: kind.is_block_device() })
     }
 
@@ -125,8 +120,8 @@ impl Blocks {
         let Some(range) = inside(&self.name, offset, buffer.len(), self.bytes)? else { return Ok(()) };
         let read = match &self.direct {
             // The last block of an image that does not end with a whole one cannot be read directly.
-            Some((direct, spare)) if range.end().next_multiple_of(BLOCK_BYTES) <= self.bytes => {
-                match read_direct(direct, spare, range, buffer) {
+            Some(direct) if range.end().next_multiple_of(BLOCK_BYTES) <= self.bytes => {
+                match direct.read_exact_at(range, buffer) {
                     // The filesystem below may refuse single direct reads; the cached way is always right.
                     Err(cause) if cause.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                         self.file.read_exact_at(buffer, offset)
@@ -230,58 +225,6 @@ impl Iterator for DataRanges<'_> {
     }
 }
 
-/// Buffers for direct reads that wait for their next use; at most [`Spare::KEPT`], so that memory stays bounded
-/// by how many threads read at once.
-#[derive(Debug, Default)]
-struct Spare(Mutex<Vec<Vec<u8>>>);
-
-impl Spare {
-    const KEPT: usize = 16;
-
-    fn take(&self, bytes: usize) -> Vec<u8> {
-        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        if buffer.len() < bytes {
-            buffer.resize(bytes, 0);
-        }
-        buffer
-    }
-
-    fn give_back(&self, buffer: Vec<u8>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < Self::KEPT {
-            kept.push(buffer);
-        }
-    }
-}
-
-/// The largest piece of one direct read; larger reads are done in pieces, so that spare buffers stay small.
-const PIECE: u64 = 1024 * 1024;
-
-fn read_direct(file: &File, spare: &Spare, range: ByteRange, buffer: &mut [u8]) -> io::Result<()> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        let at = range.start() + filled as u64;
-        let first = at / BLOCK_BYTES * BLOCK_BYTES;
-        let end = range.end().next_multiple_of(BLOCK_BYTES).min(first + PIECE);
-        let length = usize::try_from(end - first).expect("a piece is at most 1 MiB");
-        let skip = usize::try_from(at - first).expect("less than a block");
-        let block = usize::try_from(BLOCK_BYTES).expect("a block is 4096 bytes");
-
-        let mut own = spare.take(length + block);
-        let shift = own.as_ptr().align_offset(block);
-        let aligned = &mut own[shift..shift + length];
-        let read = file.read_exact_at(aligned, first);
-        let take = (length - skip).min(buffer.len() - filled);
-        if read.is_ok() {
-            buffer[filled..filled + take].copy_from_slice(&aligned[skip..skip + take]);
-            filled += take;
-        }
-        spare.give_back(own);
-        read?;
-    }
-    Ok(())
-}
-
 impl BlockSource for FileSource {
     fn bytes(&self) -> u64 {
         self.blocks.bytes
@@ -314,11 +257,11 @@ impl BlockTarget for FileTarget {
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), BlockIoError> {
         let blocks = &self.blocks;
         let Some(range) = inside(&blocks.name, offset, data.len(), blocks.bytes)? else { return Ok(()) };
-        blocks.file.write_all_at(data, offset).map_err(|cause| BlockIoError::Write {
-            name: blocks.name.clone(),
-            range,
-            cause,
-        })
+        let write = || {
+            let done = blocks.direct.as_ref().map_or(Ok(0), |direct| direct.write_blocks_at(data, offset))?;
+            blocks.file.write_all_at(&data[done..], offset + done as u64)
+        };
+        write().map_err(|cause| BlockIoError::Write { name: blocks.name.clone(), range, cause })
     }
 
     fn zero(&self, range: ByteRange) -> Result<(), BlockIoError> {

@@ -8,6 +8,7 @@
 //!
 //! This crate does not know what a backup is, nor which file belongs to which volume.
 
+mod direct;
 mod error;
 mod extent_map;
 mod faulty;
@@ -16,6 +17,7 @@ mod memory;
 mod sys;
 mod traits;
 
+pub use direct::{Buffer, DirectFile};
 pub use error::BlockIoError;
 pub use extent_map::{ChangedRanges, Crowded, allocated_extents, changed, count_extents, crowded};
 pub use faulty::{Fault, Faulty};

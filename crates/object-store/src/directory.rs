@@ -14,13 +14,15 @@ mod list;
 mod tree;
 mod upload;
 
-use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use strongroom_repository::abilities::{Answer, Claims};
 use strongroom_repository::layout::ObjectName;
 use strongroom_repository::store::{Deleted, ListPage, ObjectInfo, ObjectStore, StoreError, Upload};
@@ -88,6 +90,23 @@ async fn blocking<H: Send + Sync + 'static, T: Send + 'static>(
     }
 }
 
+/// Appends `length` bytes from `start` to `body`, into memory that nobody had to fill before.
+fn read_at(file: &File, start: u64, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
+    let mut at = 0;
+    while at < length {
+        let room = usize::try_from(length - at).unwrap_or(usize::MAX);
+        body.reserve_exact(room);
+        match rustix::io::pread(file, spare_capacity(body), start + at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => at += read as u64,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    body.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    Ok(())
+}
+
 #[async_trait]
 impl ObjectStore for DirectoryStore {
     fn location(&self) -> String {
@@ -139,8 +158,9 @@ impl ObjectStore for DirectoryStore {
                 return Err(tree.rejected(&name, format!("{length} bytes are too many to be read at once")));
             }
             #[expect(clippy::cast_possible_truncation, reason = "at most MAX_WHOLE_BYTES")]
-            let mut body = vec![0; length as usize];
-            file.read_exact_at(&mut body, start).map_err(|error| tree.failed(&name, &error))?;
+            let mut body = Vec::with_capacity(length as usize);
+            let read = read_at(&file, start, length, &mut body);
+            read.map_err(|error| tree.failed(&name, &error))?;
             Ok(Bytes::from(body))
         })
         .await

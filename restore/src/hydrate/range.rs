@@ -9,6 +9,7 @@ use strongroom_model::{Failure as _, PackId, Remedy};
 use strongroom_repository::pack::{EntryRef, EntryRow, FetchError, Footer, Opened, PackError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::gather::Gather;
 use super::waiting::Waiting;
 use crate::aim::{FetchRange, Limits};
 use crate::supply::Supply;
@@ -132,9 +133,11 @@ impl Job {
         let worker =
             Arc::clone(&self.workers).acquire_owned().await.expect("the workers are never dismissed");
         let filling = tokio::task::spawn_blocking(move || {
-            let filled = wanted.fill(&footer, range.offset, &sealed, &waiting, &work, &*target);
+            let gather = Gather::over(&*target);
+            let filled = wanted.fill(&footer, range.offset, &sealed, &waiting, &work, &gather);
+            let flushed = gather.flush();
             drop(worker);
-            filled
+            flushed.and(filled)
         });
         let (chunks, bad) = filling.await.expect("opening and writing do not panic")?;
         landed.chunks.extend(chunks);

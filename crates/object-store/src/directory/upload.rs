@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use strongroom_block_io::DirectFile;
 use strongroom_repository::layout::ObjectName;
 use strongroom_repository::store::{PART_BYTES, StoreError, Upload};
 
@@ -23,6 +24,8 @@ struct Shared {
     temporary: Mutex<Option<Temporary>>,
     /// A second descriptor of the same file, so that parts are written side by side.
     file: std::fs::File,
+    /// Parts pass by the page cache where the filesystem allows: nobody reads them again soon.
+    direct: Option<DirectFile>,
     lengths: Mutex<BTreeMap<u32, usize>>,
 }
 
@@ -30,8 +33,9 @@ impl FileUpload {
     pub(super) fn begin(tree: Arc<Tree>, name: ObjectName) -> Result<Self, StoreError> {
         let temporary = tree.temporary(&name)?;
         let file = temporary.file.try_clone().map_err(|error| tree.failed(&name, &error))?;
+        let direct = DirectFile::writing(&file);
         let (temporary, lengths) = (Mutex::new(Some(temporary)), Mutex::default());
-        Ok(Self(Arc::new(Shared { tree, name, temporary, file, lengths })))
+        Ok(Self(Arc::new(Shared { tree, name, temporary, file, direct, lengths })))
     }
 }
 
@@ -40,9 +44,12 @@ impl Shared {
         if body.is_empty() || body.len() > PART_BYTES {
             return Err(self.tree.rejected(&self.name, format!("part {number} has {} bytes", body.len())));
         }
-        self.file
-            .write_all_at(body, u64::from(number) * PART_BYTES as u64)
-            .map_err(|error| self.tree.failed(&self.name, &error))?;
+        let offset = u64::from(number) * PART_BYTES as u64;
+        let write = || {
+            let done = self.direct.as_ref().map_or(Ok(0), |direct| direct.write_blocks_at(body, offset))?;
+            self.file.write_all_at(&body[done..], offset + done as u64)
+        };
+        write().map_err(|error| self.tree.failed(&self.name, &error))?;
         self.lengths.lock().unwrap_or_else(PoisonError::into_inner).insert(number, body.len());
         Ok(())
     }
