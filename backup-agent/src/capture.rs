@@ -10,6 +10,10 @@
 //! was placed. Slabs pay in the order of the volume, so the one that everybody waits for has always paid already: the
 //! rooms cannot block one another, and what waits in `place` for its turn is bounded by the same budget.
 //!
+//! **Deltas.** Where the ranges are what changed since the parent, and less than a quarter of a chunk did, only the changed
+//! blocks are stored, with the name of the parent's chunk. The whole chunk is read and hashed all the same: that is cheap, and
+//! gives it the id by which it is known and checked.
+//!
 //! **Ends.** The first error of any room stops all of them and is the answer. Nothing that was stored is taken back: the
 //! session knows it, and the next run goes on from there.
 
@@ -31,6 +35,7 @@ use strongroom_block_io::BlockSource;
 use strongroom_model::ByteRange;
 use strongroom_repository::map::{MapBase, MapReader, MapSpec, WrittenMap};
 use strongroom_repository::{Repository, Session};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +56,8 @@ pub enum Scope {
     Allocated(Option<MapReader>),
     /// The same, where somebody else (a driver) says what is allocated.
     Listed(Changes, Option<MapReader>),
-    /// Only these ranges; everything else is as in the parent.
+    /// Only these ranges; everything else is as in the parent, in a touched chunk too but for the blocks of 4 KiB that are
+    /// touched.
     Delta(Changes, MapReader),
 }
 
@@ -105,14 +111,23 @@ pub async fn capture(capture: Capture) -> Result<WrittenMap, CaptureError> {
         Scope::Delta(changes, parent) => (Some(changes), Some(parent.clone()), MapBase::Delta(parent)),
     };
     let full = matches!(base, MapBase::Full(_));
+    let changed_since = parent.clone().filter(|_| !full);
     let resized =
         parent.as_ref().filter(|_| !full).and_then(|parent| plan::resized(parent.head().volume_bytes, spec));
     let map = session.map_writer(spec, base).map_err(CaptureError::Map)?;
     let mut placer = Placer::new(&repository, &session, map, parent, spec, full, Arc::clone(&meter));
 
     let (worked, arrivals) = mpsc::channel(read::READERS);
+    let worker = work::Worker {
+        hasher: repository.chunk_hasher(),
+        session: Arc::clone(&session),
+        chunk_bytes: spec.chunk_bytes,
+        changed_since,
+        reader: repository.reader(),
+        runtime: Handle::current(),
+    };
     let mut threads = {
-        let (stop, hasher, session) = (stop.clone(), repository.chunk_hasher(), Arc::clone(&session));
+        let stop = stop.clone();
         tokio::task::spawn_blocking(move || {
             let source = &*source;
             std::thread::scope(|scope| {
@@ -120,7 +135,7 @@ pub async fn capture(capture: Capture) -> Result<WrittenMap, CaptureError> {
                     changes.map_or_else(|| plan::allocated(source), |changes| changes as plan::Ranges<'_>);
                 let slabs = plan::spawn(scope, ranges, resized, spec, &purse, &stop);
                 let filled = read::spawn(scope, source, slabs, spec.chunk_bytes, &meter, &stop);
-                work::spawn(scope, &hasher, &session, spec.chunk_bytes, &filled, &worked, &stop);
+                work::spawn(scope, &worker, &filled, &worked, &stop);
                 // The rooms hold what they need; the last of them to go ends the room after it.
                 drop(worked);
             });

@@ -21,6 +21,8 @@ pub(crate) struct Bench {
     pub(crate) repository: Repository,
     /// What stands between the repository and its memory.
     pub(crate) store: Faulty,
+    /// Where the bytes lie, without anything in between.
+    pub(crate) memory: MemoryStore,
     pub(crate) counts: Arc<Counts>,
     pub(crate) world: World,
     pub(crate) dir: tempfile::TempDir,
@@ -31,7 +33,8 @@ impl Bench {
     pub(crate) async fn new() -> Self {
         let world = system_world();
         let dir = tempfile::tempdir().unwrap();
-        let store = Faulty::new(Arc::new(MemoryStore::new(Arc::clone(&world.clock))));
+        let memory = MemoryStore::new(Arc::clone(&world.clock));
+        let store = Faulty::new(Arc::new(memory.clone()));
         let counted = Record::new(Arc::new(store.clone()));
         let counts = counted.counts();
         let counted: Arc<dyn ObjectStore> = Arc::new(counted);
@@ -40,7 +43,7 @@ impl Bench {
         let options = InitOptions::new(abilities, open_options(dir.path().into()));
         let repository =
             Repository::init(counted, world.clone(), options, &[Unlock::KeyFile(key.clone())]).await.unwrap();
-        Self { repository, store, counts, world, dir, key }
+        Self { repository, store, memory, counts, world, dir, key }
     }
 
     /// As a new process of the same machine sees it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use strongroom_block_io::{BlockSource as _, Buffer};
 use strongroom_repository::chunk::ChunkId;
-use strongroom_repository::pack::Footer;
+use strongroom_repository::pack::{EntryType, Footer};
 
 use crate::error::HydrateError;
 use crate::survey::Local;
@@ -28,7 +28,7 @@ pub(crate) async fn equal(
         for (chunk, entry) in piece.chunks().zip(piece.entry..) {
             let content = work.content_bytes(chunk);
             if let (Some(row), Ok(length)) = (footer.row(entry), usize::try_from(content))
-                && u64::from(row.plain_bytes) == content
+                && (row.entry_type == EntryType::Delta || u64::from(row.plain_bytes) == content)
                 && chunk * work.chunk_bytes + content <= local.source.bytes()
             {
                 asked.push((chunk, length, row.id));

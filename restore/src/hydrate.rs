@@ -7,6 +7,8 @@
 //!   [`SYNC_BYTES`] and what is in flight.
 //! * A pack that a sweep has moved meanwhile is aimed at anew, at the object the journal names now.
 //!
+//! * Deltas come first, and wait within the budget for what they are built on; only the chunk that both make is written.
+//!
 //! Memory: the budget, one chunk for each range in flight, and a window's runs.
 
 use std::ops::Range;
@@ -15,22 +17,24 @@ use std::time::Duration;
 
 use strongroom_block_io::{BlockIoError, BlockTarget};
 use strongroom_model::{Failure as _, PackId, Remedy, chain};
-use strongroom_repository::pack::{FetchError, Footer};
+use strongroom_repository::pack::{EntryRef, FetchError, Footer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::aim::FetchRange;
 use crate::error::HydrateError;
 use crate::journal::{Durable, Journal, Stage};
-use crate::plan::{Lost, PackFetch, RestorePlan};
+use crate::plan::{Lost, PackFetch, RestorePlan, Window};
 use crate::supply::Supply;
-use crate::survey::{Local, Survey, aim, byte_range, first_range, hole, piece_of};
-use crate::work::{Piece, Work};
+use crate::survey::{Local, Survey, aim, byte_range, delta_bytes, first_range, hole};
+use crate::work::{ByPack, Piece, Work, add_bases, part};
 
 mod gather;
 mod range;
+mod waiting;
 
 use range::{Bad, Cause, Job, Landed};
+use waiting::Waiting;
 
 /// After so many written bytes the target is synced and the journal told.
 pub const SYNC_BYTES: u64 = 128 << 20;
@@ -114,6 +118,7 @@ impl Hydration<'_> {
         let plan = self.plan;
         let mut run = Run {
             budget: Arc::new(Semaphore::new(units(self.bounds.budget_bytes) as usize)),
+            held: 0,
             workers: Arc::new(Semaphore::new(self.bounds.workers.max(1))),
             tasks: JoinSet::new(),
             unsynced: Vec::new(),
@@ -134,6 +139,8 @@ impl Hydration<'_> {
 struct Run<'a> {
     room: Hydration<'a>,
     budget: Arc<Semaphore>,
+    /// How much of it the deltas of the window under way hold.
+    held: u32,
     workers: Arc<Semaphore>,
     tasks: JoinSet<Result<Landed, BlockIoError>>,
     /// Chunks that were written since the last sync.
@@ -161,14 +168,16 @@ impl Run<'_> {
             for zeros in &pieces.zeros {
                 self.zero(zeros).await?;
             }
-            let mut packs = pieces.packs.into_iter();
-            for fetch in &window.fetch {
-                let (_, pieces) = packs.find(|(pack, _)| *pack == fetch.pack).ok_or_else(|| {
-                    let range = byte_range(&plan.work, &window.chunks);
-                    HydrateError::PlanMisfit { point: plan.point.id, range }
-                })?;
-                self.pack(pieces, fetch).await?;
-            }
+            let known = self.room.survey.deltas(&plan.work, window.chunks.clone()).await?;
+            let (of_deltas, mut others) = part(pieces.packs, &known);
+            let waiting = self.deltas(of_deltas, window, known.iter().map(delta_bytes).sum()).await?;
+            // What was lost already when the plan was made is not asked for again.
+            let is_lost = |chunk: u64| {
+                let start = chunk.saturating_mul(plan.work.chunk_bytes);
+                plan.lost.iter().any(|lost| lost.start <= start && start < lost.end)
+            };
+            add_bases(&mut others, waiting.bases().into_iter().filter(|(chunk, _)| !is_lost(*chunk)));
+            self.fetch(others, &window.fetch, window, &waiting).await?;
         }
         while let Some(landed) = self.tasks.join_next().await {
             self.land(landed).await?;
@@ -178,6 +187,57 @@ impl Run<'_> {
             && let Some(journal) = &mut self.room.journal
         {
             journal.reach(Stage::Hydrated)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches the deltas of a window, and waits for them: what they are built on finds them here.
+    async fn deltas(
+        &mut self,
+        packs: ByPack,
+        window: &Window,
+        bytes: u64,
+    ) -> Result<Arc<Waiting>, HydrateError> {
+        self.held = 0;
+        if window.deltas.is_empty() {
+            return Ok(Arc::default());
+        }
+        // Never more than half of the budget, so that what they wait for has room beside them.
+        self.held = units(bytes).min(self.all_units() / 2);
+        let held = self.permit(self.held).await?;
+        let waiting = Arc::new(Waiting::holding(held));
+        self.fetch(packs, &window.deltas, window, &waiting).await?;
+        while let Some(landed) = self.tasks.join_next().await {
+            self.land(landed).await?;
+        }
+        Ok(waiting)
+    }
+
+    /// Fetches what is wanted of some packs, as it was planned.
+    async fn fetch(
+        &mut self,
+        mut packs: ByPack,
+        planned: &[PackFetch],
+        window: &Window,
+        waiting: &Arc<Waiting>,
+    ) -> Result<(), HydrateError> {
+        for fetch in planned {
+            let Some(at) = packs.iter().position(|(pack, _)| *pack == fetch.pack) else {
+                // What a delta was to be built on is not wanted when the delta was lost, or is none any more.
+                if window.deltas.is_empty() {
+                    let range = byte_range(self.work(), &window.chunks);
+                    return Err(HydrateError::PlanMisfit { point: self.room.plan.point.id, range });
+                }
+                continue;
+            };
+            let (pack, pieces) = packs.remove(at);
+            self.pack(pack, pieces, Some(fetch), waiting).await?;
+        }
+        // Chunks found locally when the plan was made ask for nothing; bases come here that nobody could foresee.
+        for (pack, pieces) in packs {
+            if pieces.iter().any(|piece| piece.is_base) {
+                self.pack(pack, pieces, None, waiting).await?;
+            }
         }
         Ok(())
     }
@@ -205,36 +265,45 @@ impl Run<'_> {
     }
 
     /// Starts all ranges of one pack, waiting for room before each.
-    async fn pack(&mut self, pieces: Vec<Piece>, fetch: &PackFetch) -> Result<(), HydrateError> {
-        let footer = match self.room.supply.footer(fetch.pack).await {
+    async fn pack(
+        &mut self,
+        pack: PackId,
+        pieces: Vec<Piece>,
+        planned: Option<&PackFetch>,
+        waiting: &Arc<Waiting>,
+    ) -> Result<(), HydrateError> {
+        let footer = match self.room.supply.footer(pack).await {
             Ok(footer) => footer,
-            Err(cause) => return self.lose_pack(fetch.pack, &pieces, cause).await,
+            Err(cause) => return self.lose_pack(pack, &pieces, cause).await,
         };
         let (copies, mut wanted) = split(&pieces, self.work());
-        let mut as_planned = footer.place() == fetch.object;
+        // Which bases are wanted is known only now: some of their deltas may have been lost, or be whole chunks by now.
+        let planned = planned
+            .filter(|fetch| footer.place() == fetch.object && !wanted.iter().any(|piece| piece.is_base));
+        let mut as_planned = planned.is_some();
         if !copies.is_empty() {
             let gone = self.copy(&footer, copies).await?;
             as_planned &= gone.is_empty();
             wanted.extend(gone);
         }
-        let ranges = if as_planned {
-            fetch.ranges.clone()
-        } else {
-            match aim(&footer, &wanted, self.room.survey.limits) {
+        let ranges = match planned.filter(|_| as_planned) {
+            Some(planned) => planned.ranges.clone(),
+            None => match aim(&footer, &wanted, self.room.survey.limits) {
                 Ok(ranges) => ranges,
                 Err(entry) => {
                     let cause = FetchError::Pack(hole(&footer, entry));
-                    return self.lose_pack(fetch.pack, &wanted, cause).await;
+                    return self.lose_pack(pack, &wanted, cause).await;
                 }
-            }
+            },
         };
         let pieces: Arc<[Piece]> = wanted.into();
         for range in ranges {
             let permit = self.room_for(range).await?;
             let job = Job {
-                pack: fetch.pack,
+                pack,
                 footer: Arc::clone(&footer),
                 pieces: Arc::clone(&pieces),
+                waiting: Arc::clone(waiting),
                 range,
                 work: Arc::clone(self.work()),
                 supply: Arc::clone(&self.room.supply),
@@ -255,8 +324,17 @@ impl Run<'_> {
             }
         }
         // Counted twice: a store's adapter may hold a range twice while it puts it together, and what it frees comes
-        // back late from the allocator. A single range larger than the whole budget goes alone.
-        let wanted = units(2 * u64::from(range.bytes)).min(units(self.room.bounds.budget_bytes));
+        // back late from the allocator. A single range may be larger than all of it.
+        // Deltas that wait hold a part until the ranges of their window have landed.
+        self.permit(units(2 * u64::from(range.bytes)).min(self.all_units() - self.held)).await
+    }
+
+    fn all_units(&self) -> u32 {
+        units(self.room.bounds.budget_bytes)
+    }
+
+    /// Waits for so much of the budget, taking in what lands meanwhile.
+    async fn permit(&mut self, wanted: u32) -> Result<OwnedSemaphorePermit, HydrateError> {
         loop {
             let budget = Arc::clone(&self.budget);
             tokio::select! {
@@ -331,7 +409,9 @@ impl Run<'_> {
         let range = byte_range(self.work(), &(first..first + 1));
         let (entry, error) = match bad.cause {
             Cause::Fetch(cause) => (None, HydrateError::Pack { pack, range, cause: Box::new(cause) }),
-            Cause::Entry(entry, cause) => {
+            Cause::Entry(at, cause) => {
+                // A chunk that does not come out of a delta and its base is the delta's fault.
+                let EntryRef { pack, entry } = at;
                 (Some(entry), HydrateError::Entry { pack, entry, range, cause: Box::new(cause) })
             }
             Cause::Length(entry, actual) => {
@@ -420,8 +500,13 @@ fn units(bytes: u64) -> u32 {
 fn split(pieces: &[Piece], work: &Work) -> (Vec<Piece>, Vec<Piece>) {
     let (mut copies, mut wanted) = (Vec::new(), Vec::new());
     for piece in pieces {
-        copies.extend(work.copy.present(piece.chunks()).iter().filter_map(|range| piece_of(piece, range)));
-        wanted.extend(work.copy.missing(piece.chunks()).iter().filter_map(|range| piece_of(piece, range)));
+        if piece.is_base {
+            // It is not the chunk: what could be copied in place of the chunk was looked at with its delta.
+            wanted.push(*piece);
+            continue;
+        }
+        copies.extend(work.copy.present(piece.chunks()).iter().filter_map(|range| piece.part(range)));
+        wanted.extend(work.copy.missing(piece.chunks()).iter().filter_map(|range| piece.part(range)));
     }
     (copies, wanted)
 }

@@ -236,7 +236,10 @@ pub struct Totals {
 pub struct Window {
     /// The first chunk and one past the last.
     pub chunks: Range<u64>,
-    /// What is fetched, in the order in which the packs are first needed.
+    /// Deltas, which are fetched first: they wait in memory for what they are built on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deltas: Vec<PackFetch>,
+    /// Everything else that is fetched, in the order in which the packs are first needed.
     pub fetch: Vec<PackFetch>,
 }
 
@@ -248,7 +251,7 @@ pub struct PackFetch {
     /// The object that holds it now.
     #[serde(serialize_with = "object")]
     pub object: PackPlace,
-    /// How many chunks are filled from it.
+    /// How many chunks are filled from it, or built on what it has.
     pub chunks: u64,
     /// How many of them are copied locally and only compared with its table.
     pub copies: u64,

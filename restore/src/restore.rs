@@ -213,6 +213,8 @@ pub(crate) fn hold_name(run: RunId) -> String {
 }
 
 #[cfg(test)]
+mod delta_tests;
+#[cfg(test)]
 mod driven_tests;
 #[cfg(test)]
 mod tests;

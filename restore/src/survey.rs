@@ -9,9 +9,9 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 use strongroom_block_io::BlockSource;
 use strongroom_model::{ByteRange, Failure as _, PackId, RecoveryPointId, Remedy};
-use strongroom_repository::chunk::ChunkHasher;
-use strongroom_repository::map::{MapError, MapReader, Run};
-use strongroom_repository::pack::{FetchError, Footer};
+use strongroom_repository::chunk::{BLOCK_BYTES, ChunkHasher};
+use strongroom_repository::map::{ChunkDelta, MapError, MapReader, Run};
+use strongroom_repository::pack::{EntryRef, EntryType, FetchError, Footer};
 
 use crate::aim::{Limits, Place, coalesce};
 use crate::chunk_set::ChunkSet;
@@ -19,7 +19,7 @@ use crate::compare;
 use crate::error::HydrateError;
 use crate::plan::{Lost, PackFetch, Totals, Window};
 use crate::supply::Supply;
-use crate::work::{Piece, Work, entries};
+use crate::work::{ByPack, Piece, Work, add_bases, entries, part};
 
 /// A window ends when it has this many runs: some MB of memory.
 const WINDOW_RUNS: usize = 1 << 17;
@@ -27,6 +27,8 @@ const WINDOW_RUNS: usize = 1 << 17;
 const STEP: u64 = 1 << 16;
 /// Below this many chunks a damaged part of a map is not narrowed down further: a leaf has about as many.
 const LEAF: u64 = 1024;
+/// A window has at most about this many bytes of deltas, since they wait in memory for what they are built on.
+const DELTA_BYTES: u64 = 8 << 20;
 /// Footers that are looked up side by side.
 const LOOKUPS: usize = 8;
 
@@ -78,17 +80,25 @@ impl Survey<'_> {
         let mut found = Surveyed::default();
         found.totals.volume_bytes = work.point_bytes;
         found.totals.target_bytes = work.target_bytes;
-        let (mut start, mut runs) = (0, Vec::new());
+        let (mut start, mut runs, mut waiting) = (0, Vec::new(), 0);
         let (chunks, mut at) = (work.chunks(), 0);
         while at < chunks {
             let step = at..(at + STEP).min(chunks);
             at = step.end;
             if !work.pending(step.clone()).is_empty() {
-                runs.extend(self.runs(work, step, &mut found.lost).await?);
+                runs.extend(self.runs(work, step.clone(), &mut found.lost).await?);
+                for delta in self.deltas(work, step).await? {
+                    waiting += delta_bytes(&delta);
+                    if waiting >= DELTA_BYTES {
+                        self.window(work, start..delta.chunk + 1, &runs, &mut found).await?;
+                        (start, waiting) = (delta.chunk + 1, 0);
+                        runs.retain(|run| run.start + run.count > start);
+                    }
+                }
             }
             if runs.len() >= WINDOW_RUNS || at == chunks {
                 self.window(work, start..at, &std::mem::take(&mut runs), &mut found).await?;
-                start = at;
+                (start, waiting) = (at, 0);
             }
         }
         found.totals.lost_bytes = found.lost.iter().map(|lost| lost.end - lost.start).sum();
@@ -151,6 +161,31 @@ impl Survey<'_> {
         Ok(runs)
     }
 
+    /// The chunks of a range that were stored as deltas, as far as the map can be read where we are to go on.
+    pub(crate) async fn deltas(
+        &self,
+        work: &Work,
+        range: Range<u64>,
+    ) -> Result<Vec<ChunkDelta>, HydrateError> {
+        match self.map.deltas(range.clone()).await {
+            Ok(deltas) => Ok(deltas),
+            Err(cause) if !self.keep_going || cause.remedy() != Remedy::FixData => {
+                Err(self.map_error(work, &range, cause))
+            }
+            Err(_) => {
+                let mut deltas = Vec::new();
+                let mut at = range.start;
+                while at < range.end {
+                    let leaf = at..((at / LEAF + 1) * LEAF).min(range.end);
+                    at = leaf.end;
+                    // What cannot be read was noted as lost when the runs were read.
+                    deltas.extend(self.map.deltas(leaf).await.unwrap_or_default());
+                }
+                Ok(deltas)
+            }
+        }
+    }
+
     fn map_error(&self, work: &Work, range: &Range<u64>, cause: MapError) -> HydrateError {
         HydrateError::Map { point: self.point, range: byte_range(work, range), cause: Box::new(cause) }
     }
@@ -163,56 +198,126 @@ impl Survey<'_> {
         found: &mut Surveyed,
     ) -> Result<(), HydrateError> {
         let pieces = work.pieces(window.clone(), runs);
-        let looked: Vec<Looked> = futures::stream::iter(pieces.packs)
-            .map(|(pack, pieces)| self.look(work, pack, pieces))
-            .buffered(LOOKUPS)
-            .try_collect()
-            .await?;
-        let totals = &mut found.totals;
-        let mut fetch = Vec::new();
-        for look in looked {
-            look.right.iter().for_each(|&chunk| work.right.insert(chunk));
-            look.copy.iter().for_each(|&chunk| work.copy.insert(chunk));
-            let bytes = |chunks: &[u64]| {
-                chunks.iter().map(|&chunk| work.count_bytes(&(chunk..chunk + 1))).sum::<u64>()
-            };
-            totals.present_bytes += bytes(&look.right);
-            totals.copy_bytes += bytes(&look.copy);
-            totals.write_bytes += look.write_bytes;
-            found.lost.extend(look.lost);
-            if let Some(pack) = look.fetch {
-                totals.fetch_bytes += pack.ranges.iter().map(|range| u64::from(range.bytes)).sum::<u64>();
-                totals.requests += pack.ranges.len() as u64;
-                totals.packs += u64::from(!pack.ranges.is_empty());
-                fetch.push(pack);
-            }
-        }
-        totals.zero_bytes += pieces.zeros.iter().map(|range| work.count_bytes(range)).sum::<u64>();
-        totals.hole_bytes += pieces.hole_bytes;
-        if !fetch.is_empty() || !pieces.zeros.is_empty() {
-            found.windows.push(Window { chunks: window, fetch });
+        let known = self.deltas(work, window.clone()).await?;
+        let (of_deltas, others) = part(pieces.packs, &known);
+        let deltas = self.look_at(work, of_deltas, found).await?;
+        // What a sweep made a whole chunk of is built on nothing any more.
+        let of =
+            |chunk: u64| known.binary_search_by_key(&chunk, |delta| delta.chunk).map(|at| known[at].of).ok();
+        let bases: Vec<(u64, EntryRef)> = deltas
+            .iter()
+            .flat_map(Looked::built)
+            .filter_map(|chunk| Some((chunk, of(chunk)?.base)))
+            .collect();
+        let mut fetch = self.look_at(work, others, found).await?;
+        self.add_bases(work, &mut fetch, bases, found).await?;
+        let deltas = self.aim(work, deltas, &mut found.totals)?;
+        let fetch = self.aim(work, fetch, &mut found.totals)?;
+        found.totals.zero_bytes += pieces.zeros.iter().map(|range| work.count_bytes(range)).sum::<u64>();
+        found.totals.hole_bytes += pieces.hole_bytes;
+        if !deltas.is_empty() || !fetch.is_empty() || !pieces.zeros.is_empty() {
+            found.windows.push(Window { chunks: window, deltas, fetch });
         }
         Ok(())
     }
 
+    /// The requests that bring what was found to be wanted.
+    fn aim(
+        &self,
+        work: &Work,
+        looked: Vec<Looked>,
+        totals: &mut Totals,
+    ) -> Result<Vec<PackFetch>, HydrateError> {
+        looked.into_iter().filter_map(|look| look.aim(work, self.limits, totals).transpose()).collect()
+    }
+
+    /// Looks up what packs have to give for one window.
+    async fn look_at(
+        &self,
+        work: &mut Work,
+        packs: ByPack,
+        found: &mut Surveyed,
+    ) -> Result<Vec<Looked>, HydrateError> {
+        let lookable = &*work;
+        let looked: Vec<Looked> = futures::stream::iter(packs)
+            .map(|(pack, pieces)| self.look(lookable, pack, pieces))
+            .buffered(LOOKUPS)
+            .try_collect()
+            .await?;
+        let bytes =
+            |chunks: &[u64]| chunks.iter().map(|&chunk| work.count_bytes(&(chunk..chunk + 1))).sum::<u64>();
+        for look in &looked {
+            found.totals.present_bytes += bytes(&look.right);
+            found.totals.copy_bytes += bytes(&look.copy);
+            found.totals.write_bytes += look.write_bytes;
+            found.lost.extend_from_slice(&look.lost);
+        }
+        for look in &looked {
+            look.right.iter().for_each(|&chunk| work.right.insert(chunk));
+            look.copy.iter().for_each(|&chunk| work.copy.insert(chunk));
+        }
+        Ok(looked)
+    }
+
+    /// Adds what deltas are built on to what is wanted of the packs.
+    async fn add_bases(
+        &self,
+        work: &Work,
+        looked: &mut Vec<Looked>,
+        bases: Vec<(u64, EntryRef)>,
+        found: &mut Surveyed,
+    ) -> Result<(), HydrateError> {
+        let mut packs = ByPack::new();
+        add_bases(&mut packs, bases);
+        for (pack, pieces) in packs {
+            let there = looked.iter_mut().find(|look| look.pack == pack && look.footer.is_some());
+            if let Some(look) = there.filter(|look| look.has(&pieces)) {
+                look.wanted.extend(pieces);
+                continue;
+            }
+            let mut look = Looked::new(pack);
+            match self.footer(pack, &pieces).await {
+                Ok(footer) => {
+                    look.footer = Some(footer);
+                    look.wanted = pieces;
+                }
+                Err(cause) => {
+                    self.lose(&mut look, work, &pieces, cause)?;
+                    found.lost.extend_from_slice(&look.lost);
+                }
+            }
+            looked.push(look);
+        }
+        Ok(())
+    }
+
+    /// A pack cannot be read: that ends it, unless we are to go on.
+    fn lose(
+        &self,
+        looked: &mut Looked,
+        work: &Work,
+        pieces: &[Piece],
+        cause: FetchError,
+    ) -> Result<(), HydrateError> {
+        let pack = looked.pack;
+        if self.keep_going && cause.remedy() == Remedy::FixData {
+            looked.lose(work, pack, pieces, &strongroom_model::chain(&cause));
+            Ok(())
+        } else {
+            Err(HydrateError::Pack { pack, range: first_range(work, pieces), cause: Box::new(cause) })
+        }
+    }
+
     /// Looks up what one pack has to give for one window.
     async fn look(&self, work: &Work, pack: PackId, pieces: Vec<Piece>) -> Result<Looked, HydrateError> {
-        let mut looked = Looked::default();
+        let mut looked = Looked::new(pack);
         let footer = match self.footer(pack, &pieces).await {
             Ok(footer) => footer,
-            Err(cause) if self.keep_going && cause.remedy() == Remedy::FixData => {
-                looked.lose(work, pack, &pieces, &strongroom_model::chain(&cause));
+            Err(cause) => {
+                self.lose(&mut looked, work, &pieces, cause)?;
                 return Ok(looked);
             }
-            Err(cause) => {
-                return Err(HydrateError::Pack {
-                    pack,
-                    range: first_range(work, &pieces),
-                    cause: Box::new(cause),
-                });
-            }
         };
-        let mut wanted = Vec::new();
         if let Some(local) = &self.local {
             let footer = Arc::clone(&footer);
             let equal = compare::equal(local.clone(), work, footer, &pieces).await?;
@@ -223,19 +328,10 @@ impl Survey<'_> {
         for piece in &pieces {
             for range in skip.missing(piece.chunks()) {
                 looked.write_bytes += work.count_bytes(&range);
-                wanted.extend(piece_of(piece, &range));
+                looked.wanted.extend(piece.part(&range));
             }
         }
-        let ranges = aim(&footer, &wanted, self.limits).map_err(|entry| HydrateError::Pack {
-            pack,
-            range: first_range(work, &pieces),
-            cause: Box::new(FetchError::Pack(hole(&footer, entry))),
-        })?;
-        let chunks = wanted.iter().map(|piece| u64::from(piece.count)).sum();
-        let copies = looked.copy.len() as u64;
-        if chunks > 0 || copies > 0 {
-            looked.fetch = Some(PackFetch { pack, object: footer.place(), chunks, copies, ranges });
-        }
+        looked.footer = Some(footer);
         Ok(looked)
     }
 
@@ -256,9 +352,12 @@ impl Survey<'_> {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Looked {
-    fetch: Option<PackFetch>,
+    pack: PackId,
+    /// None: it cannot be had.
+    footer: Option<Arc<Footer>>,
+    wanted: Vec<Piece>,
     right: Vec<u64>,
     copy: Vec<u64>,
     write_bytes: u64,
@@ -266,6 +365,59 @@ struct Looked {
 }
 
 impl Looked {
+    const fn new(pack: PackId) -> Self {
+        Self {
+            pack,
+            footer: None,
+            wanted: Vec::new(),
+            right: Vec::new(),
+            copy: Vec::new(),
+            write_bytes: 0,
+            lost: Vec::new(),
+        }
+    }
+
+    /// The wanted chunks that are deltas still.
+    fn built(&self) -> impl Iterator<Item = u64> + '_ {
+        let is_delta = |entry| {
+            let row = self.footer.as_ref().and_then(|footer| footer.row(entry));
+            row.is_some_and(|row| row.entry_type == EntryType::Delta)
+        };
+        let entries = self.wanted.iter().flat_map(|piece| piece.chunks().zip(piece.entry..));
+        entries.filter(move |(_, entry)| is_delta(*entry)).map(|(chunk, _)| chunk)
+    }
+
+    /// Whether its table has all entries of these pieces.
+    fn has(&self, pieces: &[Piece]) -> bool {
+        self.footer
+            .as_ref()
+            .is_some_and(|footer| entries(pieces).into_iter().all(|entry| footer.row(entry).is_some()))
+    }
+
+    /// The requests; none when nothing is wanted.
+    fn aim(
+        self,
+        work: &Work,
+        limits: Limits,
+        totals: &mut Totals,
+    ) -> Result<Option<PackFetch>, HydrateError> {
+        let Self { pack, footer: Some(footer), wanted, copy, .. } = self else { return Ok(None) };
+        let ranges = aim(&footer, &wanted, limits).map_err(|entry| HydrateError::Pack {
+            pack,
+            range: first_range(work, &wanted),
+            cause: Box::new(FetchError::Pack(hole(&footer, entry))),
+        })?;
+        let chunks = wanted.iter().map(|piece| u64::from(piece.count)).sum();
+        let copies = copy.len() as u64;
+        if chunks == 0 && copies == 0 {
+            return Ok(None);
+        }
+        totals.fetch_bytes += ranges.iter().map(|range| u64::from(range.bytes)).sum::<u64>();
+        totals.requests += ranges.len() as u64;
+        totals.packs += u64::from(!ranges.is_empty());
+        Ok(Some(PackFetch { pack, object: footer.place(), chunks, copies, ranges }))
+    }
+
     fn lose(&mut self, work: &Work, pack: PackId, pieces: &[Piece], why: &str) {
         self.lost.extend(pieces.iter().map(|piece| {
             let bytes = byte_range(work, &piece.chunks());
@@ -295,14 +447,9 @@ pub fn aim(footer: &Footer, pieces: &[Piece], limits: Limits) -> Result<Vec<crat
     Ok(coalesce(&places, data, limits))
 }
 
-/// The part of a piece that fills `chunks`.
-pub(crate) fn piece_of(piece: &Piece, chunks: &Range<u64>) -> Option<Piece> {
-    let skipped = u32::try_from(chunks.start.checked_sub(piece.chunk)?).ok()?;
-    Some(Piece {
-        chunk: chunks.start,
-        count: u32::try_from(chunks.end - chunks.start).ok()?,
-        entry: piece.entry.checked_add(skipped)?,
-    })
+/// How many bytes of a delta wait in memory.
+pub(crate) fn delta_bytes(delta: &ChunkDelta) -> u64 {
+    u64::from(delta.of.blocks.count()) * u64::from(BLOCK_BYTES)
 }
 
 pub(crate) fn hole(footer: &Footer, entry: u32) -> strongroom_repository::pack::PackError {

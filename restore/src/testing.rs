@@ -16,11 +16,11 @@ use strongroom_object_store::memory::MemoryStore;
 use strongroom_object_store::record::Record;
 use strongroom_object_store::{Counts, Verb};
 use strongroom_repository::abilities::{Abilities, Claims, CreateOnly};
-use strongroom_repository::chunk::{Compressor, is_zero};
+use strongroom_repository::chunk::{Blocks, Compressor, is_zero};
 use strongroom_repository::keys::{KeyFile, Unlock};
 use strongroom_repository::layout::PackKind;
-use strongroom_repository::map::{MapBase, MapSpec};
-use strongroom_repository::pack::EntryType;
+use strongroom_repository::map::{ChunkPlace, DeltaOf, MapBase, MapSpec};
+use strongroom_repository::pack::{Delta, EntryType};
 use strongroom_repository::store::ObjectStore;
 use strongroom_repository::{
     Draft, DraftMap, InitOptions, OpenOptions, Patience, PointInfo, Repository, Source,
@@ -32,7 +32,7 @@ use crate::report::Report;
 use crate::request::{Request, TargetRequest};
 use crate::restore::{Prepared, Restore};
 
-/// The grid of the tests: small, so that small volumes have many chunks.
+/// The grid of the tests: small, so that small volumes have many chunks; too small for deltas.
 pub(crate) const CHUNK: usize = 16 << 10;
 
 #[derive(Debug)]
@@ -79,6 +79,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
+        Self::of_chunks(CHUNK).await
+    }
+
+    /// With a grid of its own. Where chunks are large enough, what changed a little is published as deltas.
+    pub(crate) async fn of_chunks(chunk_bytes: usize) -> Self {
         let world = World { clock: Arc::new(Minutes::default()), entropy: Arc::new(Dice(AtomicU64::new(0))) };
         let store = MemoryStore::new(Arc::clone(&world.clock));
         let faulty = Faulty::new(Arc::new(store.clone()));
@@ -100,7 +105,7 @@ impl Bench {
             abilities,
             OpenOptions { agent: "bench".into(), patience: Patience::NO_PAUSE, ..OpenOptions::default() },
         );
-        options.chunk_bytes = u32::try_from(CHUNK).unwrap();
+        options.chunk_bytes = u32::try_from(chunk_bytes).unwrap();
         let unlock = [Unlock::KeyFile(key.clone())];
         let repository =
             Repository::init(Arc::clone(&counted), world.clone(), options, &unlock).await.unwrap();
@@ -138,7 +143,9 @@ impl Bench {
         };
         let before =
             parent.as_ref().map(|parent| self.images.lock().unwrap()[&parent.id].clone()).unwrap_or_default();
-        let spec = MapSpec { volume_bytes: image.len() as u64, chunk_bytes: u32::try_from(CHUNK).unwrap() };
+        let chunk_bytes = self.repository.chunk_bytes();
+        let spec = MapSpec { volume_bytes: image.len() as u64, chunk_bytes };
+        let chunk_bytes = usize::try_from(chunk_bytes).unwrap();
         let hasher = self.repository.chunk_hasher();
         let mut packs = session.pack_writer(PackKind::Data);
         let mut compressor = Compressor::default();
@@ -147,25 +154,35 @@ impl Bench {
             Some(parent) => Some(self.repository.map(parent).await.unwrap()),
             None => None,
         };
-        for (number, chunk) in (0_u64..).zip(image.chunks(CHUNK)) {
+        for (number, chunk) in (0_u64..).zip(image.chunks(chunk_bytes)) {
             if is_zero(chunk) {
                 continue;
             }
-            let start = usize::try_from(number).unwrap() * CHUNK;
+            let start = usize::try_from(number).unwrap() * chunk_bytes;
             let same = before.get(start..start + chunk.len()) == Some(chunk) && before.len() == image.len();
-            let at = match &old {
-                Some(old) if same => old.get(number).await.unwrap().unwrap(),
+            let place = match &old {
+                Some(old) => old.place(number).await.unwrap(),
+                None => None,
+            };
+            let of = place.and_then(|place| delta_of(place, &before[start.min(before.len())..], chunk));
+            let place = match (place, of) {
+                (Some(place), _) if same => place,
+                (_, Some(of)) => {
+                    let entry = compressor.compress(Delta::encode(of.base, &of.blocks, chunk));
+                    let at = packs.push(hasher.id(chunk), EntryType::Delta, entry).await.unwrap();
+                    ChunkPlace { at, delta_of: Some(of) }
+                }
                 _ => {
                     let entry = compressor.compress(Bytes::copy_from_slice(chunk));
-                    packs.push(hasher.id(chunk), EntryType::Chunk, entry).await.unwrap()
+                    packs.push(hasher.id(chunk), EntryType::Chunk, entry).await.unwrap().into()
                 }
             };
-            set.push((number, at));
+            set.push((number, place));
         }
         packs.finish().await.unwrap();
         let mut map = session.map_writer(spec, base).unwrap();
-        for (number, at) in set {
-            map.set(number, Some(at)).await.unwrap();
+        for (number, place) in set {
+            map.place(number, Some(place)).await.unwrap();
         }
         let map = map.finish().await.unwrap();
         let info = PointInfo {
@@ -238,6 +255,19 @@ impl Bench {
         change(&mut body);
         self.store.damage(name, Some(body.into()));
     }
+}
+
+/// What a delta of a chunk is built on, where little of it changed since the parent.
+fn delta_of(parent: ChunkPlace, before: &[u8], chunk: &[u8]) -> Option<DeltaOf> {
+    let before = before.get(..chunk.len())?;
+    let of = parent.delta_of.unwrap_or(DeltaOf { base: parent.at, blocks: Blocks::NONE });
+    let mut blocks = of.blocks;
+    for (block, (old, new)) in (0..).zip(before.chunks(4096).zip(chunk.chunks(4096))) {
+        if old != new {
+            blocks.insert(block);
+        }
+    }
+    Delta::is_worth_it(&blocks, chunk.len()).then_some(DeltaOf { blocks, ..of })
 }
 
 pub(crate) fn to_file(point: RecoveryPointId, path: &Path) -> Request {

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use strongroom_model::{ByteRange, PackId};
-use strongroom_repository::map::Run;
+use strongroom_repository::map::{ChunkDelta, Run};
+use strongroom_repository::pack::EntryRef;
 
 use crate::chunk_set::ChunkSet;
 
@@ -48,6 +49,8 @@ pub struct Piece {
     pub count: u32,
     /// The entry of the first chunk.
     pub entry: u32,
+    /// The entries are not the chunks, but what their deltas are built on.
+    pub is_base: bool,
 }
 
 impl Piece {
@@ -55,6 +58,18 @@ impl Piece {
     #[must_use]
     pub const fn chunks(&self) -> Range<u64> {
         self.chunk..self.chunk + self.count as u64
+    }
+
+    /// The part of it that fills `chunks`; none when these are none, or begin before it.
+    #[must_use]
+    pub fn part(&self, chunks: &Range<u64>) -> Option<Self> {
+        let skipped = u32::try_from(chunks.start.checked_sub(self.chunk)?).ok()?;
+        Some(Self {
+            chunk: chunks.start,
+            count: u32::try_from(chunks.end.checked_sub(chunks.start)?).ok().filter(|count| *count > 0)?,
+            entry: self.entry.checked_add(skipped)?,
+            is_base: self.is_base,
+        })
     }
 }
 
@@ -160,7 +175,7 @@ impl Work {
 fn cut(run: &Run, chunks: Range<u64>) -> Option<Piece> {
     let skipped = u32::try_from(chunks.start - run.start).ok()?;
     let count = u32::try_from(chunks.end - chunks.start).ok()?;
-    Some(Piece { chunk: chunks.start, count, entry: run.first_entry.checked_add(skipped)? })
+    Some(Piece { chunk: chunks.start, count, entry: run.first_entry.checked_add(skipped)?, is_base: false })
 }
 
 /// The numbers of all entries that pieces need, in order, each once.
@@ -173,12 +188,58 @@ pub fn entries(pieces: &[Piece]) -> Vec<u32> {
     entries
 }
 
-/// The chunks that an entry fills.
-pub fn filled_by(pieces: &[Piece], entry: u32) -> impl Iterator<Item = u64> + '_ {
+/// The chunks that an entry fills, and whether it is what a delta of the chunk is built on.
+pub fn filled_by(pieces: &[Piece], entry: u32) -> impl Iterator<Item = (u64, bool)> + '_ {
     pieces
         .iter()
         .filter(move |piece| entry >= piece.entry && entry - piece.entry < piece.count)
-        .map(move |piece| piece.chunk + u64::from(entry - piece.entry))
+        .map(move |piece| (piece.chunk + u64::from(entry - piece.entry), piece.is_base))
+}
+
+/// Pieces by pack, in the order in which the packs are first needed.
+pub type ByPack = Vec<(PackId, Vec<Piece>)>;
+
+/// Takes the chunks in `deltas`, which are in ascending order, out of the pieces: `(those, the others)`.
+#[must_use]
+pub fn part(pieces: ByPack, deltas: &[ChunkDelta]) -> (ByPack, ByPack) {
+    if deltas.is_empty() {
+        return (Vec::new(), pieces);
+    }
+    let (mut of_deltas, mut others): (ByPack, ByPack) = (Vec::new(), Vec::new());
+    for (pack, pieces) in pieces {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            let chunks = piece.chunks();
+            let first = deltas.partition_point(|delta| delta.chunk < chunks.start);
+            let mut at = chunks.start;
+            for delta in deltas[first..].iter().take_while(|delta| delta.chunk < chunks.end) {
+                theirs.extend(piece.part(&(at..delta.chunk)));
+                ours.extend(piece.part(&(delta.chunk..delta.chunk + 1)));
+                at = delta.chunk + 1;
+            }
+            theirs.extend(piece.part(&(at..chunks.end)));
+        }
+        if !ours.is_empty() {
+            of_deltas.push((pack, ours));
+        }
+        if !theirs.is_empty() {
+            others.push((pack, theirs));
+        }
+    }
+    (of_deltas, others)
+}
+
+/// Adds what deltas are built on: `(chunk, base)`.
+pub fn add_bases(packs: &mut ByPack, bases: impl IntoIterator<Item = (u64, EntryRef)>) {
+    let mut place: HashMap<PackId, usize> =
+        packs.iter().enumerate().map(|(index, (pack, _))| (*pack, index)).collect();
+    for (chunk, base) in bases {
+        let index = *place.entry(base.pack).or_insert_with(|| {
+            packs.push((base.pack, Vec::new()));
+            packs.len() - 1
+        });
+        packs[index].1.push(Piece { chunk, count: 1, entry: base.entry, is_base: true });
+    }
 }
 
 #[cfg(test)]

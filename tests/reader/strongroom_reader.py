@@ -30,7 +30,8 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 CONTEXT = "strongroom 2026-11-21 format 1 "
 KEY_SLOT, RECORD, CHECKPOINT, FOOTER = 1, 2, 3, 5
 DATA, MAP = 0, 1
-CHUNK, LEAF, NODE, ROOT = 1, 3, 4, 5
+CHUNK, DELTA, LEAF, NODE, ROOT = 1, 2, 3, 4, 5
+BLOCK = 4096
 
 
 class Damaged(Exception):
@@ -441,14 +442,39 @@ class Repository:
         what = f"{place.path()} entry {number}"
         need(number in rows, f"{what} is a hole")
         at, stored, size, typ, codec, id = rows[number]
-        need(typ == wanted, f"{what} has type {typ}")
+        need(typ == wanted or (typ, wanted) == (DELTA, CHUNK), f"{what} has type {typ}")
         associated = self.id + pack + struct.pack("<IIIBBxx", number, stored, size, typ, codec)
         plain = open_message(box, number, data[at : at + stored], associated, what)
         if codec == 1:
             plain = zstandard.ZstdDecompressor().decompress(plain, max_output_size=size)
         need(codec in (0, 1) and len(plain) == size, f"{what}: another length than it says")
+        if typ == DELTA:
+            plain = self.on_its_base(fold, plain, what)
         need(blake3(plain, key=key).digest() == id, f"{what}: another content than its id says")
         return plain
+
+    def on_its_base(self, fold, delta, what):
+        """The chunk that a delta stands for."""
+        base_pack, base_entry, length = struct.unpack_from("<16sII", delta)
+        blocks = -(-length // BLOCK)
+        start = 24 + -(-blocks // 8)
+        bitmap = int.from_bytes(delta[24:start], "little")
+        need(bitmap and not bitmap >> blocks, f"{what}: blocks that its chunk does not have")
+        place = fold.packs.get(base_pack)
+        need(place is not None, f"{what}: the journal knows no pack of its base")
+        typ = self.footer(place)[2].get(base_entry, (0,) * 6)[3]
+        need(typ == CHUNK, f"{what}: its base has type {typ}")
+        chunk = bytearray(self.entry(fold, base_pack, base_entry, CHUNK))
+        need(len(chunk) == length, f"{what}: its base has another length")
+        for block in range(blocks):
+            if bitmap >> block & 1:
+                end = min((block + 1) * BLOCK, length)
+                taken = end - block * BLOCK
+                need(start + taken <= len(delta), f"{what}: it ends within a block")
+                chunk[block * BLOCK : end] = delta[start : start + taken]
+                start += taken
+        need(start == len(delta), f"{what}: more bytes than blocks")
+        return bytes(chunk)
 
     # -- maps
 
@@ -464,7 +490,7 @@ class Repository:
             node = self.entry(fold, map_packs[place], entry, NODE)
             packs, rows = table(node)
             for leaf_slot, leaf_place, leaf_entry in struct.iter_unpack("<HHI", rows):
-                leaf_packs, runs = table(self.entry(fold, packs[leaf_place], leaf_entry, LEAF))
+                leaf_packs, runs = leaf_table(self.entry(fold, packs[leaf_place], leaf_entry, LEAF))
                 first = (slot * 1024 + leaf_slot) * 1024
                 for start, count, run_place, run_entry in struct.iter_unpack("<HHHI", runs):
                     yield first + start, count, leaf_packs[run_place], run_entry
@@ -487,6 +513,17 @@ def table(plain):
     """The packs that a node or leaf names, and its rows."""
     packs, _ = struct.unpack_from("<HH", plain)
     return [plain[4 + 16 * n : 20 + 16 * n] for n in range(packs)], plain[4 + 16 * packs :]
+
+
+def leaf_table(plain):
+    """The packs that a leaf names, and its rows; the deltas behind them are looked at and left."""
+    packs, rows = table(plain)
+    count = 10 * struct.unpack_from("<HH", plain)[1]
+    rows, more = rows[:count], rows[count:]
+    if more:
+        deltas, width = struct.unpack_from("<HH", more)
+        need(deltas and width <= 32 and len(more) == 4 + deltas * (8 + width), "a leaf's deltas have an unknown form")
+    return packs, rows
 
 
 def check_trailer(data, name):

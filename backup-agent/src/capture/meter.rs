@@ -20,7 +20,7 @@ pub struct Tally {
     pub scanned_bytes: u64,
     /// Bytes of chunks that differ from the parent.
     pub changed_bytes: u64,
-    /// Bytes of chunks that the repository did not have.
+    /// Bytes that the repository did not have: of chunks, and of deltas where less than a quarter of a chunk changed.
     pub new_bytes: u64,
 }
 

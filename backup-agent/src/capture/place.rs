@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use strongroom_repository::chunk::{ChunkId, Compressed};
 use strongroom_repository::layout::PackKind;
-use strongroom_repository::map::{MapReader, MapSpec, MapWriter, WrittenMap};
+use strongroom_repository::map::{ChunkPlace, DeltaOf, MapReader, MapSpec, MapWriter, WrittenMap};
 use strongroom_repository::pack::{EntryRef, EntryType, PackWriter};
 use strongroom_repository::reader::PackReader;
 use strongroom_repository::{Repository, Session};
@@ -94,13 +94,17 @@ impl Placer {
         for ((chunk, old), found) in worked.chunks.clone().zip(before).zip(worked.found) {
             let now = match found {
                 Found::Zero => None,
-                Found::Known(id, at) => Some(self.prefer_parent(id, Some(at), old).await.unwrap_or(at)),
+                Found::Known(id, at) => {
+                    Some(self.prefer_parent(id, Some(at), old).await.unwrap_or_else(|| at.into()))
+                }
                 Found::New(id, compressed) => Some(self.store(id, compressed, old).await?),
+                Found::Same(place) => Some(place),
+                Found::Changed(id, of, compressed) => Some(self.store_delta(id, of, compressed).await?),
             };
             if now != old {
                 self.meter.changed(self.bytes_of(chunk..chunk + 1));
             }
-            self.map.set(chunk, now).await.map_err(CaptureError::Map)?;
+            self.map.place(chunk, now).await.map_err(CaptureError::Map)?;
         }
         self.next_chunk = worked.chunks.end;
         self.meter
@@ -113,22 +117,39 @@ impl Placer {
         &mut self,
         id: ChunkId,
         compressed: Compressed,
-        old: Option<EntryRef>,
-    ) -> Result<EntryRef, CaptureError> {
+        old: Option<ChunkPlace>,
+    ) -> Result<ChunkPlace, CaptureError> {
         if let Some(at) = self.recent.get(&id).or_else(|| self.data.pending(&id)) {
-            return Ok(at);
+            return Ok(at.into());
         }
-        // The index is a cache and may have been lost. Where everything is read again, the parent's own footers tell.
+        // The index is a cache and may have been lost, and it does not know deltas. Where everything is read again, the
+        // parent's own footers tell.
         if self.full
-            && let Some(at) = self.prefer_parent(id, None, old).await
+            && let Some(place) = self.prefer_parent(id, None, old).await
         {
-            return Ok(at);
+            return Ok(place);
         }
         let plain_bytes = compressed.plain_bytes;
         let at = self.data.push(id, EntryType::Chunk, compressed).await?;
         self.meter.new_bytes(plain_bytes.into());
         self.recent.remember(id, at);
-        Ok(at)
+        Ok(at.into())
+    }
+
+    /// A chunk that differs from the parent's in a few blocks. Nobody else is pointed to it: they would need its base too.
+    async fn store_delta(
+        &mut self,
+        id: ChunkId,
+        of: DeltaOf,
+        compressed: Compressed,
+    ) -> Result<ChunkPlace, CaptureError> {
+        if let Some(at) = self.recent.get(&id).or_else(|| self.data.pending(&id)) {
+            return Ok(at.into());
+        }
+        let plain_bytes = compressed.plain_bytes;
+        let at = self.data.push(id, EntryType::Delta, compressed).await?;
+        self.meter.new_bytes(plain_bytes.into());
+        Ok(ChunkPlace { at, delta_of: Some(of) })
     }
 
     /// The parent's own entry for this place, when it holds the same bytes as the chunk `id`. Content that is stored twice would
@@ -137,19 +158,19 @@ impl Placer {
         &self,
         id: ChunkId,
         known: Option<EntryRef>,
-        old: Option<EntryRef>,
-    ) -> Option<EntryRef> {
+        old: Option<ChunkPlace>,
+    ) -> Option<ChunkPlace> {
         let (parent, old) = (self.parent.as_ref()?, old?);
-        if known == Some(old) {
-            return known;
+        if known == Some(old.at) {
+            return Some(old);
         }
         // A footer that cannot be read only costs that the bytes are stored, or pointed to, elsewhere.
-        let footer = parent.reader.footer(old.pack).await.ok()?;
-        footer.row(old.entry).is_some_and(|row| row.id == id).then_some(old)
+        let footer = parent.reader.footer(old.at.pack).await.ok()?;
+        footer.row(old.at.entry).is_some_and(|row| row.id == id).then_some(old)
     }
 
     /// Where these chunks lie in the parent.
-    async fn before(&self, chunks: Range<u64>) -> Result<Vec<Option<EntryRef>>, CaptureError> {
+    async fn before(&self, chunks: Range<u64>) -> Result<Vec<Option<ChunkPlace>>, CaptureError> {
         let count = usize::try_from(chunks.end - chunks.start).expect("a slab has few chunks");
         let mut before = vec![None; count];
         let Some(parent) = &self.parent else { return Ok(before) };
@@ -157,15 +178,21 @@ impl Placer {
         if inside.is_empty() {
             return Ok(before);
         }
-        for run in parent.map.runs(inside).await.map_err(CaptureError::Map)? {
+        for run in parent.map.runs(inside.clone()).await.map_err(CaptureError::Map)? {
             for step in 0..run.count {
                 let place =
                     (run.start + step).checked_sub(chunks.start).and_then(|at| usize::try_from(at).ok());
                 if let (Some(place), Ok(step)) =
                     (place.and_then(|at| before.get_mut(at)), u32::try_from(step))
                 {
-                    *place = Some(EntryRef { pack: run.pack, entry: run.first_entry + step });
+                    *place = Some(EntryRef { pack: run.pack, entry: run.first_entry + step }.into());
                 }
+            }
+        }
+        for delta in parent.map.deltas(inside).await.map_err(CaptureError::Map)? {
+            let place = usize::try_from(delta.chunk - chunks.start).ok().and_then(|at| before.get_mut(at));
+            if let Some(Some(place)) = place {
+                place.delta_of = Some(delta.of);
             }
         }
         Ok(before)

@@ -1,11 +1,13 @@
 //! From ranges of bytes to slabs on the grid, in the order of the volume.
 
+use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::ops::Range;
 use std::thread::Scope;
 
 use strongroom_block_io::BlockSource;
 use strongroom_model::ByteRange;
+use strongroom_repository::chunk::Blocks;
 use strongroom_repository::map::MapSpec;
 
 use super::CaptureError;
@@ -17,6 +19,9 @@ use super::stop::Stop;
 /// Ranges as the planner takes them.
 pub(super) type Ranges<'a> = Box<dyn Iterator<Item = Result<ByteRange, super::ChangesError>> + Send + 'a>;
 
+/// Of chunks that ranges touch in part: in which blocks.
+pub(super) type Touched = BTreeMap<u64, Blocks>;
+
 /// Neighbouring chunks that go through the rooms together.
 #[derive(Debug)]
 pub(super) struct Slab {
@@ -24,6 +29,8 @@ pub(super) struct Slab {
     pub(super) number: u64,
     /// Which chunks.
     pub(super) chunks: Range<u64>,
+    /// What of them the ranges touch, where that is not all.
+    pub(super) touched: Touched,
     /// What it paid; given back when it was placed.
     pub(super) paid: Paid,
 }
@@ -52,13 +59,13 @@ pub(super) fn spawn<'scope, 'env>(
     let (purse, stop) = (purse.clone(), stop.clone());
     scope.spawn(move || {
         for (number, chunks) in (0..).zip(Cells::new(ranges, resized, spec)) {
-            let chunks = match chunks {
-                Ok(chunks) => chunks,
+            let (chunks, touched) = match chunks {
+                Ok(cells) => cells,
                 Err(error) => return stop.fail(error),
             };
             let bytes = (chunks.end - chunks.start) * u64::from(spec.chunk_bytes);
             let Some(paid) = purse.pay(bytes) else { return };
-            if stop.is_set() || sender.send(Slab { number, chunks, paid }).is_err() {
+            if stop.is_set() || sender.send(Slab { number, chunks, touched, paid }).is_err() {
                 return;
             }
         }
@@ -66,7 +73,8 @@ pub(super) fn spawn<'scope, 'env>(
     inbox
 }
 
-/// Ranges of chunks: each chunk that a range touches exactly once, ascending, neighbours together up to the size of a slab.
+/// Ranges of chunks: each chunk that a range touches exactly once, ascending, neighbours together up to the size of a slab; and
+/// which blocks are touched of those that are touched in part.
 pub(super) struct Cells<'a> {
     ranges: Peekable<Ranges<'a>>,
     /// A chunk that is due besides, wherever the ranges lie.
@@ -76,6 +84,8 @@ pub(super) struct Cells<'a> {
     slab_chunks: u64,
     /// Chunks that are gathered and not yet handed out.
     gathered: Range<u64>,
+    /// What is touched in part of those, and of the chunks of the range that follows: two chunks for each range at most.
+    touched: Touched,
     /// How far the ranges came, in bytes.
     seen: u64,
     failed: bool,
@@ -91,6 +101,7 @@ impl<'a> Cells<'a> {
             volume_bytes: spec.volume_bytes,
             slab_chunks: (SLAB_BYTES / chunk_bytes).max(1),
             gathered: 0..0,
+            touched: Touched::new(),
             seen: 0,
             failed: false,
         }
@@ -105,6 +116,7 @@ impl<'a> Cells<'a> {
             };
             if let Some(besides) = self.besides.take_if(|besides| start.is_none_or(|start| *besides <= start))
             {
+                self.touched.insert(besides, Blocks::ALL);
                 return Some(Ok(besides..besides + 1));
             }
             let range = match self.ranges.next()? {
@@ -118,22 +130,41 @@ impl<'a> Cells<'a> {
             // A driver may round up to its blocks; what lies behind the end is nobody's.
             if let Ok(inside) = ByteRange::new(range.start(), range.end().min(self.volume_bytes)) {
                 let (first, end) = inside.cells(self.chunk_bytes);
+                self.touch(first, inside);
+                if first + 1 < end {
+                    self.touch(end - 1, inside);
+                }
                 return Some(Ok(first..end));
             }
         }
     }
 
-    fn hand_out(&mut self) -> Range<u64> {
+    /// Notes which blocks of a chunk at the edge of a range it touches.
+    fn touch(&mut self, chunk: u64, range: ByteRange) {
+        let start = chunk * self.chunk_bytes;
+        let end = range.end().min(start + self.chunk_bytes);
+        let blocks = Blocks::touched(range.start().saturating_sub(start), end - start);
+        let known = self.touched.entry(chunk).or_default();
+        *known = known.union(&blocks);
+    }
+
+    /// What is known to be touched in part of these chunks; all before them were handed out.
+    fn touched_of(&mut self, chunks: &Range<u64>) -> Touched {
+        let later = self.touched.split_off(&chunks.end);
+        std::mem::replace(&mut self.touched, later)
+    }
+
+    fn hand_out(&mut self) -> (Range<u64>, Touched) {
         let start = self.gathered.start;
         // Slabs end on multiples of their size, so that reads are aligned.
         let end = ((start / self.slab_chunks + 1) * self.slab_chunks).min(self.gathered.end);
         self.gathered.start = end;
-        start..end
+        (start..end, self.touched_of(&(start..end)))
     }
 }
 
 impl Iterator for Cells<'_> {
-    type Item = Result<Range<u64>, CaptureError>;
+    type Item = Result<(Range<u64>, Touched), CaptureError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -156,7 +187,8 @@ impl Iterator for Cells<'_> {
                     }
                     let before = std::mem::replace(&mut self.gathered, start..cells.end);
                     if !before.is_empty() {
-                        return Some(Ok(before));
+                        let touched = self.touched_of(&before);
+                        return Some(Ok((before, touched)));
                     }
                 }
                 Some(Err(error)) => {
@@ -187,8 +219,27 @@ mod tests {
             ranges.iter().map(|(start, end)| Ok(ByteRange::new(*start, *end).unwrap())).collect();
         let spec = MapSpec { volume_bytes, chunk_bytes: 65_536 };
         Cells::new(Box::new(ranges.into_iter()), besides, spec)
-            .map(|cells| cells.map(|cells| (cells.start, cells.end)))
+            .map(|cells| cells.map(|(cells, _)| (cells.start, cells.end)))
             .collect()
+    }
+
+    #[test]
+    fn what_is_touched_in_part_is_told_by_the_block() {
+        let ranges = [(4096, 8192), (20_000, 20_001), (CHUNK - 4096, 3 * CHUNK + 1), (5 * CHUNK, 6 * CHUNK)];
+        let ranges = ranges.map(|(start, end)| Ok(ByteRange::new(start, end).unwrap()));
+        let spec = MapSpec { volume_bytes: 1 << 30, chunk_bytes: 65_536 };
+        let cells: Vec<_> =
+            Cells::new(Box::new(ranges.into_iter()), Some(9), spec).map(Result::unwrap).collect();
+        let touched = |slab: usize, chunk: u64| {
+            cells[slab].1.get(&chunk).map(|blocks| blocks.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(cells.iter().map(|(chunks, _)| chunks.clone()).collect::<Vec<_>>(), [0..4, 5..6, 9..10]);
+        assert_eq!(touched(0, 0), Some(vec![1, 4, 15]));
+        assert_eq!(touched(0, 1), None, "all of it");
+        assert_eq!(touched(0, 3), Some(vec![0]));
+        assert_eq!(touched(1, 5), Some((0..16).collect()));
+        assert_eq!(touched(2, 9), Some((0..256).collect()), "a moved end counts as all");
+        assert!(!cells[1].1.contains_key(&9) && !cells[0].1.contains_key(&5));
     }
 
     #[test]

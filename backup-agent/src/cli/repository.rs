@@ -97,6 +97,7 @@ async fn stats(args: RepositoryArgs, console: &Console, world: &World) -> Result
             ("location", repository.location()),
             ("points", format!("{} of {} volumes", stats.points, stats.volumes)),
             ("newest points", Size(stats.volume_bytes).to_string()),
+            ("deltas in them", format!("{} of {}", stats.deltas, Size(stats.delta_bytes))),
             ("data", format!("{} in {} packs", Size(stats.data_bytes), stats.data_packs)),
             ("maps", format!("{} in {} packs", Size(stats.map_bytes), stats.map_packs)),
             ("journal", format!("{} records", stats.records)),

@@ -28,11 +28,17 @@ pub use objects::Orphans;
 pub use repair::{PointLoss, RepairPlan, RepairReport};
 pub use share::{Proof, ReadData};
 
+use crate::chunk::BLOCK_BYTES;
 use crate::errors::JournalError;
 use crate::layout::PackKind;
+use crate::map::MapError;
+use crate::point::Point;
 use crate::repository::Repository;
 use needs::Needs;
 use notes::Notes;
+
+/// How many chunks of a map are looked at together.
+const WINDOW: u64 = 1 << 20;
 
 /// Told of progress: done and total, in bytes or records.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
@@ -126,6 +132,10 @@ pub struct Stats {
     pub volumes: u64,
     /// What the newest points of all volumes would restore to, in bytes.
     pub volume_bytes: u64,
+    /// Chunks of the newest points that were stored as deltas: as the few blocks in which they differ from another chunk.
+    pub deltas: u64,
+    /// The bytes of those blocks.
+    pub delta_bytes: u64,
     /// Data packs.
     pub data_packs: u64,
     /// Bytes in data packs.
@@ -231,16 +241,15 @@ impl Repository {
         })
     }
 
-    /// How much there is of what.
+    /// How much there is of what. Reads the maps of the newest points; of one that cannot be read the deltas do not count.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn stats(&self) -> Result<Stats, JournalError> {
         let fold = self.fold().await?;
         let volumes = fold.volumes();
-        let newest = volumes
-            .iter()
-            .filter_map(|volume| fold.points_of(volume).last().map(|point| point.info.volume_bytes));
+        let points: Vec<&Point> = volumes.iter().filter_map(|volume| fold.points_of(volume).pop()).collect();
+        let newest = points.iter().map(|point| point.info.volume_bytes);
         let mut stats = Stats {
             points: fold.points.len() as u64,
             volumes: volumes.len() as u64,
@@ -257,7 +266,28 @@ impl Repository {
             *packs += 1;
             *bytes += pack.place.bytes;
         }
+        for point in points {
+            if let Err(error) = self.count_deltas(point, &mut stats).await {
+                let cause = strongroom_model::chain(&error);
+                tracing::warn!(point = %point.id, cause, "the map of a point cannot be read; run `strongroom repository check`");
+            }
+        }
         Ok(stats)
+    }
+
+    async fn count_deltas(&self, point: &Point, stats: &mut Stats) -> Result<(), MapError> {
+        let map = self.map(point).await?;
+        let chunks = map.head().chunks();
+        let mut at = 0;
+        while at < chunks {
+            let window = at..chunks.min(at + WINDOW);
+            at = window.end;
+            for delta in map.deltas(window).await? {
+                stats.deltas += 1;
+                stats.delta_bytes += u64::from(delta.of.blocks.count()) * u64::from(BLOCK_BYTES);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -4,9 +4,11 @@
 //! domains cannot see that they hold the same. Ids depend on the keyring's identity secret, not on the master key, so a
 //! rotation keeps them.
 
+mod blocks;
 mod compress;
 mod id;
 
+pub use blocks::{BLOCK_BYTES, Blocks};
 pub(crate) use compress::decompress;
 pub use compress::{Codec, Compressed, Compressor};
 pub use id::{ChunkHasher, ChunkId, chunk_id};

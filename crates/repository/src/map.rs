@@ -10,6 +10,9 @@
 //! what keeps the list exact at the cost of the change alone: a writer that replaces a leaf takes the old leaf's
 //! references off and adds the new one's, and a pack whose count comes to 0 is no longer needed.
 //!
+//! A chunk may be stored as a *delta* to another chunk, its base. Then its leaf names the base as well: the map alone says every
+//! entry that a point needs, without a look into packs.
+//!
 //! Nodes are entries of map packs, so they are sealed, bounded and checked like chunks. Equal content has equal bytes:
 //! every encoding has one form only, and decoding refuses any other.
 
@@ -34,6 +37,7 @@ pub use reader::MapReader;
 pub use walk::EntrySet;
 pub use writer::MapWriter;
 
+use crate::chunk::Blocks;
 use crate::pack::EntryRef;
 
 /// How many chunks a leaf stands for, and how many leaves a node.
@@ -55,7 +59,8 @@ pub struct MapRoot {
 pub struct NeededPack {
     /// The pack.
     pub pack: PackId,
-    /// How many chunks (of a data pack), or nodes, leaves and roots (of a map pack), this map refers to in it; never 0.
+    /// How many chunks and bases of deltas (of a data pack), or nodes, leaves and roots (of a map pack), this map refers to
+    /// in it; never 0.
     pub references: u64,
 }
 
@@ -81,7 +86,7 @@ impl MapHead {
         self.volume_bytes.div_ceil(self.chunk_bytes.max(1).into())
     }
 
-    /// How many chunks are stored; the others are zero.
+    /// How many chunks are stored; the others are zero. One that is a delta counts twice, with its base.
     #[must_use]
     pub fn stored_chunks(&self) -> u64 {
         self.data_packs.iter().map(|needed| needed.references).sum()
@@ -95,6 +100,40 @@ impl MapHead {
         packs.sort_unstable();
         packs
     }
+}
+
+/// What holds a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkPlace {
+    /// Its entry.
+    pub at: EntryRef,
+    /// What it is built on, where it was stored as a delta. Since then a sweep may have made a whole chunk of it: what the
+    /// entry is now, its footer says.
+    pub delta_of: Option<DeltaOf>,
+}
+
+impl From<EntryRef> for ChunkPlace {
+    fn from(at: EntryRef) -> Self {
+        Self { at, delta_of: None }
+    }
+}
+
+/// What a delta is built on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaOf {
+    /// The chunk: an entry of type 1. A map needs it as it needs the delta.
+    pub base: EntryRef,
+    /// In which blocks the delta differs from it.
+    pub blocks: Blocks,
+}
+
+/// A chunk that was stored as a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkDelta {
+    /// The chunk.
+    pub chunk: u64,
+    /// What it is built on.
+    pub of: DeltaOf,
 }
 
 /// Neighbouring chunks that lie in neighbouring entries of one pack.

@@ -19,6 +19,7 @@
 //! A reader with the key needs only the end of the object to know all of it; the header is repeated inside of the footer.
 
 mod cache;
+mod delta;
 mod entry;
 mod error;
 mod fetch;
@@ -38,10 +39,12 @@ use std::sync::Arc;
 use strongroom_model::{Entropy, RepositoryId};
 
 pub use cache::Cache;
+pub use delta::Delta;
 pub use entry::{Entry, EntryRef, EntryRow, EntryType};
 pub use error::{FetchError, PackError, RewriteError, WriteError};
 pub(crate) use fetch::slice;
-pub use fetch::{EntrySource, PackFetcher, read_footer};
+pub use fetch::{EntrySource, Opened, PackFetcher, read_footer};
+pub(crate) use footer::{Content, assemble, open_content};
 pub use footer::{Footer, open_entry};
 pub use receipts::{Receipts, StoredPack};
 pub use rewrite::rewrite;

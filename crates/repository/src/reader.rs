@@ -5,13 +5,15 @@
 //! has another object (go on there), or neither: then it is damage. Footers are cached by object, so a
 //! rewritten pack cannot be read through an old table.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use strongroom_model::{Failure, PackId, RecoveryPointId, Remedy};
 
 use crate::layout::PackKind;
-use crate::pack::{Entry, EntryRef, EntrySource, FetchError, Footer, PackPlace};
+use crate::pack::{Entry, EntryRef, EntrySource, FetchError, Footer, Opened, PackPlace};
 use crate::repository::Repository;
 use crate::rules::{Rule, holds};
 
@@ -116,16 +118,36 @@ impl PackReader {
         }
     }
 
-    /// Entries of one pack in ascending order of number; neighbours come with one request. All of the answer is
-    /// in memory: ask for a few MiB at a time.
+    /// Entries of one pack in ascending order of number; neighbours come with one request. Deltas come as the chunks that
+    /// they stand for: what they are built on is fetched as well. All of the answer is in memory: ask for a few MiB at a
+    /// time.
     ///
     /// # Errors
-    /// When one of them cannot be read.
+    /// When one of them cannot be read, or the base of one.
     pub async fn entries(&self, pack: PackId, numbers: &[u32]) -> Result<Vec<Entry>, FetchError> {
+        let mut moves = 0;
+        loop {
+            let opened = self.opened(pack, numbers).await?;
+            let from = self.place(pack, numbers);
+            match self.assembled(opened).await {
+                // Where a base is gone, its deltas may have become whole chunks: then their pack has moved.
+                Err(error) if error.may_have_moved() && moves < MOST_MOVES => {
+                    if self.place_again(pack, numbers, from).await?.is_none() {
+                        return Err(error);
+                    }
+                    moves += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Entries whose seals are opened, deltas as they are.
+    async fn opened(&self, pack: PackId, numbers: &[u32]) -> Result<Vec<Opened>, FetchError> {
         let mut place = self.first_place(pack, numbers).await?;
         let mut moves = 0;
         loop {
-            match self.repository.inner.fetcher.entries(place, numbers).await {
+            match self.repository.inner.fetcher.opened(place, numbers).await {
                 Err(error) if error.may_have_moved() && moves < MOST_MOVES && holds(Rule::ReaderRereads) => {
                     place = self.place_again(pack, numbers, Some(place)).await?.ok_or(error)?;
                     moves += 1;
@@ -133,6 +155,38 @@ impl PackReader {
                 answer => return Ok(answer?),
             }
         }
+    }
+
+    /// What the entries stand for.
+    async fn assembled(&self, opened: Vec<Opened>) -> Result<Vec<Entry>, FetchError> {
+        let bases = self.bases(opened.iter().filter_map(Opened::base)).await?;
+        let base = |at: EntryRef| bases.get(&at).map(|plain| &plain[..]).unwrap_or_default();
+        opened
+            .into_iter()
+            .map(|entry| match entry.base() {
+                None => Ok(entry.whole()?),
+                Some(at) => Ok(entry.onto(base(at))?),
+            })
+            .collect()
+    }
+
+    /// The plain bytes of chunks that deltas are built on.
+    pub(crate) async fn bases(
+        &self,
+        bases: impl Iterator<Item = EntryRef>,
+    ) -> Result<BTreeMap<EntryRef, Bytes>, FetchError> {
+        let mut wanted: BTreeMap<PackId, BTreeSet<u32>> = BTreeMap::new();
+        for base in bases {
+            wanted.entry(base.pack).or_default().insert(base.entry);
+        }
+        let mut found = BTreeMap::new();
+        for (pack, numbers) in wanted {
+            let numbers: Vec<u32> = numbers.into_iter().collect();
+            for (entry, opened) in numbers.iter().zip(self.opened(pack, &numbers).await?) {
+                found.insert(EntryRef { pack, entry: *entry }, opened.whole()?.plain);
+            }
+        }
+        Ok(found)
     }
 }
 

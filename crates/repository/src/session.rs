@@ -52,7 +52,7 @@ pub struct Session {
 struct Lists {
     /// What was stored since the last run of the index.
     recent: HashMap<ChunkId, EntryRef>,
-    /// What [`Session::lookup`] answered from other packs.
+    /// What [`Session::lookup`] and [`Session::refers_to`] answered from other packs.
     referred: HashMap<PackId, EntryRuns>,
     /// On disk, where there is a state folder.
     notes: Option<Notes>,
@@ -161,6 +161,17 @@ impl Session {
             self.lists().referred.entry(at.pack).or_default().insert_run(at.entry, 1);
         }
         Some(at)
+    }
+
+    /// Whether this session may refer to an entry of the parent's map for something new, as what a delta is built on: it is alive
+    /// and not dying. Remembered, and checked again by [`Session::publish`].
+    #[must_use]
+    pub fn refers_to(&self, at: EntryRef) -> bool {
+        let usable = self.fold().is_usable(self.id, at);
+        if usable {
+            self.lists().referred.entry(at.pack).or_default().insert_run(at.entry, 1);
+        }
+        usable
     }
 
     /// Notes on disk what was stored since the last time, so that a run after a kill does not send it again.

@@ -5,6 +5,8 @@
 //! To add vectors, delete the file and run this test; then look at the difference: what was there may not change. (Another
 //! version of zstd may compress to other bytes. Then this one test says so; that the old bytes are still read, the other does.)
 
+mod deltas;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use strongroom_block_io::{BlockIoError, BlockSource as _, BlockTarget};
 use strongroom_model::{Failure as _, PackId, Remedy};
-use strongroom_repository::pack::{EntryRow, FetchError, Footer, PackError, open_entry};
+use strongroom_repository::pack::{EntryRef, EntryRow, FetchError, Footer, Opened, PackError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::gather::Gather;
+use super::waiting::Waiting;
 use crate::aim::{FetchRange, Limits};
 use crate::supply::Supply;
 use crate::survey::{Local, aim, hole};
@@ -22,6 +23,7 @@ pub(super) struct Job {
     /// All pieces that are wanted of the pack.
     pub(super) pieces: Arc<[Piece]>,
     pub(super) range: FetchRange,
+    pub(super) waiting: Arc<Waiting>,
     pub(super) work: Arc<Work>,
     pub(super) supply: Arc<dyn Supply>,
     pub(super) target: Arc<dyn BlockTarget>,
@@ -53,8 +55,8 @@ pub(super) struct Bad {
 pub(super) enum Cause {
     /// The range could not be had.
     Fetch(FetchError),
-    /// The entry is not what was stored.
-    Entry(u32, PackError),
+    /// The entry is not what was stored. Of a chunk that does not come out of its delta: the delta.
+    Entry(EntryRef, PackError),
     /// The entry has this many bytes, and the grid has no place for so many.
     Length(u32, u64),
 }
@@ -108,7 +110,7 @@ impl Job {
 
     fn piece_at(&self, chunk: u64) -> Option<Piece> {
         let piece = self.pieces.iter().find(|piece| piece.chunks().contains(&chunk))?;
-        crate::survey::piece_of(piece, &(chunk..chunk + 1))
+        piece.part(&(chunk..chunk + 1))
     }
 
     /// One request and what becomes of it.
@@ -127,12 +129,12 @@ impl Job {
         };
         landed.fetched_bytes += sealed.len() as u64;
         let (footer, work) = (Arc::clone(footer), Arc::clone(&self.work));
-        let target = Arc::clone(&self.target);
+        let (target, waiting) = (Arc::clone(&self.target), Arc::clone(&self.waiting));
         let worker =
             Arc::clone(&self.workers).acquire_owned().await.expect("the workers are never dismissed");
         let filling = tokio::task::spawn_blocking(move || {
             let gather = Gather::over(&*target);
-            let filled = wanted.fill(&footer, range.offset, &sealed, &work, &gather);
+            let filled = wanted.fill(&footer, range.offset, &sealed, &waiting, &work, &gather);
             let flushed = gather.flush();
             drop(worker);
             flushed.and(filled)
@@ -171,31 +173,55 @@ impl Wanted {
     }
 
     fn chunks(&self) -> Vec<u64> {
-        self.rows.iter().flat_map(|row| filled_by(&self.pieces, row.number)).collect()
+        self.rows.iter().flat_map(|row| filled_by(&self.pieces, row.number)).map(|(chunk, _)| chunk).collect()
     }
 
-    /// Opens each entry and writes it wherever it belongs.
+    /// Opens each entry and writes it wherever it belongs; a delta waits.
     fn fill(
         &self,
-        footer: &Footer,
+        footer: &Arc<Footer>,
         offset: u64,
         sealed: &Bytes,
+        waiting: &Waiting,
         work: &Work,
         target: &dyn BlockTarget,
     ) -> Result<FilledChunks, BlockIoError> {
         let (mut written, mut bad): FilledChunks = (Vec::new(), Vec::new());
+        let pack = footer.place().object.pack;
         for row in &self.rows {
+            let at = EntryRef { pack, entry: row.number };
             let chunks = || filled_by(&self.pieces, row.number);
             let opened = part(sealed, row, offset)
-                .map_or_else(|| Err(cut_short(footer, row)), |part| open_entry(footer, row, part));
-            let plain = match opened {
-                Ok(plain) => plain,
+                .map_or_else(|| Err(cut_short(footer, row)), |part| Opened::of(footer, row, part));
+            let entry = match opened {
+                Ok(delta) if delta.base().is_some() && chunks().all(|(_, is_base)| !is_base) => {
+                    chunks().for_each(|(chunk, _)| waiting.insert(chunk, delta.clone()));
+                    continue;
+                }
+                opened => opened.and_then(Opened::whole),
+            };
+            let plain = match entry {
+                Ok(entry) => entry.plain,
                 Err(cause) => {
-                    bad.push(Bad { chunks: chunks().collect(), cause: Cause::Entry(row.number, cause) });
+                    let chunks = chunks().map(|(chunk, _)| chunk).collect();
+                    bad.push(Bad { chunks, cause: Cause::Entry(at, cause) });
                     continue;
                 }
             };
-            for chunk in chunks() {
+            for (chunk, is_base) in chunks() {
+                let (at, plain) = match waiting.get(chunk).filter(|_| is_base) {
+                    Some(delta) => match delta.clone().onto(&plain) {
+                        Ok(entry) => (at, entry.plain),
+                        Err(cause) => {
+                            let cause = Cause::Entry(delta.at(), cause);
+                            bad.push(Bad { chunks: vec![chunk], cause });
+                            continue;
+                        }
+                    },
+                    // Nothing was built on it after all.
+                    None if is_base => continue,
+                    None => (at, plain.clone()),
+                };
                 if plain.len() as u64 == work.content_bytes(chunk) {
                     write(work, target, chunk, &plain)?;
                     match written.last_mut() {
@@ -203,7 +229,7 @@ impl Wanted {
                         _ => written.push(chunk..chunk + 1),
                     }
                 } else {
-                    let cause = Cause::Length(row.number, plain.len() as u64);
+                    let cause = Cause::Length(at.entry, plain.len() as u64);
                     bad.push(Bad { chunks: vec![chunk], cause });
                 }
             }
@@ -258,7 +284,7 @@ pub(super) fn copy(
                 write(work, target, chunk, &buffer)?;
                 written.push(chunk);
             } else {
-                gone.push(Piece { chunk, count: 1, entry });
+                gone.push(Piece { chunk, count: 1, entry, is_base: false });
             }
         }
     }

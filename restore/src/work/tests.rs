@@ -71,7 +71,7 @@ proptest! {
             holes += pieces.hole_bytes.div_ceil(1 << 16);
             for (pack, pieces) in &pieces.packs {
                 for entry in entries(pieces) {
-                    for chunk in filled_by(pieces, entry) {
+                    for (chunk, _) in filled_by(pieces, entry) {
                         prop_assert_eq!(seen.insert(chunk, Some((*pack, entry))), None);
                     }
                 }

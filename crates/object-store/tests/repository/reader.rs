@@ -41,6 +41,13 @@ fn it_understands_every_test_vector() {
 }
 
 #[test]
+fn it_understands_every_vector_of_deltas() {
+    let vectors = world::tests_folder().join("../crates/repository/tests/vectors/format-1-deltas.json");
+    let Some(output) = reader(&["vectors", vectors.to_str().unwrap()]) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn it_restores_every_point_of_the_golden_repository() {
     let golden = Golden::copied();
     let (folder, key) = (golden.repository(), golden.file("key"));

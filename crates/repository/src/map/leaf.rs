@@ -10,13 +10,17 @@
 //! | 4 | first entry, u32 |
 //!
 //! Chunk `start + i` is entry `first entry + i`. Runs are in ascending order, do not overlap, and neighbours that could be
-//! one run are one.
+//! one run are one. Behind them lie the [`deltas`], if there are any.
+
+mod deltas;
 
 use strongroom_model::PackId;
 
-use super::FAN_OUT;
 use super::table::{PackNames, PackTable};
+use super::{ChunkPlace, DeltaOf, FAN_OUT};
 use crate::pack::{ENTRY_LIMIT, EntryRef};
+use deltas::Deltas;
+pub(super) use deltas::LeafDelta;
 
 const ROW_BYTES: usize = 10;
 const SLOTS: u16 = 1024;
@@ -41,15 +45,33 @@ impl LeafRun {
     }
 }
 
-/// Runs in canonical form.
+/// What the writer of a map changes in a leaf, in ascending order of slot.
+pub(super) type Changes<'a> = &'a [(u16, Option<ChunkPlace>)];
+
+/// Runs in canonical form, and what those of their chunks are built on that are deltas.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Leaf {
     runs: Vec<LeafRun>,
+    deltas: Deltas,
 }
 
 impl Leaf {
     pub(super) fn runs(&self) -> &[LeafRun] {
         &self.runs
+    }
+
+    pub(super) fn deltas(&self) -> &[LeafDelta] {
+        self.deltas.rows()
+    }
+
+    /// What a chunk is built on, if it is a delta.
+    pub(super) fn delta_of(&self, slot: u16) -> Option<DeltaOf> {
+        self.deltas.get(slot)
+    }
+
+    /// The packs that it names, in which chunks or their bases lie; one may come more than once.
+    pub(super) fn packs(&self) -> impl Iterator<Item = PackId> + '_ {
+        self.runs.iter().map(|run| run.pack).chain(self.deltas().iter().map(|delta| delta.of.base.pack))
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -77,9 +99,9 @@ impl Leaf {
         self.runs.push(run);
     }
 
-    /// This leaf without what lies from slot `end` on, and with `changes`, which are in ascending order of slot.
-    pub(super) fn with(&self, end: u16, changes: &[(u16, Option<EntryRef>)]) -> Self {
-        let mut new = Self::default();
+    /// This leaf without what lies from slot `end` on, and with `changes`.
+    pub(super) fn with(&self, end: u16, changes: Changes<'_>) -> Self {
+        let mut new = Self { runs: Vec::new(), deltas: self.deltas.with(end, changes) };
         let mut changes = changes.iter().peekable();
         for run in &self.runs {
             let run_end = run.end().min(end);
@@ -108,19 +130,20 @@ impl Leaf {
         new
     }
 
-    fn set(&mut self, slot: u16, at: Option<EntryRef>) {
-        if let Some(at) = at {
+    fn set(&mut self, slot: u16, place: Option<ChunkPlace>) {
+        if let Some(ChunkPlace { at, .. }) = place {
             self.push(LeafRun { start: slot, count: 1, pack: at.pack, first_entry: at.entry });
         }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.runs.len() * size_of::<LeafRun>()
+        size_of::<Self>() + size_of_val(&self.runs[..]) + size_of_val(self.deltas())
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut table = PackTable::default();
         let places: Vec<u16> = self.runs.iter().map(|run| table.place_of(run.pack)).collect();
+        let deltas = self.deltas.encode(&mut table);
         let mut bytes = table.encode(self.runs.len());
         for (run, place) in self.runs.iter().zip(places) {
             for field in [run.start, run.count, place] {
@@ -128,12 +151,13 @@ impl Leaf {
             }
             bytes.extend_from_slice(&run.first_entry.to_le_bytes());
         }
+        bytes.extend_from_slice(&deltas);
         bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let (mut names, rows) = PackNames::decode(bytes, ROW_BYTES)?;
-        let mut leaf = Self { runs: Vec::with_capacity(rows.len()) };
+        let (mut names, rows, more) = PackNames::decode_with_more(bytes, ROW_BYTES)?;
+        let mut leaf = Self { runs: Vec::with_capacity(rows.len()), deltas: Deltas::default() };
         let mut free = 0;
         for row in rows {
             let field = |at: usize| u16::from_le_bytes([row[at], row[at + 1]]);
@@ -152,6 +176,10 @@ impl Leaf {
                 return Err("two of its runs are one");
             }
             free = start + count;
+        }
+        leaf.deltas = Deltas::decode(more, &mut names)?;
+        if leaf.deltas().iter().any(|delta| leaf.get(delta.slot).is_none()) {
+            return Err("it has a delta where it has no chunk");
         }
         names.finish()?;
         if leaf.is_empty() { Err("it is empty") } else { Ok(leaf) }
@@ -177,7 +205,8 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(slot, cell)| {
-                (u16::try_from(slot).unwrap(), cell.map(|(n, entry)| EntryRef { pack: pack(n), entry }))
+                let at = cell.map(|(n, entry)| EntryRef { pack: pack(n), entry }.into());
+                (u16::try_from(slot).unwrap(), at)
             })
             .collect();
         Leaf::default().with(SLOTS, &changes)
@@ -245,7 +274,7 @@ mod tests {
             let mut list = Vec::new();
             for (slot, cell) in &changes {
                 expected[usize::from(*slot)] = *cell;
-                list.push((*slot, cell.map(|(n, entry)| EntryRef { pack: pack(n), entry })));
+                list.push((*slot, cell.map(|(n, entry)| EntryRef { pack: pack(n), entry }.into())));
             }
             prop_assert_eq!(leaf(&old).with(end, &list), leaf(&expected));
         }

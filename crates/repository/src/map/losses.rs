@@ -152,8 +152,11 @@ impl MapReader {
 }
 
 impl Leaf {
-    /// Adds every entry that its chunks are made of.
+    /// Adds every entry that its chunks are made of, the bases of deltas among them.
     pub(super) fn needs(&self, needed: &mut EntrySet) {
+        for delta in self.deltas() {
+            needed.insert(delta.of.base);
+        }
         for run in self.runs() {
             needed.insert_run(run.pack, run.first_entry..run.first_entry + u32::from(run.count));
         }
@@ -171,6 +174,13 @@ impl Leaf {
                 found.push((run.pack, start..start + u64::from(to - from)));
             }
         }
+        // Without its base a delta is nothing, however sound it is.
+        let without = self.deltas().iter().filter(|delta| lost.contains(delta.of.base));
+        found.extend(without.map(|delta| {
+            let chunk = u64::from(delta.slot);
+            (delta.of.base.pack, chunk..chunk + 1)
+        }));
+        found.sort_by_key(|(_, chunks)| chunks.start);
         found
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::leaf::Leaf;
 use super::node::Node;
 use super::root::Root;
-use super::{FAN_OUT, MapError, MapHead, MapRoot, NODE_CHUNKS, Run, slot};
+use super::{ChunkDelta, ChunkPlace, FAN_OUT, MapError, MapHead, MapRoot, NODE_CHUNKS, Run, slot};
 use crate::layout::PackKind;
 use crate::pack::{Cache, EntryRef, EntrySource, EntryType};
 
@@ -81,29 +81,67 @@ impl MapReader {
     /// When a node cannot be read.
     pub async fn runs(&self, chunks: Range<u64>) -> Result<Vec<Run>, MapError> {
         let mut runs: Vec<Run> = Vec::new();
+        let leaf = |first_chunk: u64, leaf: &Leaf| {
+            for run in leaf.runs() {
+                let start = (first_chunk + u64::from(run.start)).max(chunks.start);
+                let end = (first_chunk + u64::from(run.end())).min(chunks.end);
+                if start < end {
+                    let at = run.at(slot(start));
+                    push(&mut runs, Run { start, count: end - start, pack: at.pack, first_entry: at.entry });
+                }
+            }
+        };
+        self.visit(&chunks, leaf).await?;
+        Ok(runs)
+    }
+
+    /// The chunks within a range that were stored as deltas, in order, and what they are built on. Their entries are in
+    /// [`Self::runs`] as any.
+    ///
+    /// All in memory, as there.
+    ///
+    /// # Errors
+    /// When a node cannot be read.
+    pub async fn deltas(&self, chunks: Range<u64>) -> Result<Vec<ChunkDelta>, MapError> {
+        let mut deltas = Vec::new();
+        let leaf = |first_chunk: u64, leaf: &Leaf| {
+            let all = leaf.deltas().iter();
+            let all =
+                all.map(|delta| ChunkDelta { chunk: first_chunk + u64::from(delta.slot), of: delta.of });
+            deltas.extend(all.filter(|delta| chunks.contains(&delta.chunk)));
+        };
+        self.visit(&chunks, leaf).await?;
+        Ok(deltas)
+    }
+
+    /// Where a chunk lies and what it is built on; `None` is zero.
+    ///
+    /// # Errors
+    /// When a node cannot be read.
+    pub async fn place(&self, chunk: u64) -> Result<Option<ChunkPlace>, MapError> {
+        let leaf = self.leaf_of(chunk / FAN_OUT).await?;
+        Ok(leaf.and_then(|(_, leaf)| {
+            let at = leaf.get(slot(chunk))?;
+            Some(ChunkPlace { at, delta_of: leaf.delta_of(slot(chunk)) })
+        }))
+    }
+
+    /// Shows every leaf that has chunks of a range, with its first chunk.
+    async fn visit(&self, chunks: &Range<u64>, mut leaf: impl FnMut(u64, &Leaf)) -> Result<(), MapError> {
         if chunks.is_empty() {
-            return Ok(runs);
+            return Ok(());
         }
         let node_of = |chunk: u64| u32::try_from(chunk / NODE_CHUNKS).unwrap_or(u32::MAX);
         for (number, at) in self.nodes().range(node_of(chunks.start)..=node_of(chunks.end - 1)) {
             let first_chunk = u64::from(*number) * NODE_CHUNKS;
             for (number, at) in &self.node(*at).await?.leaves {
                 let first_chunk = first_chunk + u64::from(*number) * FAN_OUT;
-                if first_chunk >= chunks.end || first_chunk + FAN_OUT <= chunks.start {
-                    continue;
-                }
-                for run in self.leaf(*at).await?.runs() {
-                    let start = (first_chunk + u64::from(run.start)).max(chunks.start);
-                    let end = (first_chunk + u64::from(run.end())).min(chunks.end);
-                    if start >= end {
-                        continue;
-                    }
-                    let at = run.at(slot(start));
-                    push(&mut runs, Run { start, count: end - start, pack: at.pack, first_entry: at.entry });
+                if first_chunk < chunks.end && first_chunk + FAN_OUT > chunks.start {
+                    leaf(first_chunk, &*self.leaf(*at).await?);
                 }
             }
         }
-        Ok(runs)
+        Ok(())
     }
 
     pub(super) fn nodes(&self) -> &BTreeMap<u32, EntryRef> {

@@ -6,7 +6,7 @@
 //! | 2 | how many rows, u16 |
 //! | 16 each | pack ids, in the order in which the rows first name them |
 //!
-//! after which the rows follow.
+//! after which the rows follow. A leaf may say more behind them; of that the table has the packs too, after those of the rows.
 
 use strongroom_model::PackId;
 
@@ -23,11 +23,11 @@ impl PackTable {
             self.packs.push(pack);
             self.packs.len() - 1
         });
-        u16::try_from(at).expect("at most one pack for each of 1024 rows")
+        u16::try_from(at).expect("at most two packs for each of 1024 rows")
     }
 
     pub(super) fn encode(&self, rows: usize) -> Vec<u8> {
-        let count = |count: usize| u16::try_from(count).expect("at most 1024 of each").to_le_bytes();
+        let count = |count: usize| u16::try_from(count).expect("at most 2048 of each").to_le_bytes();
         let mut bytes = [count(self.packs.len()), count(rows)].concat();
         for pack in &self.packs {
             bytes.extend_from_slice(pack.bytes());
@@ -45,19 +45,29 @@ pub(super) struct PackNames<'a> {
 }
 
 impl<'a> PackNames<'a> {
-    /// Splits off the table, and rows of `row_bytes` each.
+    /// Splits off the table, and rows of `row_bytes` each, with nothing behind them.
     pub(super) fn decode(
         bytes: &'a [u8],
         row_bytes: usize,
     ) -> Result<(Self, std::slice::ChunksExact<'a, u8>), &'static str> {
+        let (names, rows, more) = Self::decode_with_more(bytes, row_bytes)?;
+        if more.is_empty() { Ok((names, rows)) } else { Err("its length does not fit its counts") }
+    }
+
+    /// [`Self::decode`], and what lies behind the rows.
+    pub(super) fn decode_with_more(
+        bytes: &'a [u8],
+        row_bytes: usize,
+    ) -> Result<(Self, std::slice::ChunksExact<'a, u8>, &'a [u8]), &'static str> {
         let (head, rest) = bytes.split_first_chunk::<4>().ok_or("it is too short")?;
         let packs = usize::from(u16::from_le_bytes([head[0], head[1]]));
         let rows = usize::from(u16::from_le_bytes([head[2], head[3]]));
-        if rows > 1024 || rest.len() != packs * 16 + rows * row_bytes {
+        if rows > 1024 || rest.len() < packs * 16 + rows * row_bytes {
             return Err("its length does not fit its counts");
         }
-        let (packs, rows) = rest.split_at(packs * 16);
-        Ok((Self { packs, named: 0 }, rows.chunks_exact(row_bytes)))
+        let (packs, rest) = rest.split_at(packs * 16);
+        let (rows, more) = rest.split_at(rows * row_bytes);
+        Ok((Self { packs, named: 0 }, rows.chunks_exact(row_bytes), more))
     }
 
     /// The pack at a place; places are named for the first time in ascending order.

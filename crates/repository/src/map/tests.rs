@@ -63,9 +63,19 @@ impl World {
         base: MapBase,
         changes: impl IntoIterator<Item = (u64, Option<EntryRef>)>,
     ) -> MapReader {
+        let changes = changes.into_iter().map(|(chunk, at)| (chunk, at.map(ChunkPlace::from)));
+        self.write_places(chunks, base, changes).await
+    }
+
+    pub(super) async fn write_places(
+        &self,
+        chunks: u64,
+        base: MapBase,
+        changes: impl IntoIterator<Item = (u64, Option<ChunkPlace>)>,
+    ) -> MapReader {
         let mut writer = self.writer(chunks, base);
-        for (chunk, at) in changes {
-            writer.set(chunk, at).await.unwrap();
+        for (chunk, place) in changes {
+            writer.place(chunk, place).await.unwrap();
         }
         let written = writer.finish().await.unwrap();
         let reader = self.open(written.root).await;
@@ -103,6 +113,9 @@ pub(super) async fn assert_exact(reader: &MapReader) {
     let mut data: BTreeMap<PackId, u64> = BTreeMap::new();
     for at in cells(reader).await.values() {
         *data.entry(at.pack).or_default() += 1;
+    }
+    for delta in reader.deltas(0..u64::MAX).await.unwrap() {
+        *data.entry(delta.of.base.pack).or_default() += 1;
     }
     let mut maps: BTreeMap<PackId, u64> = BTreeMap::from([(reader.root().at.pack, 1)]);
     for at in reader.nodes().values() {

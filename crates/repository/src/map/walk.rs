@@ -81,7 +81,7 @@ impl EntrySet {
 }
 
 impl MapReader {
-    /// Adds every entry that this map needs, its own root, nodes and leaves among them.
+    /// Adds every entry that this map needs, its own root, nodes and leaves and the bases of its deltas among them.
     ///
     /// What is in `needed` already is not read again: its entries were added before it was. So the walk of all points of a
     /// repository reads each shared node once; and after an error `needed` has no node without what is below it, so it

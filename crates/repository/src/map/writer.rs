@@ -10,11 +10,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use strongroom_model::PackId;
 
-use super::leaf::{Leaf, LeafRun};
+use super::leaf::{Changes, Leaf};
 use super::node::Node;
 use super::root::{Root, node_slots};
-use super::{FAN_OUT, MapBase, MapError, MapHead, MapRoot, MapSpec, WrittenMap, slot};
+use super::{ChunkPlace, FAN_OUT, MapBase, MapError, MapHead, MapRoot, MapSpec, WrittenMap, slot};
 use crate::chunk::{ChunkHasher, Compressor};
 use crate::layout::PackKind;
 use crate::pack::{EntryRef, EntryType, PackContext, PackSettings, PackWriter, Receipts};
@@ -34,7 +35,7 @@ pub struct MapWriter {
     /// The first chunk that may come.
     next: u64,
     /// What was set of the leaf under way.
-    changes: Vec<(u16, Option<EntryRef>)>,
+    changes: Vec<(u16, Option<ChunkPlace>)>,
     pub(super) waiting: BTreeMap<u64, Leaf>,
     pub(super) waiting_bytes: usize,
     /// How many receipts there were when the waiting leaves were last looked through.
@@ -110,6 +111,14 @@ impl MapWriter {
     /// When the order is broken, the chunk is outside, the base cannot be read or a map pack cannot be written. After one of
     /// the latter two, or when this future was dropped before it had ended, there is nothing left but an error.
     pub async fn set(&mut self, chunk: u64, at: Option<EntryRef>) -> Result<(), MapError> {
+        self.place(chunk, at.map(ChunkPlace::from)).await
+    }
+
+    /// [`Self::set`] of a chunk that may be stored as a delta.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    pub async fn place(&mut self, chunk: u64, place: Option<ChunkPlace>) -> Result<(), MapError> {
         if chunk < self.next || chunk >= self.chunks {
             return Err(MapError::Order { chunk, expected: self.next, chunks: self.chunks });
         }
@@ -122,7 +131,7 @@ impl MapWriter {
             self.finish_leaf().await?;
             self.broken = false;
         }
-        self.changes.push((slot(chunk), at));
+        self.changes.push((slot(chunk), place));
         self.next = chunk + 1;
         Ok(())
     }
@@ -140,7 +149,7 @@ impl MapWriter {
         self.cut_off_the_end().await?;
         self.write_waiting().await?;
         if let Some(leaf) = self.waiting.values().next() {
-            let pack = leaf.runs().iter().map(|run| run.pack).find(|pack| self.receipts.is_under_way(pack));
+            let pack = leaf.packs().find(|pack| self.receipts.is_under_way(pack));
             let pack = pack.unwrap_or(leaf.runs()[0].pack);
             return Err(MapError::NotStored { pack });
         }
@@ -165,7 +174,7 @@ impl MapWriter {
     }
 
     /// Makes a leaf out of the base and what was set.
-    async fn make_leaf(&mut self, number: u64, changes: &[(u16, Option<EntryRef>)]) -> Result<(), MapError> {
+    async fn make_leaf(&mut self, number: u64, changes: Changes<'_>) -> Result<(), MapError> {
         let old = match &self.base {
             MapBase::Delta(base) | MapBase::Full(Some(base)) => base.leaf_of(number).await?,
             MapBase::Full(None) => None,
@@ -191,12 +200,15 @@ impl MapWriter {
         for run in new.runs() {
             self.references.add_data(run.pack, run.count.into());
         }
+        for delta in new.deltas() {
+            self.references.add_data(delta.of.base.pack, 1);
+        }
         if let Some(at) = same {
             self.references.add_map(at.pack);
             self.place_leaf(number, Some(at));
         } else if new.is_empty() {
             self.place_leaf(number, None);
-        } else if new.runs().iter().any(|run| self.receipts.is_under_way(&run.pack)) {
+        } else if new.packs().any(|pack| self.receipts.is_under_way(&pack)) {
             self.wait(number, new);
         } else {
             self.write_leaf(number, &new).await?;
@@ -221,11 +233,11 @@ impl MapWriter {
             return Ok(());
         }
         self.looked_at = acknowledged;
-        let under_way = |run: &LeafRun| self.receipts.is_under_way(&run.pack);
+        let under_way = |pack: PackId| self.receipts.is_under_way(&pack);
         let ready: Vec<u64> = self
             .waiting
             .iter()
-            .filter(|(_, leaf)| !leaf.runs().iter().any(under_way))
+            .filter(|(_, leaf)| !leaf.packs().any(under_way))
             .map(|(number, _)| *number)
             .collect();
         for number in ready {
@@ -286,6 +298,9 @@ impl MapWriter {
         self.references.remove_map(at.pack).map_err(malformed)?;
         for run in leaf.runs() {
             self.references.remove_data(run.pack, run.count.into()).map_err(malformed)?;
+        }
+        for delta in leaf.deltas() {
+            self.references.remove_data(delta.of.base.pack, 1).map_err(malformed)?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ pub struct EntryRef {
 pub enum EntryType {
     /// A chunk of a volume.
     Chunk = 1,
-    /// Reserved: a chunk as the difference to another. This version writes none and refuses to read one.
+    /// A chunk as another chunk, its base, and the blocks in which it differs ([`super::Delta`]).
     Delta = 2,
     /// A leaf of a map.
     MapLeaf = 3,
@@ -62,13 +62,13 @@ pub struct EntryRow {
     pub offset: u64,
     /// How many sealed bytes there are, tag included.
     pub stored_bytes: u32,
-    /// How many plain bytes come out.
+    /// How many plain bytes come out: of a delta those of the delta, not of its chunk.
     pub plain_bytes: u32,
     /// What it is.
     pub entry_type: EntryType,
     /// How it is coded.
     pub codec: Codec,
-    /// The id that the plain bytes have.
+    /// The id that the plain bytes have; of a delta the chunk's.
     pub id: ChunkId,
 }
 

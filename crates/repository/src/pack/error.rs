@@ -199,6 +199,18 @@ pub enum FetchError {
     Other(Box<dyn Failure + Send + Sync>),
 }
 
+impl FetchError {
+    /// Whether the journal may know better: the pack is not in it (any more), its object is gone, or the entry is a hole.
+    #[must_use]
+    pub const fn may_have_moved(&self) -> bool {
+        match self {
+            Self::NotListed { .. } => true,
+            Self::Pack(cause) => cause.may_have_moved(),
+            Self::Other(_) => false,
+        }
+    }
+}
+
 impl From<PackError> for FetchError {
     fn from(cause: PackError) -> Self {
         Self::Pack(cause)

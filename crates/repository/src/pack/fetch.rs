@@ -9,7 +9,8 @@ use tokio::sync::OnceCell;
 
 use super::footer::{Tail, parse_tail};
 use super::{
-    Cache, Entry, EntryRef, EntryRow, FetchError, Footer, PackContext, PackError, PackPlace, open_entry,
+    Cache, Content, Entry, EntryRef, EntryRow, FetchError, Footer, PackContext, PackError, PackPlace,
+    assemble, open_content,
 };
 use crate::layout::PackKind;
 use crate::store::{ObjectStore, StoreError};
@@ -79,6 +80,72 @@ pub(super) async fn read(
     }
 }
 
+/// An entry whose seal was opened.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    footer: Arc<Footer>,
+    row: EntryRow,
+    content: Content,
+}
+
+impl Opened {
+    /// Opens the sealed bytes of an entry, whatever its type.
+    ///
+    /// # Errors
+    /// When the bytes are not those of this row.
+    pub fn of(footer: &Arc<Footer>, row: &EntryRow, sealed: &[u8]) -> Result<Self, PackError> {
+        Ok(Self { footer: Arc::clone(footer), row: *row, content: open_content(footer, row, sealed)? })
+    }
+
+    /// What the footer says of it.
+    #[must_use]
+    pub const fn row(&self) -> &EntryRow {
+        &self.row
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn at(&self) -> EntryRef {
+        EntryRef { pack: self.footer.place().object.pack, entry: self.row.number }
+    }
+
+    /// The chunk that it is built on, if it is a delta.
+    #[must_use]
+    pub const fn base(&self) -> Option<EntryRef> {
+        match &self.content {
+            Content::Whole(_) => None,
+            Content::Delta(delta) => Some(delta.base),
+        }
+    }
+
+    /// The entry, of one that is not a delta.
+    ///
+    /// # Errors
+    /// When it is one.
+    pub fn whole(self) -> Result<Entry, PackError> {
+        match self.content {
+            Content::Whole(plain) => Ok(Entry { row: self.row, plain }),
+            Content::Delta(_) => Err(PackError::EntryDamaged {
+                object: self.footer.place().name().to_string(),
+                entry: self.row.number,
+                what: "it is a delta, which cannot be a base or part of a map",
+            }),
+        }
+    }
+
+    /// The entry, given the plain bytes of its base where it is a delta.
+    ///
+    /// # Errors
+    /// When they do not make the chunk that the entry stands for.
+    pub fn onto(self, base: &[u8]) -> Result<Entry, PackError> {
+        let plain = match self.content {
+            Content::Whole(plain) => plain,
+            Content::Delta(delta) => assemble(&self.footer, &self.row, &delta, base)?,
+        };
+        Ok(Entry { row: self.row, plain })
+    }
+}
+
 /// A cache whose values are read once, by the first who asks.
 type Shared<K, V> = Mutex<Cache<K, Arc<OnceCell<V>>>>;
 
@@ -142,10 +209,19 @@ impl PackFetcher {
     /// whole result is in memory: ask for a few MiB at a time.
     ///
     /// # Errors
-    /// When one of them cannot be read.
+    /// When one of them cannot be read, or is a delta: those need another pack too ([`Self::opened`]).
     pub async fn entries(&self, place: PackPlace, numbers: &[u32]) -> Result<Vec<Entry>, PackError> {
+        let opened = self.opened(place, numbers).await?;
+        opened.into_iter().map(Opened::whole).collect()
+    }
+
+    /// [`Self::entries`] of any type; what a delta needs besides is the caller's to fetch.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub async fn opened(&self, place: PackPlace, numbers: &[u32]) -> Result<Vec<Opened>, PackError> {
         for _ in 0..MOST_SOURCES {
-            match self.entries_once(place, numbers).await {
+            match self.opened_once(place, numbers).await {
                 Err(error) if error.is_damage() && self.0.context.store.distrust(&place.name()) => {
                     // A footer holds the entries that came with it.
                     lock(&self.0.footers).remove(&place);
@@ -154,10 +230,10 @@ impl PackFetcher {
                 answer => return answer,
             }
         }
-        self.entries_once(place, numbers).await
+        self.opened_once(place, numbers).await
     }
 
-    async fn entries_once(&self, place: PackPlace, numbers: &[u32]) -> Result<Vec<Entry>, PackError> {
+    async fn opened_once(&self, place: PackPlace, numbers: &[u32]) -> Result<Vec<Opened>, PackError> {
         let footer = self.footer(place).await?;
         let rows: Vec<EntryRow> =
             numbers.iter().map(|number| footer.found(*number).copied()).collect::<Result<_, _>>()?;
@@ -174,7 +250,7 @@ impl PackFetcher {
                     Some(bytes) => slice(bytes, row.offset - start, row.end() - start),
                     None => footer.sealed(row).unwrap_or_default(),
                 };
-                entries.push(Entry { row: *row, plain: open_entry(&footer, row, &sealed)? });
+                entries.push(Opened::of(&footer, row, &sealed)?);
             }
         }
         Ok(entries)

@@ -20,7 +20,7 @@ use strongroom_model::{Entropy, RepositoryId};
 use super::entry::associated;
 use super::header::{PACK_HEADER_BYTES, PackHeader};
 use super::trailer::{TRAILER_BYTES, Trailer};
-use super::{EntryRow, EntryType, MAX_ENTRY_BYTES, PackContext, PackError, PackPlace};
+use super::{Delta, EntryRow, EntryType, MAX_ENTRY_BYTES, PackContext, PackError, PackPlace};
 use crate::chunk::{ChunkHasher, ChunkId, Codec, decompress};
 use crate::keys::{DataKey, Keyring};
 use crate::layout::{PackKind, PackObject};
@@ -292,15 +292,34 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
 }
 
-/// Opens one entry: checks its seal, decompresses within bounds, and computes its id again.
+/// What an entry holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    /// The plain bytes, and their id is right.
+    Whole(Bytes),
+    /// A delta: authentic, but only [`assemble`] can tell whether the chunk is right.
+    Delta(Delta),
+}
+
+/// Opens one entry that stands for itself: checks its seal, decompresses within bounds, and computes its id again.
 ///
 /// # Errors
 /// When the bytes are not those of this row, or it is a delta.
 pub fn open_entry(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Result<Bytes, PackError> {
-    let damaged = |what| PackError::EntryDamaged { object: footer.name(), entry: row.number, what };
-    if row.entry_type == EntryType::Delta {
-        return Err(PackError::Unknown { object: footer.name(), what: "deltas of chunks".to_owned() });
+    match open_content(footer, row, sealed)? {
+        Content::Whole(plain) => Ok(plain),
+        Content::Delta(_) => {
+            Err(damaged(footer, row, "it is a delta, which cannot be a base or part of a map"))
+        }
     }
+}
+
+/// Opens one entry of any type.
+///
+/// # Errors
+/// When the bytes are not those of this row.
+pub(crate) fn open_content(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Result<Content, PackError> {
+    let damaged = |what| damaged(footer, row, what);
     if sealed.len() != row.stored_bytes as usize {
         return Err(damaged("its length is not the one in the table"));
     }
@@ -318,11 +337,38 @@ pub fn open_entry(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Result<Byte
         cause: SealError::NoDataKey { epoch: footer.header.seal.epoch },
     })?;
     let coded = opener.open(row.number, &associated, sealed).ok_or_else(|| damaged("its seal is broken"))?;
-    let plain = decompress(row.codec, coded, row.plain_bytes as usize)
-        .ok_or_else(|| damaged("it does not decompress"))?;
+    let plain: Bytes = decompress(row.codec, coded, row.plain_bytes as usize)
+        .ok_or_else(|| damaged("it does not decompress"))?
+        .into();
+    if row.entry_type == EntryType::Delta {
+        return Delta::decode(&plain).map(Content::Delta).map_err(damaged);
+    }
     // The seal proves who wrote it; the id proves that it is what was asked for, whatever bug wrote it.
     if footer.hasher.id(&plain) != row.id {
         return Err(damaged("its content has another id"));
     }
-    Ok(plain.into())
+    Ok(Content::Whole(plain))
+}
+
+/// The chunk that a delta and its base make. `footer` and `row` are the delta's.
+///
+/// # Errors
+/// When it is not the chunk that the row names.
+pub(crate) fn assemble(
+    footer: &Footer,
+    row: &EntryRow,
+    delta: &Delta,
+    base: &[u8],
+) -> Result<Bytes, PackError> {
+    let chunk =
+        delta.onto(base).ok_or_else(|| damaged(footer, row, "its base has another length than its chunk"))?;
+    if footer.hasher.id(&chunk) == row.id {
+        Ok(chunk.into())
+    } else {
+        Err(damaged(footer, row, "it and its base make a content with another id"))
+    }
+}
+
+fn damaged(footer: &Footer, row: &EntryRow, what: &'static str) -> PackError {
+    PackError::EntryDamaged { object: footer.name(), entry: row.number, what }
 }

@@ -63,7 +63,7 @@ impl StoredPack {
         PackPlace { kind: self.kind, object: self.object, bytes: self.bytes }
     }
 
-    /// Its entries, for the index; none in what [`Receipts`] keep and in what was read from a note.
+    /// Its entries but for deltas, for the index; none in what [`Receipts`] keep and in what was read from a note.
     pub fn entries(&self) -> impl Iterator<Item = (ChunkId, EntryRef)> + '_ {
         let pack = self.pack();
         self.entries.iter().map(move |(entry, id)| (*id, EntryRef { pack, entry: *entry }))

@@ -11,7 +11,8 @@ use super::header::PACK_HEADER_BYTES;
 use super::object::ObjectWriter;
 use super::trailer::Trailer;
 use super::{
-    EntryRow, Footer, PackContext, PackError, PackPlace, RewriteError, StoredPack, open_entry, read_footer,
+    EntryRow, EntryType, Footer, PackContext, PackError, PackPlace, RewriteError, StoredPack, open_content,
+    read_footer,
 };
 use crate::layout::{ObjectName, PackObject};
 #[cfg(test)]
@@ -57,7 +58,7 @@ pub async fn rewrite(
         for row in span.iter().filter(|row| !holes.contains(&row.number)) {
             let sealed = slice(&bytes, row.offset - start, row.end() - start);
             if hasher.is_none() {
-                open_entry(&footer, row, &sealed)?;
+                open_content(&footer, row, &sealed)?;
             }
             rows.push(EntryRow { offset: out.len(), ..*row });
             plain_bytes += u64::from(row.plain_bytes);
@@ -72,7 +73,8 @@ pub async fn rewrite(
     let trailer = Trailer::of(&rows, out.len(), &sealed);
     out.buffer.extend_from_slice(&sealed);
     let bytes = out.close(trailer).await?.await?;
-    let entries = rows.iter().map(|row| (row.number, row.id)).collect();
+    let chunks = rows.iter().filter(|row| row.entry_type != EntryType::Delta);
+    let entries = chunks.map(|row| (row.number, row.id)).collect();
     Ok(StoredPack { object, kind: old.kind, bytes, entry_count: trailer.entries, plain_bytes, entries })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::trailer::{HASHED_BYTES, TRAILER_BYTES, Trailer};
-use super::{EntryRow, Footer, PackContext, PackError, PackPlace, open_entry};
+use super::{EntryRow, Footer, PackContext, PackError, PackPlace, open_content};
 
 /// Takes the ranges of a pack in order, and says which entries are not what the footer says.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl WholeReader {
         for row in rows {
             let sealed =
                 super::fetch::slice(bytes, row.offset.saturating_sub(from), row.end().saturating_sub(from));
-            if let Err(error) = open_entry(&self.footer, row, &sealed) {
+            if let Err(error) = open_content(&self.footer, row, &sealed) {
                 wrong.push((row.number, error));
             }
         }

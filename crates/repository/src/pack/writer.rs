@@ -74,7 +74,7 @@ impl PackWriter {
 
     /// Seals an entry and says where it lies, for ever. Waits only while too many parts are on the way.
     ///
-    /// `id` must be the id of the plain bytes: readers compute it again and refuse another.
+    /// `id` must be the id of the plain bytes, of a delta that of the chunk: readers compute it again and refuse another.
     ///
     /// # Errors
     /// When the store failed, now or earlier, or the entry is too large. After a failure of the store the writer
@@ -100,7 +100,8 @@ impl PackWriter {
         let repository = self.context.repository;
         let pack = self.open_pack();
         let at = pack.seal(repository, id, entry_type, &entry);
-        if self.kind == PackKind::Data {
+        // A delta is of use only to whoever knows its base as well: nobody else is pointed to it.
+        if entry_type == EntryType::Chunk {
             self.pending.entry(id).or_insert(at);
         }
         self.begin_waiting();
@@ -251,7 +252,8 @@ impl OpenPack {
         self.out.buffer.extend_from_slice(&footer);
         let stored = self.out.close(trailer).await?;
         let (object, plain_bytes) = (self.object, self.plain_bytes);
-        let entries: Vec<_> = self.rows.iter().map(|row| (row.number, row.id)).collect();
+        let chunks = self.rows.iter().filter(|row| row.entry_type != EntryType::Delta);
+        let entries: Vec<_> = chunks.map(|row| (row.number, row.id)).collect();
         Ok(async move {
             let bytes = stored.await?;
             Ok(StoredPack { object, kind, bytes, entry_count: trailer.entries, plain_bytes, entries })

@@ -4,7 +4,7 @@
 //! pack table and with the pending plan:
 //!
 //! * the session's own new packs: alive by being named here; revived when the plan found them as orphans;
-//! * what `lookup` answered from other packs: entry by entry;
+//! * what `lookup` and `refers_to` answered from other packs: entry by entry;
 //! * what came with the parent's map: nothing to do while the parent is current, since a plan never names what
 //!   a current point needs; when it is no longer current (or after a fence) the whole map is walked, entry by
 //!   entry.

@@ -47,6 +47,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..6)
 }
 
+/// Every other entry is a delta, and what it is built on follows from it.
+fn place(at: EntryRef) -> ChunkPlace {
+    let delta_of = (at.entry >= 4).then(|| DeltaOf {
+        base: super::at(7 + at.pack.bytes()[0] % 2, at.entry),
+        blocks: Blocks::touched(u64::from(at.entry) * 4096, u64::from(at.entry) * 8192),
+    });
+    ChunkPlace { at, delta_of }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -72,9 +81,13 @@ proptest! {
                     Some(last) if !step.full => MapBase::Delta(last.clone()),
                     last => MapBase::Full(last.clone()),
                 };
-                let reader = world.write(step.chunks, base, step.changes).await;
+                let changes = step.changes.into_iter().map(|(chunk, at)| (chunk, at.map(place)));
+                let reader = world.write_places(step.chunks, base, changes).await;
                 assert_eq!(cells(&reader).await, model);
                 assert_exact(&reader).await;
+                let deltas: Vec<_> = reader.deltas(0..u64::MAX).await.unwrap().into_iter().map(|delta| (delta.chunk, delta.of)).collect();
+                let expected: Vec<_> = model.iter().filter_map(|(chunk, at)| Some((*chunk, place(*at).delta_of?))).collect();
+                assert_eq!(deltas, expected);
                 if let Some(last) = &last {
                     let differs: BTreeSet<u64> = last.diff(&reader).await.unwrap().into_iter().flatten().collect();
                     let chunks: BTreeSet<u64> = before.keys().chain(model.keys()).copied().collect();
@@ -83,6 +96,7 @@ proptest! {
                 }
                 for chunk in [0, 1, 1023, 1024, NODE_CHUNKS] {
                     assert_eq!(reader.get(chunk).await.unwrap(), model.get(&chunk).copied());
+                    assert_eq!(reader.place(chunk).await.unwrap(), model.get(&chunk).copied().map(place));
                 }
                 last = Some(reader);
             }
