@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use strongroom_console::{Console, Exit, Failed, Size};
 use strongroom_model::{VolumeName, World};
-use strongroom_repository::Repository;
 use strongroom_settings::{
     Choice, Config, Moment, OpenedRepository, RepositoryArgs, open_repository_to_read,
 };

@@ -18,6 +18,7 @@ use strongroom_model::ByteRange;
 
 use crate::BLOCK_BYTES;
 
+#[expect(clippy::cast_possible_truncation, reason = "4096 fits everywhere")]
 const BLOCK: usize = BLOCK_BYTES as usize;
 
 /// The largest piece that is read or written at once by way of a buffer of our own.

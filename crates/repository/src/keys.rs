@@ -71,8 +71,9 @@ impl Unlock {
         let mut typed = Zeroizing::new(String::with_capacity(usize::try_from(MAX_TYPED_BYTES).unwrap_or(0)));
         loop {
             let ended = input.read_line(&mut typed).map_err(failed)? == 0;
+            let is_whole = ended || (paper::is_meant(&typed) && paper::is_complete(&typed));
             match Self::parse_key(&typed) {
-                Err(_) if !ended && !(paper::is_meant(&typed) && paper::is_complete(&typed)) => {}
+                Err(_) if !is_whole => {}
                 answer => return answer,
             }
         }

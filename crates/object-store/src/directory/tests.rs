@@ -89,12 +89,12 @@ async fn what_dead_processes_left_is_swept_and_what_lives_is_not() {
     let upload = DirectoryStore::new(folder.path()).upload(&ObjectName::journal(9)).await.unwrap();
     upload.part(0, Bytes::from_static(b"alive")).await.unwrap();
     for (name, age) in [("1-0", 7_200), ("1-1", 60)] {
-        let file = fs::File::create(incoming.join(name)).unwrap();
+        let file = File::create(incoming.join(name)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
     }
     for live in fs::read_dir(&incoming).unwrap().map(|entry| entry.unwrap().path()) {
         if !live.ends_with("1-0") && !live.ends_with("1-1") {
-            let file = fs::File::options().write(true).open(live).unwrap();
+            let file = File::options().write(true).open(live).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(7_200)).unwrap();
         }
     }
