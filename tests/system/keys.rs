@@ -15,15 +15,18 @@ fn brings_back(ground: &Ground, key: &str, image: &std::path::Path) {
     let _ = fs::remove_file(&back);
     let line = ["restore", "run", "--volume", "disk", "--latest", "--yes", "--to-file", text(&back)];
     ground.run(line.into_iter().chain(["--key-file", key])).ok();
-    assert!(fs::read(&back).unwrap() == fs::read(image).unwrap(), "it came back changed");
+    assert!(
+        fs::read(&back).expect("it was restored") == fs::read(image).expect("it is there"),
+        "it came back changed"
+    );
 }
 
 #[track_caller]
 fn slot(ground: &Ground, label: &str) -> String {
     let list = ground.run(["repository", "key", "list"]).ok().json();
-    let mut slots = list["slots"].as_array().unwrap().iter();
+    let mut slots = list["slots"].as_array().expect("a list of slots").iter();
     let slot = slots.find(|slot| slot["label"] == label).expect("the slot is listed");
-    slot["slot"].as_str().unwrap().to_owned()
+    slot["slot"].as_str().expect("its name").to_owned()
 }
 
 #[test]
