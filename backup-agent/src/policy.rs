@@ -161,6 +161,9 @@ impl Policy {
     /// The run that should have been, and whose window has closed since without a point. It is made up for in the next one.
     #[must_use]
     pub fn missed(&self, volume: &str, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        if self.windows.is_empty() {
+            return None;
+        }
         let at = self.overdue(volume, Some(last?), now)?;
         let opened = windows::begin(&self.windows, at, at, self.schedule.zone())?;
         let closed = windows::end(&self.windows, opened, self.schedule.zone())?;
