@@ -70,7 +70,9 @@ impl Candidates {
         };
         found.spare_newer(repository, &fold).await?;
         let now = repository.inner.world.clock.now();
-        for point in fold.forgotten.iter().filter(|point| now.duration_since(point.at) < grace) {
+        // Forgotten by somebody whose clock runs ahead: no moment of theirs may keep anything for more than
+        // twice the grace, nor at all without one.
+        for point in fold.forgotten.iter().filter(|point| now.duration_since(point.at).abs() < grace) {
             // A courtesy: what cannot be read of it is gone, or nobody can restore it.
             if let Ok(map) = repository.map_at(point.map).await {
                 let _ = map.walk_beside(&found.needed).await;
