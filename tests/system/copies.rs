@@ -149,6 +149,7 @@ fn the_agent_copies_what_is_new_and_status_is_red_while_a_copy_lags() {
     ground.init();
     let second = ground.path("second");
     let copy = format!("file://{}", second.display());
+    fs::create_dir(&second).expect("a folder can be made");
     let config = config(&ground, &copy, "1s");
     let config = text(&config);
     let image = ground.path("disk.img");
@@ -159,7 +160,6 @@ fn the_agent_copies_what_is_new_and_status_is_red_while_a_copy_lags() {
     assert_eq!(red.code, Some(1), "never copied to: {red}");
     assert_eq!(red.json()["copies"][0]["points_behind"], 1);
 
-    fs::create_dir(&second).expect("a folder can be made");
     let agent = ground.call(["agent", "--config", config]).start();
     let begun = Instant::now();
     loop {

@@ -54,7 +54,7 @@ impl Table<'_> {
 }
 
 impl Repository {
-    /// Counts what is nobody's. Where footers are not read, looks that every pack's object is there with its size.
+    /// Counts what is nobody's, and looks that every pack's object is there with its size.
     pub(super) async fn survey_objects(
         &self,
         options: &CheckOptions,
@@ -72,9 +72,6 @@ impl Repository {
                     "the objects cannot be listed; orphans are not counted"
                 );
             }
-            if options.structure {
-                continue;
-            }
             let ask = |pack: PackId| {
                 let state = fold.packs.get(&pack).cloned();
                 async move { (pack, self.is_absent(state.as_ref()).await, state) }
@@ -84,6 +81,10 @@ impl Repository {
                 let (Some(what), Some(state)) = (answer, state) else { continue };
                 let object = state.place.name().to_string();
                 findings.add(&object, what);
+                // Where its footer was looked at, it is known what of it is lost: of an object that only grew, nothing.
+                if options.structure {
+                    continue;
+                }
                 let all = EntryRuns::run(0, state.entries).without(&state.holes);
                 examined.lost.0.entry(pack).or_default().extend(&all);
                 examined.objects.insert(pack, object);
