@@ -2,7 +2,7 @@
 //! implementation can compare step by step. Our own writer must make the same bytes again, and our reader must read the
 //! committed ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -59,6 +59,12 @@ fn repository() -> RepositoryId {
 
 fn path() -> PathBuf {
     world::tests_folder().join("vectors/v1.json")
+}
+
+/// The journal of a repository whose key slots have key pairs (version 2), as they are made since there is rotation. The journal
+/// in `v1.json` has a slot of version 1: it is read for ever, and made no more.
+fn path_of_key_pairs() -> PathBuf {
+    world::tests_folder().join("vectors/v1-key-pairs.json")
 }
 
 /// The secrets that all vectors are made with.
@@ -219,12 +225,15 @@ async fn vectors() -> Value {
         "slots": slots(&secrets),
         "blobs": blobs(&secrets),
         "packs": packs(&secrets).await,
-        "journal": journal().await,
     })
 }
 
 fn committed() -> Value {
-    serde_json::from_slice(&std::fs::read(path()).unwrap()).unwrap()
+    read(&path())
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 fn bytes(value: &Value) -> Bytes {
@@ -234,17 +243,18 @@ fn bytes(value: &Value) -> Bytes {
 #[tokio::test]
 async fn the_writer_makes_the_committed_vectors_byte_for_byte() {
     let (made, committed) = (vectors().await, committed());
-    for part in ["about", "secrets", "slots", "blobs", "packs", "journal"] {
+    for part in ["about", "secrets", "slots", "blobs", "packs"] {
         assert_eq!(made[part], committed[part], "{part} differs");
     }
+    assert_eq!(journal().await, read(&path_of_key_pairs())["journal"], "the journal differs");
 }
 
 #[tokio::test]
-#[ignore = "writes tests/vectors/v1.json; what is committed is never written again"]
+#[ignore = "writes tests/vectors/v1-key-pairs.json; what is committed is never written again"]
 async fn write_the_vectors() {
-    let text = serde_json::to_string_pretty(&vectors().await).unwrap();
-    std::fs::create_dir_all(path().parent().unwrap()).unwrap();
-    std::fs::write(path(), format!("{text}\n")).unwrap();
+    let vectors = json!({ "about": vectors().await["about"], "journal": journal().await });
+    let text = serde_json::to_string_pretty(&vectors).unwrap();
+    std::fs::write(path_of_key_pairs(), format!("{text}\n")).unwrap();
 }
 
 #[test]
@@ -333,17 +343,20 @@ async fn the_committed_packs_and_their_map_are_read() {
 }
 
 #[tokio::test]
-async fn the_committed_journal_is_read() {
-    let (committed, store) = (committed(), MemoryStore::default());
-    for (name, object) in committed["journal"]["objects"].as_object().unwrap() {
-        let (name, _) = ObjectName::parse(name).unwrap();
-        store.put(&name, bytes(object)).await.unwrap();
+async fn the_committed_journals_are_read() {
+    for path in [path(), path_of_key_pairs()] {
+        let (committed, store) = (read(&path), MemoryStore::default());
+        let objects = committed["journal"]["objects"].as_object().unwrap();
+        for (name, object) in objects {
+            let (name, _) = ObjectName::parse(name).unwrap();
+            store.put(&name, bytes(object)).await.unwrap();
+        }
+        let key = KeyFile::parse(committed["journal"]["key_file"].as_str().unwrap()).unwrap();
+        let opened =
+            Repository::open(Arc::new(store), world::world(0), &Unlock::KeyFile(key), world::options())
+                .await
+                .unwrap();
+        let records = objects.keys().filter(|name| name.starts_with("journal/")).count() as u64;
+        assert_eq!((opened.fold().await.unwrap().number, opened.known_fold().keys.len()), (records, 1));
     }
-    let key = KeyFile::parse(committed["journal"]["key_file"].as_str().unwrap()).unwrap();
-    let opened = Repository::open(Arc::new(store), world::world(0), &Unlock::KeyFile(key), world::options())
-        .await
-        .unwrap();
-    let records = committed["journal"]["objects"].as_object().unwrap();
-    let records = records.keys().filter(|name| name.starts_with("journal/")).count() as u64;
-    assert_eq!((opened.fold().await.unwrap().number, opened.known_fold().keys.len()), (records, 1));
 }
