@@ -18,7 +18,7 @@ impl Blocks {
     pub const NONE: Self = Self([0; 4]);
     /// Every block that a chunk can have.
     pub const ALL: Self = Self([u64::MAX; 4]);
-    /// The most bytes that [`Self::to_bytes`] gives.
+    /// The most bytes that `to_bytes` gives.
     pub const MOST_BYTES: usize = (MOST_BLOCKS / 8) as usize;
 
     /// The blocks that the bytes `start..end` of a chunk touch.
