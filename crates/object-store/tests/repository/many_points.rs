@@ -58,6 +58,9 @@ async fn fill(repository: &Repository, world: &World, wanted: &Wanted) {
         let at = (round % CHUNKS) * world::CHUNK_BYTES as usize + 16;
         image[at..at + 8].copy_from_slice(&(round as u64).to_le_bytes());
         world::back_up(repository, world, &format!("volume-{volume}"), image).await;
+        if point % 1000 == 999 {
+            println!("{} points", point + 1);
+        }
     }
 }
 

@@ -117,6 +117,7 @@ pub(crate) async fn back_up(
         .filter(|point| point.volume == name(volume))
         .max_by_key(|point| point.number)
         .cloned();
+    drop(fold);
     let base = match &parent {
         Some(parent) => MapBase::Full(Some(repository.map(parent).await.unwrap())),
         None => MapBase::Full(None),
