@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,9 +57,9 @@ fn has(page: &str, line: &str) {
     assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
 }
 
-/// A socket such as systemd listens at.
+/// A socket such as systemd listens at, read all the time as systemd does: its queue holds ten messages.
 struct Manager {
-    socket: UnixDatagram,
+    heard: mpsc::Receiver<String>,
     path: String,
 }
 
@@ -66,17 +67,24 @@ impl Manager {
     fn new(ground: &Ground, name: &str) -> Self {
         let path = text(&ground.path(name)).to_owned();
         let socket = UnixDatagram::bind(&path).expect("a socket can be bound");
-        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
-        Self { socket, path }
+        let (tell, heard) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 1024];
+            while let Ok(bytes) = socket.recv(&mut buffer) {
+                if tell.send(String::from_utf8_lossy(&buffer[..bytes]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { heard, path }
     }
 
     /// Reads on until a message begins with `wanted`.
     #[track_caller]
     fn wait_for(&self, wanted: &str) {
-        let mut buffer = [0; 1024];
         loop {
-            let bytes = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("no {wanted}: {error}"));
-            if buffer[..bytes].starts_with(wanted.as_bytes()) {
+            let message = self.heard.recv_timeout(Duration::from_secs(60));
+            if message.unwrap_or_else(|error| panic!("no {wanted}: {error}")).starts_with(wanted) {
                 return;
             }
         }

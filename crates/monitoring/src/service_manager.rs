@@ -7,9 +7,13 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
+
+/// How long a manager that does not read may hold up a start or an end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The service manager that started this process, or none.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +65,7 @@ impl ServiceManager {
 
     /// The service can be used now. `status` is a sentence for people.
     pub fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={}\n", line(status)));
+        self.insist(&format!("READY=1\nSTATUS={}\n", line(status)));
     }
 
     /// What the service is doing, a sentence for people.
@@ -71,7 +75,7 @@ impl ServiceManager {
 
     /// The service begins to stop.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1\n");
+        self.insist("STOPPING=1\n");
     }
 
     /// Sends signs of life, each after `alive` was done once more, so that a service which hangs is started again. Nothing is
@@ -92,12 +96,28 @@ impl ServiceManager {
         })))
     }
 
+    /// Says what must not be missed: a queue that signs of life have filled is waited for, [`PATIENCE`] at most.
+    fn insist(&self, message: &str) {
+        let begun = Instant::now();
+        while let Err(error) = self.send(message) {
+            if error.kind() != io::ErrorKind::WouldBlock || begun.elapsed() > PATIENCE {
+                tracing::warn!(%error, "the service manager did not take a message");
+                return;
+            }
+            thread::sleep(PATIENCE / 50);
+        }
+    }
+
     fn tell(&self, message: &str) {
-        let Some(socket) = &self.socket else { return };
-        let (datagram, address) = &**socket;
-        if let Err(error) = datagram.send_to_addr(message.as_bytes(), address) {
+        if let Err(error) = self.send(message) {
             tracing::warn!(%error, "the service manager did not take a message");
         }
+    }
+
+    fn send(&self, message: &str) -> io::Result<()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        let (datagram, address) = &**socket;
+        datagram.send_to_addr(message.as_bytes(), address).map(drop)
     }
 }
 
@@ -126,17 +146,33 @@ mod tests {
         assert_eq!(heard(&socket), "READY=1\nSTATUS=it serves WATCHDOG=trigger\n");
         let life = manager.watch(|| async {});
         // The test's thread waits in a blocking call, so the task needs the other one.
-        let (socket, two) = tokio::task::spawn_blocking(move || {
-            let two = [heard(&socket), heard(&socket)];
-            (socket, two)
-        })
-        .await
-        .unwrap();
+        let two = tokio::task::spawn_blocking(move || [heard(&socket), heard(&socket)]).await.unwrap();
         assert_eq!(two, ["WATCHDOG=1\n", "WATCHDOG=1\n"]);
         drop(life);
-        manager.stopping();
+    }
+
+    #[test]
+    fn the_end_is_heard_although_signs_of_life_have_filled_the_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        while heard(&socket) != "STOPPING=1\n" {}
+        let manager = ServiceManager::at(path.to_str().unwrap(), None);
+        while manager.send("WATCHDOG=1\n").is_ok() {}
+        thread::scope(|scope| {
+            scope.spawn(|| manager.stopping());
+            while heard(&socket) != "STOPPING=1\n" {}
+        });
+    }
+
+    #[test]
+    fn a_manager_that_never_reads_holds_nothing_up_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let _socket = UnixDatagram::bind(&path).unwrap();
+        let manager = ServiceManager::at(path.to_str().unwrap(), None);
+        while manager.send("WATCHDOG=1\n").is_ok() {}
+        manager.stopping();
     }
 
     #[test]
