@@ -32,16 +32,28 @@ pub(crate) async fn log_in(talk: &mut Talk, target: &Target, channel: &Channel) 
                 let password = needed(target)?;
                 talk.send(&message(b'p', |body| put_text(body, &password))).await?;
             }
-            3 => return Err(not_let_in(target, "it wants the password in plain over a line that is not encrypted")),
+            3 => {
+                return Err(not_let_in(
+                    target,
+                    "it wants the password in plain over a line that is not encrypted",
+                ));
+            }
             5 if demand.body.len() >= 4 => {
                 let salt = demand.body.split_to(4);
                 let password = needed(target)?;
-                let inner = hex::encode(Md5::new().chain_update(password.as_bytes()).chain_update(&target.user).finalize());
+                let inner = hex::encode(
+                    Md5::new().chain_update(password.as_bytes()).chain_update(&target.user).finalize(),
+                );
                 let outer = hex::encode(Md5::new().chain_update(inner).chain_update(&salt).finalize());
                 talk.send(&message(b'p', |body| put_text(body, &format!("md5{outer}")))).await?;
             }
             10 => scram(talk, target, channel, demand.body).await?,
-            other => return Err(not_let_in(target, &format!("its way of logging in (number {other}) is not known here; use scram-sha-256"))),
+            other => {
+                return Err(not_let_in(
+                    target,
+                    &format!("its way of logging in (number {other}) is not known here; use scram-sha-256"),
+                ));
+            }
         }
     }
 }
@@ -66,7 +78,11 @@ fn needed(target: &Target) -> Result<password::Password, PostgresError> {
 }
 
 fn not_let_in(target: &Target, reason: &str) -> PostgresError {
-    PostgresError::NotLetIn { place: target.to_string(), user: target.user.clone(), reason: reason.to_owned() }
+    PostgresError::NotLetIn {
+        place: target.to_string(),
+        user: target.user.clone(),
+        reason: reason.to_owned(),
+    }
 }
 
 async fn scram(

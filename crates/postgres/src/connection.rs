@@ -116,8 +116,7 @@ impl Connection {
         let mut talk = Talk { wire, place: target.to_string() };
         let greeting = untagged(|body| {
             body.put_u32(3 << 16);
-            let mut pairs =
-                vec![("user", target.user.as_str()), ("application_name", &target.application)];
+            let mut pairs = vec![("user", target.user.as_str()), ("application_name", &target.application)];
             match purpose {
                 Use::Sql => pairs.push(("database", &target.database)),
                 Use::Replication => pairs.push(("replication", "true")),
@@ -132,8 +131,11 @@ impl Connection {
         });
         talk.send(&greeting).await?;
         authentication::log_in(&mut talk, target, &channel).await?;
-        let mut connection =
-            Self { talk, settings: BTreeMap::new(), is_encrypted: channel.is_private && target.socket().is_none() };
+        let mut connection = Self {
+            talk,
+            settings: BTreeMap::new(),
+            is_encrypted: channel.is_private && target.socket().is_none(),
+        };
         connection.until_ready("logging in").await?;
         Ok(connection)
     }
@@ -168,7 +170,8 @@ impl Connection {
             match tag {
                 b'Z' => break,
                 b'D' => {
-                    let row = row(&mut body).ok_or_else(|| self.talk.protocol("a row that ends within a value"))?;
+                    let row =
+                        row(&mut body).ok_or_else(|| self.talk.protocol("a row that ends within a value"))?;
                     rows.push(row);
                 }
                 // A server that ends does not wait for us any more.
@@ -187,7 +190,9 @@ impl Connection {
                 }
                 // Columns, completions, notices, notifications, keys to cancel with, empty answers.
                 b'T' | b'C' | b'N' | b'A' | b'K' | b'I' => {}
-                other => return Err(self.talk.protocol(format!("message {:?} in an answer", char::from(other)))),
+                other => {
+                    return Err(self.talk.protocol(format!("message {:?} in an answer", char::from(other))));
+                }
             }
         }
         match refusal {

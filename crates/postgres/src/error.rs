@@ -94,7 +94,9 @@ pub enum PostgresError {
         version: String,
     },
     /// Another cluster answers where this one was.
-    #[error("another cluster answers: its system identifier is {found}, the log that is archived is of {expected}")]
+    #[error(
+        "another cluster answers: its system identifier is {found}, the log that is archived is of {expected}"
+    )]
     OtherCluster {
         /// What the log was begun with.
         expected: u64,
@@ -180,7 +182,9 @@ impl Failure for PostgresError {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Silent { .. } => Remedy::Retry,
             // A server that starts, stops or has no free place says so with a class of its own.
-            Self::Refused { state, .. } if state.starts_with("57P0") || state.starts_with("53") => Remedy::Retry,
+            Self::Refused { state, .. } if state.starts_with("57P0") || state.starts_with("53") => {
+                Remedy::Retry
+            }
             Self::NotNext { .. } | Self::Protocol { .. } => Remedy::Bug,
             Self::Gap { .. } | Self::SpoolDamaged { .. } => Remedy::FixData,
             _ => Remedy::FixSurroundings,

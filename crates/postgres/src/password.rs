@@ -101,7 +101,9 @@ mod tests {
         let found = |line: &str| matches(line, &target()).map(|password| password.to_string());
         assert_eq!(found(r"db.example:5432:replication:strongroom:se:c\\ret").as_deref(), Some(r"se:c\ret"));
         assert_eq!(found("*:*:*:*:secret").as_deref(), Some("secret"));
-        for other in ["other:5432:*:strongroom:x", "*:1:*:*:x", "*:*:shop:*:x", "*:*:*:me:x", "#*:*:*:*:x", "*:*:*"] {
+        for other in
+            ["other:5432:*:strongroom:x", "*:1:*:*:x", "*:*:shop:*:x", "*:*:*:me:x", "#*:*:*:*:x", "*:*:*"]
+        {
             assert_eq!(found(other), None, "{other}");
         }
     }

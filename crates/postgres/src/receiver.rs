@@ -95,7 +95,8 @@ impl Receiver {
             progress.flushed = from;
             progress.server_end = progress.server_end.max(system.flushed);
         });
-        let ended = Flow { receiver: self, stream, flushed: from, progress }.run(cancel).await;
+        let server_end = if system.timeline == self.timeline { system.flushed } else { from };
+        let ended = Flow { receiver: self, stream, flushed: from, server_end, progress }.run(cancel).await;
         progress.send_modify(|progress| progress.streaming = false);
         ended
     }
@@ -105,6 +106,8 @@ struct Flow<'a> {
     receiver: &'a Receiver,
     stream: LogStream,
     flushed: Lsn,
+    /// The farthest that was heard. A sign of life names what was sent, not what there is; so it never takes this back.
+    server_end: Lsn,
     progress: &'a watch::Sender<Progress>,
 }
 
@@ -125,9 +128,8 @@ impl Flow<'_> {
         let mut heard = Instant::now();
         loop {
             let is_full = self.receiver.spool.disk_bytes() >= self.receiver.budget_bytes;
-            self.progress.send_if_modified(|progress| {
-                std::mem::replace(&mut progress.is_full, is_full) != is_full
-            });
+            self.progress
+                .send_if_modified(|progress| std::mem::replace(&mut progress.is_full, is_full) != is_full);
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {
@@ -205,12 +207,13 @@ impl Flow<'_> {
             self.flushed = end;
             self.report(false).await?;
         }
-        let flushed = self.flushed;
+        self.server_end = self.server_end.max(gathered.server_end);
+        let (flushed, server_end) = (self.flushed, self.server_end);
         self.progress.send_modify(|progress| {
             progress.flushed = flushed;
-            progress.server_end = gathered.server_end;
+            progress.server_end = server_end;
             progress.heard_at = Some(sent_at);
-            if flushed >= gathered.server_end {
+            if flushed >= server_end {
                 progress.current_at = Some(sent_at);
             }
         });

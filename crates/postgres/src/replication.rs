@@ -81,7 +81,11 @@ impl ReplicationConnection {
     pub async fn open(target: &Target) -> Result<Self, PostgresError> {
         let connection = Connection::open_for(target, Use::Replication).await?;
         let version = connection.setting("server_version").unwrap_or_default();
-        let major: u32 = version.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+        let major: u32 = version
+            .split(|letter: char| !letter.is_ascii_digit())
+            .next()
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(0);
         if major < OLDEST {
             return Err(PostgresError::TooOld { version: version.to_owned() });
         }
@@ -150,18 +154,25 @@ impl ReplicationConnection {
         from: Lsn,
         timeline: TimelineId,
     ) -> Result<LogStream, PostgresError> {
-        let command =
-            format!("START_REPLICATION SLOT {} PHYSICAL {from} TIMELINE {timeline}", slot.as_str());
+        let command = format!("START_REPLICATION SLOT {} PHYSICAL {from} TIMELINE {timeline}", slot.as_str());
         let asked = message(b'Q', |body| crate::wire::put_text(body, &command));
         self.connection.talk.send(&asked).await?;
         loop {
             let Message { tag, body } = self.connection.talk.next().await?;
             match tag {
-                b'W' => return Ok(LogStream { connection: self.connection, slot: slot.clone(), timeline, next: from }),
+                b'W' => {
+                    return Ok(LogStream {
+                        connection: self.connection,
+                        slot: slot.clone(),
+                        timeline,
+                        next: from,
+                    });
+                }
                 b'E' => return Err(refused(from, timeline, Refusal::parse(body))),
                 // Nothing is left of an old timeline: the server says at once which one goes on.
                 b'T' => {
-                    let next = LogStream { connection: self.connection, slot: slot.clone(), timeline, next: from };
+                    let next =
+                        LogStream { connection: self.connection, slot: slot.clone(), timeline, next: from };
                     return Ok(next);
                 }
                 b'N' | b'S' => {}
@@ -216,7 +227,9 @@ impl LogStream {
     pub async fn ready(&mut self) -> Result<Option<Event>, PostgresError> {
         loop {
             let got = self.connection.talk.wire.ready();
-            let Some(message) = got.map_err(|cause| self.connection.talk.broken(cause))? else { return Ok(None) };
+            let Some(message) = got.map_err(|cause| self.connection.talk.broken(cause))? else {
+                return Ok(None);
+            };
             if let Some(event) = self.understand(message).await? {
                 return Ok(Some(event));
             }
@@ -250,7 +263,8 @@ impl LogStream {
             // The row that says which timeline goes on: its number, and where.
             b'D' => {
                 let event = timeline_ended(&mut body);
-                let event = event.ok_or_else(|| self.connection.talk.protocol("a timeline that ends in no other"))?;
+                let event =
+                    event.ok_or_else(|| self.connection.talk.protocol("a timeline that ends in no other"))?;
                 Ok(Some(event))
             }
             b'E' => Err(refused(self.next, self.timeline, Refusal::parse(body))),
@@ -260,7 +274,9 @@ impl LogStream {
                 Err(self.connection.talk.broken(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what)))
             }
             b'N' | b'S' | b'T' => Ok(None),
-            other => Err(self.connection.talk.protocol(format!("message {:?} in a stream", char::from(other)))),
+            other => {
+                Err(self.connection.talk.protocol(format!("message {:?} in a stream", char::from(other))))
+            }
         }
     }
 
@@ -283,9 +299,10 @@ impl LogStream {
                 let reply = body.try_get_u8().map_err(short)? != 0;
                 Ok(Event::Alive { server_end, sent_at, reply })
             }
-            other => {
-                Err(self.connection.talk.protocol(format!("message {:?} within the stream", char::from(other))))
-            }
+            other => Err(self
+                .connection
+                .talk
+                .protocol(format!("message {:?} within the stream", char::from(other)))),
         }
     }
 }

@@ -61,7 +61,8 @@ impl Begun {
         let mut field = |name: &str| fields.next().and_then(|field| field.strip_prefix(name));
         let nonce = field("r=").ok_or("it sent no nonce")?;
         let salt = field("s=").and_then(|salt| BASE64.decode(salt).ok()).ok_or("it sent no salt")?;
-        let iterations = field("i=").and_then(|count| count.parse::<NonZeroU32>().ok()).ok_or("it sent no count")?;
+        let iterations =
+            field("i=").and_then(|count| count.parse::<NonZeroU32>().ok()).ok_or("it sent no count")?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err("it answered another exchange");
         }
@@ -79,7 +80,8 @@ impl Begun {
         }
         let without_proof = format!("c={},r={nonce}", BASE64.encode(bound));
         let spoken = format!("n=,r={},{server_first},{without_proof}", self.nonce);
-        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, stored_key.as_ref()), spoken.as_bytes());
+        let signature =
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, stored_key.as_ref()), spoken.as_bytes());
         let proof: Vec<u8> =
             client_key.as_ref().iter().zip(signature.as_ref()).map(|(key, mask)| key ^ mask).collect();
         let server_key = hmac::sign(&salted, b"Server Key");
@@ -111,7 +113,8 @@ mod tests {
         }
     }
 
-    const FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const FIRST: &str =
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     #[test]
     fn the_proof_is_a_function_of_password_and_nonces() {

@@ -222,8 +222,13 @@ impl Spool {
         let path = self.folder.join(format!("{:016x}.frames", start.0));
         let failed = |cause| PostgresError::Spool { path: path.clone(), cause };
         // One of this name holds nothing that counts: it was empty, or a failed write emptied it.
-        let file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path).map_err(failed)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
         drop(file);
         let file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
@@ -277,7 +282,8 @@ impl Spool {
 /// Adds frames of a file to the piece. True: the next file may follow.
 fn read_part(part: &Part, from: Lsn, most: usize, piece: &mut Option<Piece>) -> Result<bool, PostgresError> {
     let io = |cause| PostgresError::Spool { path: part.path.clone(), cause };
-    let damaged = || PostgresError::SpoolDamaged { path: part.path.clone(), what: "a frame is damaged".into() };
+    let damaged =
+        || PostgresError::SpoolDamaged { path: part.path.clone(), what: "a frame is damaged".into() };
     let mut file = File::open(&part.path).map_err(io)?;
     let mut offset = 0;
     while offset < part.bytes {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -32,12 +34,16 @@ pub(crate) async fn encrypt(line: TcpStream, target: &Target) -> Result<TlsStrea
 fn verifier(target: &Target, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let algorithms = provider.signature_verification_algorithms;
     match target.tls {
-        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Ok(Arc::new(Signed { roots: None, algorithms })),
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => {
+            Ok(Arc::new(Signed { roots: None, algorithms }))
+        }
         TlsMode::VerifyCa => Ok(Arc::new(Signed { roots: Some(roots(target)?), algorithms })),
         TlsMode::VerifyFull => {
             let roots = Arc::new(roots(target)?);
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build();
-            verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|error| error.to_string())
+            verifier
+                .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+                .map_err(|error| error.to_string())
         }
     }
 }
@@ -122,7 +128,9 @@ fn signature_hash(certificate: &[u8]) -> Option<&'static digest::Algorithm> {
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4 | 5 | 11] => Some(&digest::SHA256),
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12] => Some(&digest::SHA384),
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13] => Some(&digest::SHA512),
-        [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1] | [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2] => Some(&digest::SHA256),
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1] | [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2] => {
+            Some(&digest::SHA256)
+        }
         [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3] => Some(&digest::SHA384),
         [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4] => Some(&digest::SHA512),
         _ => None,
