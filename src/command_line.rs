@@ -43,6 +43,8 @@ pub(crate) enum Command {
     #[command(flatten)]
     Files(strongroom_files::cli::Command),
     #[command(flatten)]
+    Import(strongroom_import::cli::Command),
+    #[command(flatten)]
     Papers(papers::Command),
 }
 

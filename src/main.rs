@@ -5,6 +5,7 @@
 
 mod allocator;
 mod command_line;
+mod import;
 mod logging;
 mod papers;
 mod surroundings;
@@ -64,6 +65,9 @@ async fn dispatch(command: Command, console: &Console, world: &World) -> Result<
                 routes.add_service(strongroom_restore::serve::service(beside_the_agent(beside)))
             })
             .await
+        }
+        Command::Import(command) => {
+            strongroom_import::cli::run(command, console, world, &import::keeping()).await
         }
         Command::Restore(command) => strongroom_restore::cli::run(command, console, world).await,
         Command::Files(command) => strongroom_files::cli::run(command, console, world).await,

@@ -17,6 +17,7 @@ mod status;
 
 pub use agent::{Beside, Neighbour};
 use clap::Subcommand;
+pub use signals::stopped_by_signals;
 use strongroom_console::{Console, Exit, Failed};
 use strongroom_model::World;
 

@@ -13,12 +13,14 @@ mod lock;
 mod source;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use strongroom_block_io::BlockSource;
 use strongroom_console::Progress;
 use strongroom_model::{Failure as _, RecoveryPointId, Remedy, VolumeName, World, chain};
 use strongroom_object_store::Counts;
@@ -67,6 +69,8 @@ pub enum Target {
     Cut(Driver, Box<Cut>),
     /// An image file or block device.
     Image(VolumeName, PathBuf),
+    /// An image that somebody else reads, and says all about.
+    Given(Box<Given>),
 }
 
 impl Target {
@@ -77,8 +81,24 @@ impl Target {
             Self::Volume(_, volume) => &volume.name,
             Self::Cut(_, cut) => &cut.volume.name,
             Self::Image(name, _) => name,
+            Self::Given(given) => &given.volume,
         }
     }
+}
+
+/// An image that is neither a file here nor a volume of a driver: one in a backup of another program.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The name under which its points are kept.
+    pub volume: VolumeName,
+    /// Its bytes. They must not change.
+    pub source: Arc<dyn BlockSource>,
+    /// The moment of its content.
+    pub taken_at: Timestamp,
+    /// Its path where it came from, for people.
+    pub path: String,
+    /// What its point says besides.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A snapshot of a driver that shall become a recovery point. Its volume may be gone by now.
@@ -332,7 +352,9 @@ impl Run<'_> {
         loop {
             let published = match self.target {
                 Target::Cut(_, cut) => self.session().publish_under(cut.point, draft.clone(), true).await,
-                Target::Volume(..) | Target::Image(..) => self.session().publish(draft.clone(), true).await,
+                Target::Volume(..) | Target::Image(..) | Target::Given(_) => {
+                    self.session().publish(draft.clone(), true).await
+                }
             };
             match published {
                 Err(PublishError::Fenced { session }) if attempt < ATTEMPTS => {

@@ -15,7 +15,9 @@ fn document(name: &str) -> String {
 /// Every Rust file of the workspace that is not a test of its own.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    for folder in ["src", "crates", "volume-driver", "backup-agent", "restore", "files", "proto", "tests"] {
+    for folder in
+        ["src", "crates", "volume-driver", "backup-agent", "restore", "files", "import", "proto", "tests"]
+    {
         walk(&root().join(folder), &mut found);
     }
     assert!(found.len() > 20, "the sources were not found");

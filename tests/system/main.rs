@@ -22,6 +22,7 @@ mod docker;
 mod documents;
 mod files;
 mod images;
+mod imports;
 mod json_output;
 mod keys;
 mod memory;

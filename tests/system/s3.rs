@@ -29,6 +29,11 @@ impl Server {
         format!("s3://{}/system/{name}", self.bucket)
     }
 
+    /// Where it is.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// What a command needs in its environment to reach it.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let handed_on =

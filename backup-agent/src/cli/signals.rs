@@ -4,7 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A token that is cancelled by the first SIGINT or SIGTERM. The second one ends the process as ever.
-pub(super) fn stopped_by_signals() -> CancellationToken {
+pub fn stopped_by_signals() -> CancellationToken {
     let token = CancellationToken::new();
     let cancel = token.clone();
     tokio::spawn(async move {

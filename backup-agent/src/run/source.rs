@@ -11,7 +11,7 @@ use strongroom_model::{SnapshotId, VolumeId, VolumeName, chain};
 use strongroom_repository::map::MapReader;
 use strongroom_repository::{Fold, Point, Source};
 
-use super::{Agent, BackupError, Cut, Target};
+use super::{Agent, BackupError, Cut, Given, Target};
 use crate::capture::{CaptureError, Changes, Scope};
 use crate::driver::{Driver, Snapshot, Volume};
 
@@ -42,6 +42,7 @@ enum From {
         path: PathBuf,
         before: Option<Stamp>,
     },
+    Given,
 }
 
 /// Changes when somebody writes to a file.
@@ -53,6 +54,7 @@ impl Opened {
             Target::Volume(driver, volume) => Self::snapshot(agent, driver, volume, fold).await,
             Target::Cut(driver, cut) => Self::cut(agent, driver, cut, fold).await,
             Target::Image(name, path) => Self::image(agent, name, path, fold).await,
+            Target::Given(given) => Ok(Self::given(given, fold)),
         }
     }
 
@@ -139,10 +141,25 @@ impl Opened {
         })
     }
 
+    /// Its bytes are what they were: compared with the point before it in time, or with the newest.
+    fn given(given: &Given, fold: &Fold) -> Self {
+        let points = fold.points_of(&given.volume);
+        let before = points.iter().rev().find(|point| point.info.taken_at <= given.taken_at);
+        Self {
+            source: Arc::clone(&given.source),
+            taken_at: given.taken_at,
+            provenance: Source::Image { path: given.path.clone() },
+            fs: None,
+            labels: given.labels.clone(),
+            parent: before.or(points.last()).map(|point| (*point).clone()),
+            from: From::Given,
+        }
+    }
+
     /// What is to be read, given the map of the parent.
     pub(super) async fn changes(&self, parent: Option<MapReader>) -> Result<Scope, BackupError> {
         match &self.from {
-            From::Image { .. } => Ok(Scope::Allocated(parent)),
+            From::Image { .. } | From::Given => Ok(Scope::Allocated(parent)),
             From::Snapshot { driver, snapshot, base: Some(base), .. } if parent.is_some() => {
                 let changes = driver.changes(*base, *snapshot).await?;
                 Ok(match parent {
@@ -162,7 +179,7 @@ impl Opened {
             From::Image { path, before: Some(before) } if stamp(path) != Some(*before) => {
                 Err(BackupError::Written { path: path.clone() })
             }
-            From::Image { .. } | From::Snapshot { .. } => Ok(()),
+            From::Image { .. } | From::Given | From::Snapshot { .. } => Ok(()),
         }
     }
 

@@ -86,6 +86,15 @@ impl ObjectName {
         Self(format!("probe/{}/{text}", hex::encode(probe)))
     }
 
+    /// A name in the store of another program, for reading what it left there: one to three steps of our letters.
+    #[must_use]
+    pub fn foreign(name: &str) -> Option<Self> {
+        let letter = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'-');
+        let step = |step: &str| !step.is_empty() && !step.starts_with('.') && step.bytes().all(letter);
+        (name.len() <= 128 && name.split('/').count() <= 3 && name.split('/').all(step))
+            .then(|| Self(name.to_owned()))
+    }
+
     /// What a listed name is, where it is one of ours.
     #[must_use]
     pub fn parse(name: &str) -> Option<(Self, ObjectKind)> {
@@ -233,6 +242,14 @@ mod tests {
             (ObjectName::session(3), ObjectKind::Session(3)),
         ] {
             assert_eq!(ObjectName::parse(name.as_str()), Some((name, kind)));
+        }
+    }
+
+    #[test]
+    fn a_name_of_another_program_leads_nowhere_else() {
+        assert_eq!(ObjectName::foreign("data/ab/abcd").unwrap().as_str(), "data/ab/abcd");
+        for wrong in ["", "/a", "a//b", "../a", "a/..", "a/.b", "A", "a/b/c/d", "a b"] {
+            assert_eq!(ObjectName::foreign(wrong), None, "{wrong}");
         }
     }
 
