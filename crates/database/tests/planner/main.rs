@@ -1,0 +1,6 @@
+//! The planner against a slow model that is easy to believe: histories with gaps, forks, idle times and clocks that are set,
+//! replayed record by record by an engine that does only what an engine does.
+
+mod history;
+mod properties;
+mod traps;
