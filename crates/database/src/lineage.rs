@@ -159,10 +159,20 @@ mod tests {
     #[test]
     fn the_way_to_a_history_goes_through_those_that_it_left() {
         let mut tree = LineageTree::default();
-        for one in [lineage(1, None), lineage(3, Some((2, 500))), lineage(2, Some((1, 300))), lineage(4, Some((1, 100)))] {
+        for one in [
+            lineage(1, None),
+            lineage(3, Some((2, 500))),
+            lineage(2, Some((1, 300))),
+            lineage(4, Some((1, 100))),
+        ] {
             tree.add(one).unwrap();
         }
-        let path = |id| tree.path(LineageId(id)).iter().map(|s| (s.lineage.0, s.from.number(), s.to.number())).collect::<Vec<_>>();
+        let path = |id| {
+            tree.path(LineageId(id))
+                .iter()
+                .map(|s| (s.lineage.0, s.from.number(), s.to.number()))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(path(3), [(1, 0, 300), (2, 300, 500), (3, 500, u64::MAX)]);
         assert_eq!(path(4), [(1, 0, 100), (4, 100, u64::MAX)]);
         assert_eq!(path(9), []);

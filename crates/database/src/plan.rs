@@ -162,7 +162,11 @@ struct Place {
     crossing: Crossing,
 }
 
-fn at_time<I: CommitIndex>(runs: &[Run<'_>], time: Timestamp, index: &I) -> Result<Place, PlanError<I::Error>> {
+fn at_time<I: CommitIndex>(
+    runs: &[Run<'_>],
+    time: Timestamp,
+    index: &I,
+) -> Result<Place, PlanError<I::Error>> {
     let mut places = Vec::new();
     for (number, run) in runs.iter().enumerate() {
         for crossing in crossings(run, time, index).map_err(PlanError::Index)? {

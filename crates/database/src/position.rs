@@ -56,7 +56,8 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, NotAPosition> {
         let half = |digits: &str| {
-            let right = (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let right =
+                (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
             if right { u64::from_str_radix(digits, 16).ok() } else { None }
         };
         text.split_once('/')

@@ -35,10 +35,14 @@ pub struct Nearest {
 impl Nearest {
     fn advice(&self) -> String {
         match (self.before, self.after) {
-            (Some(before), Some(after)) => format!("The nearest that can be restored are {before} and {after}."),
+            (Some(before), Some(after)) => {
+                format!("The nearest that can be restored are {before} and {after}.")
+            }
             (Some(before), None) => format!("The newest that can be restored is {before}."),
             (None, Some(after)) => format!("The oldest that can be restored is {after}."),
-            (None, None) => "Nothing of it can be restored yet: a base and the log behind it are needed.".into(),
+            (None, None) => {
+                "Nothing of it can be restored yet: a base and the log behind it are needed.".into()
+            }
         }
     }
 }

@@ -36,9 +36,14 @@ pub(crate) struct Crossing {
 }
 
 /// Every place of the run where the stamps pass `time`, in the order of the log.
-pub(crate) fn crossings<I: CommitIndex>(run: &Run<'_>, time: Timestamp, index: &I) -> Result<Vec<Crossing>, I::Error> {
+pub(crate) fn crossings<I: CommitIndex>(
+    run: &Run<'_>,
+    time: Timestamp,
+    index: &I,
+) -> Result<Vec<Crossing>, I::Error> {
     let settled_by = time.checked_sub(DISORDER).unwrap_or(Timestamp::MIN);
-    let mut walk = Walk { time, settled_by, settled: false, found: Vec::new(), above: None, kept: None, same: false };
+    let mut walk =
+        Walk { time, settled_by, settled: false, found: Vec::new(), above: None, kept: None, same: false };
     for piece in &run.pieces {
         walk.piece(piece, index)?;
     }
@@ -90,7 +95,9 @@ impl Walk {
         if let Some(above) = self.above.take() {
             self.same = above.duration_since(commit.at) <= DISORDER;
         }
-        if self.same && let Some(crossing) = self.found.last_mut() {
+        if self.same
+            && let Some(crossing) = self.found.last_mut()
+        {
             crossing.stragglers += 1;
         }
         self.kept = Some(*commit);

@@ -76,7 +76,9 @@ pub fn expendable<I: CommitIndex>(
         }
     }
     Ok(Expendable {
-        bases: (0..catalogue.bases.len()).filter(|at| !bases.contains(&catalogue.bases[*at].stands_on)).collect(),
+        bases: (0..catalogue.bases.len())
+            .filter(|at| !bases.contains(&catalogue.bases[*at].stands_on))
+            .collect(),
         log: (0..catalogue.log.len()).filter(|at| !log.contains(at)).collect(),
     })
 }
@@ -92,12 +94,18 @@ fn anchor<'a, I: CommitIndex>(
     let believed = |at: Timestamp| at <= now.max(run.complete_until);
     let crossings = crossings(run, horizon, index)?;
     let cut = crossings.iter().find(|crossing| crossing.dropped.is_none_or(|commit| believed(commit.at)));
-    let reaches = |base: &&&Base| cut.is_some_and(|crossing| base.end <= crossing.cut) && base.ready_at <= horizon;
+    let reaches =
+        |base: &&&Base| cut.is_some_and(|crossing| base.end <= crossing.cut) && base.ready_at <= horizon;
     Ok(run.bases.iter().rev().find(reaches).copied().or_else(|| run.first_base()))
 }
 
 /// The ranges whose bytes the run has between two positions.
-fn pinned(catalogue: &Catalogue, run: &Run<'_>, from: crate::Position, to: crate::Position) -> BTreeSet<usize> {
+fn pinned(
+    catalogue: &Catalogue,
+    run: &Run<'_>,
+    from: crate::Position,
+    to: crate::Position,
+) -> BTreeSet<usize> {
     let needed: Vec<_> = run.pieces.iter().filter(|piece| piece.to > from && piece.from <= to).collect();
     let is = |range: &crate::LogRange| needed.iter().any(|piece| std::ptr::eq(piece.range, range));
     places(catalogue, is).collect()

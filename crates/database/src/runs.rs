@@ -7,7 +7,10 @@ use std::cmp::Reverse;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{Base, Catalogue, Commit, CommitIndex, CommitSummary, Gap, Lineage, LineageId, LogRange, PathStep, Position};
+use crate::{
+    Base, Catalogue, Commit, CommitIndex, CommitSummary, Gap, Lineage, LineageId, LogRange, PathStep,
+    Position,
+};
 
 /// A part of a range that no other piece has.
 #[derive(Debug, Clone, Copy)]
@@ -128,7 +131,8 @@ pub(crate) fn runs<'a>(catalogue: &'a Catalogue, path: &[PathStep]) -> Vec<Run<'
             let heard = heard.filter(|heard| run.from <= heard.position && heard.position <= run.to);
             run.complete_until = heard.map(|heard| heard.at).fold(run.complete_until, Timestamp::max);
         }
-        run.bases = catalogue.bases.iter().filter(|base| serves(base, path, run.from, run.whole_to)).collect();
+        run.bases =
+            catalogue.bases.iter().filter(|base| serves(base, path, run.from, run.whole_to)).collect();
         run.bases.sort_by_key(|base| (base.end, base.start));
     }
     runs
@@ -146,7 +150,8 @@ fn before(time: Timestamp) -> Timestamp {
 }
 
 fn serves(base: &Base, path: &[PathStep], from: Position, to: Position) -> bool {
-    let on_path = |step: &PathStep| step.lineage == base.lineage && step.from <= base.end && base.end <= step.to;
+    let on_path =
+        |step: &PathStep| step.lineage == base.lineage && step.from <= base.end && base.end <= step.to;
     path.iter().any(on_path) && base.start <= base.end && from <= base.start && base.end <= to
 }
 

@@ -39,7 +39,9 @@ impl FromStr for TransactionId {
             (Some(number), None, ..) if plain(number) => {
                 number.parse().map(Self::Number).map_err(|_| refused())
             }
-            (Some(domain), Some(server), Some(sequence), None) if [domain, server, sequence].into_iter().all(plain) => {
+            (Some(domain), Some(server), Some(sequence), None)
+                if [domain, server, sequence].into_iter().all(plain) =>
+            {
                 let domain: u32 = domain.parse().map_err(|_| refused())?;
                 let server: u32 = server.parse().map_err(|_| refused())?;
                 let sequence = sequence.parse().map_err(|_| refused())?;

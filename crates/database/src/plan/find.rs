@@ -80,7 +80,8 @@ fn cuts_of_name<I: CommitIndex>(runs: &[Run<'_>], name: &str, index: &I) -> Resu
     let (mut cuts, mut known) = (Vec::new(), Vec::new());
     for (number, run) in runs.iter().enumerate() {
         for piece in run.pieces.iter().filter(|piece| piece.range.named_points > 0) {
-            for point in index.named_points(piece.range)?.into_iter().filter(|point| piece.has_end(point.end)) {
+            for point in index.named_points(piece.range)?.into_iter().filter(|point| piece.has_end(point.end))
+            {
                 if point.name == name {
                     cuts.push((number, point.end));
                 }

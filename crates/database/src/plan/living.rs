@@ -24,7 +24,9 @@ pub(super) fn lineage<I: CommitIndex>(
         Target::Time(time) => at_time(catalogue, *time, newest, index),
         Target::Position(position) => at_position(catalogue, *position, newest),
         // Looked for in all of them, of which the newest is only the first to be asked.
-        Target::Transaction(transaction, _) => super::find::lineage_of_transaction(catalogue, *transaction, newest, index),
+        Target::Transaction(transaction, _) => {
+            super::find::lineage_of_transaction(catalogue, *transaction, newest, index)
+        }
         Target::Named(name) => super::find::lineage_of_name(catalogue, name, newest, index),
         Target::Latest => Ok(newest),
     }
@@ -81,7 +83,11 @@ fn committed_after<I: CommitIndex>(
     Ok(false)
 }
 
-fn at_position<E>(catalogue: &Catalogue, position: Position, newest: LineageId) -> Result<LineageId, PlanError<E>> {
+fn at_position<E>(
+    catalogue: &Catalogue,
+    position: Position,
+    newest: LineageId,
+) -> Result<LineageId, PlanError<E>> {
     // Which history owns the byte before the position, on the way to each history that has log there.
     let mut owners: Vec<(LineageId, LineageId)> = Vec::new();
     for lineage in catalogue.lineages.iter().rev() {

@@ -53,7 +53,9 @@ pub struct World {
     xid: u64,
     bundle_from: u64,
     hears: Vec<(LineageId, u64, Timestamp)>,
-    cuts: Vec<(LineageId, u64, u64)>,
+    cuts: Vec<(LineageId, u64, u64, Timestamp)>,
+    /// While nothing was written the clock showed these times: history, its end, from, to.
+    calm: Vec<(LineageId, u64, Timestamp, Timestamp)>,
     bases: u8,
 }
 
@@ -66,7 +68,8 @@ impl Default for LineageId2 {
 }
 
 pub fn live(events: &[Event]) -> World {
-    let mut world = World { clock: "2026-11-21T12:00:00Z".parse().unwrap(), bundle_from: 1000, ..World::default() };
+    let mut world =
+        World { clock: "2026-11-21T12:00:00Z".parse().unwrap(), bundle_from: 1000, ..World::default() };
     world.catalogue.lineages.add(Lineage { id: LineageId(1), fork: None, began_at: world.clock }).unwrap();
     world.records.insert(LineageId(1), Vec::new());
     world.ends.insert(LineageId(1), 1000);
@@ -103,14 +106,35 @@ impl World {
         });
         self.tip().push(Record { start, end, commit, name });
         self.ends.insert(self.current.0, end);
-        self.clock += SignedDuration::from_micros(1);
+        self.wait(1);
+    }
+
+    fn wait(&mut self, us: i64) {
+        let from = self.clock;
+        self.clock += SignedDuration::from_micros(us);
+        self.calm.push((self.current.0, self.ends[&self.current.0], from, self.clock));
+    }
+
+    /// How many commits of this history there were at the moments when the clock showed `time`.
+    pub fn showed(&self, lineage: LineageId, time: Timestamp) -> Vec<usize> {
+        let path = self.catalogue.lineages.path(lineage);
+        let commits = self.commits(lineage);
+        let mut counts = Vec::new();
+        for (then, end, from, to) in &self.calm {
+            let on_way = path.iter().any(|step| step.lineage == *then && *end <= step.to.number());
+            // A commit is stamped up to two seconds before it is written.
+            if on_way && *from - SignedDuration::from_secs(2) <= time && time <= *to {
+                counts.push(commits.iter().filter(|commit| commit.start.number() < *end).count());
+            }
+        }
+        counts
     }
 
     fn finish_bundle(&mut self, inside: u64, lost: bool, overlap: u64) {
         let end = self.ends[&self.current.0];
         let to = end.saturating_sub(inside).max(self.bundle_from);
         if to > self.bundle_from && !lost {
-            self.cuts.push((self.current.0, self.bundle_from, to));
+            self.cuts.push((self.current.0, self.bundle_from, to, self.clock));
         }
         self.bundle_from = if lost { to } else { to.saturating_sub(overlap).max(1000) };
     }
@@ -120,13 +144,13 @@ impl World {
             Event::Commit { bytes, early_ms } => self.write(bytes, Some(early_ms), None),
             Event::Other { bytes } => self.write(bytes, None, None),
             Event::Name { name } => self.write(96, None, Some(format!("p{name}"))),
-            Event::Idle { ms } => self.clock += SignedDuration::from_millis(ms),
+            Event::Idle { ms } => self.wait(ms * 1000),
             Event::Step { seconds } => self.clock += SignedDuration::from_secs(seconds),
             Event::Base { behind, late_ms } => {
                 let end = self.ends[&self.current.0];
                 let path = self.truth(self.current.0);
                 let start = path.iter().rev().nth(behind).map_or(end, |record| record.start);
-                self.clock += SignedDuration::from_millis(late_ms);
+                self.wait(late_ms * 1000);
                 self.bases += 1;
                 self.catalogue.bases.push(Base {
                     stands_on: StandsOn::Point(RecoveryPointId::from_bytes([self.bases; 16])),
@@ -171,7 +195,7 @@ impl World {
             let began_at = first.map_or(known.began_at, |at| at.min(known.began_at));
             self.catalogue.lineages.add(Lineage { id: *id, fork: known.fork, began_at }).unwrap();
         }
-        for (lineage, from, to) in self.cuts.clone() {
+        for (lineage, from, to, heard) in self.cuts.clone() {
             let path = self.truth(lineage);
             let inside = |record: &&Record| from < record.end && record.end <= to;
             let commits: Vec<_> = path.iter().filter(inside).filter_map(|record| record.commit).collect();
@@ -184,14 +208,17 @@ impl World {
                 from: Position::new(from),
                 to: Position::new(to),
                 stored_bytes: to - from,
-                complete_until: complete.map_or(self.clock, |at| at.min(self.clock)),
-                whole_to: path.iter().find(|record| record.end > to).map_or(Position::new(to), |record| {
-                    Position::new(record.start.min(to))
-                }),
+                complete_until: complete.map_or(heard, |at| at.min(heard)),
+                whole_to: path
+                    .iter()
+                    .find(|record| record.end > to)
+                    .map_or(Position::new(to), |record| Position::new(record.start.min(to))),
                 last_record: last,
                 commits: CommitSummary::of(&commits),
-                named_points: u32::try_from(path.iter().filter(inside).filter(|record| record.name.is_some()).count())
-                    .unwrap(),
+                named_points: u32::try_from(
+                    path.iter().filter(inside).filter(|record| record.name.is_some()).count(),
+                )
+                .unwrap(),
             });
         }
         for (lineage, position, at) in self.hears.clone() {
@@ -227,7 +254,10 @@ impl World {
             let step = plan.path.iter().find(|step| step.lineage == piece.range.lineage);
             let step = step.expect("a piece of a history that the plan does not go through");
             assert!(piece.to <= step.to, "a piece reaches into what the history left");
-            assert!(piece.range.from <= piece.from && piece.to <= piece.range.to, "a piece is more than its range");
+            assert!(
+                piece.range.from <= piece.from && piece.to <= piece.range.to,
+                "a piece is more than its range"
+            );
             at = piece.to;
         }
         assert!(at >= plan.base.end, "the base does not become consistent");
@@ -280,14 +310,15 @@ impl CommitIndex for World {
 
     fn named_points(&self, range: &LogRange) -> Result<Vec<NamedPoint>, Infallible> {
         let inside = |record: &Record| range.from.number() < record.end && record.end <= range.to.number();
-        let named = self.truth(range.lineage).into_iter().filter(|record| inside(record)).filter_map(|record| {
-            Some(NamedPoint {
-                name: record.name?,
-                start: Position::new(record.start),
-                end: Position::new(record.end),
-                at: Timestamp::UNIX_EPOCH,
-            })
-        });
+        let named =
+            self.truth(range.lineage).into_iter().filter(|record| inside(record)).filter_map(|record| {
+                Some(NamedPoint {
+                    name: record.name?,
+                    start: Position::new(record.start),
+                    end: Position::new(record.end),
+                    at: Timestamp::UNIX_EPOCH,
+                })
+            });
         Ok(named.collect())
     }
 }
