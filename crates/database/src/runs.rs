@@ -125,7 +125,7 @@ pub(crate) fn runs<'a>(catalogue: &'a Catalogue, path: &[PathStep]) -> Vec<Run<'
     }
     for run in &mut runs {
         let lineage = run.lineage();
-        if !run.pieces.last().is_some_and(|piece| left_at(catalogue, path, piece).is_some()) {
+        if run.pieces.last().is_none_or(|piece| left_at(catalogue, path, piece).is_none()) {
             // What was heard counts when nothing of the history was missing then: it ended within the run.
             let heard = catalogue.heard.iter().filter(|heard| heard.lineage == lineage);
             let heard = heard.filter(|heard| run.from <= heard.position && heard.position <= run.to);

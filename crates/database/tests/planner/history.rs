@@ -12,16 +12,16 @@ use strongroom_model::RecoveryPointId;
 
 /// What the engine wrote.
 #[derive(Debug, Clone)]
-pub struct Record {
-    pub start: u64,
-    pub end: u64,
-    pub commit: Option<Commit>,
-    pub name: Option<String>,
+pub(crate) struct Record {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) commit: Option<Commit>,
+    pub(crate) name: Option<String>,
 }
 
 /// What happens to the database and its archive.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub(crate) enum Event {
     /// A commit, stamped a little before it is written.
     Commit { bytes: u64, early_ms: i64 },
     /// Anything else in the log.
@@ -43,13 +43,13 @@ pub enum Event {
 }
 
 /// All that was, and what is known of it.
-#[derive(Debug, Default)]
-pub struct World {
-    pub records: BTreeMap<LineageId, Vec<Record>>,
-    pub ends: BTreeMap<LineageId, u64>,
-    pub catalogue: Catalogue,
-    pub clock: Timestamp,
-    current: LineageId2,
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) records: BTreeMap<LineageId, Vec<Record>>,
+    pub(crate) ends: BTreeMap<LineageId, u64>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) clock: Timestamp,
+    current: LineageId,
     xid: u64,
     bundle_from: u64,
     hears: Vec<(LineageId, u64, Timestamp)>,
@@ -59,17 +59,20 @@ pub struct World {
     bases: u8,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct LineageId2(LineageId);
-impl Default for LineageId2 {
-    fn default() -> Self {
-        Self(LineageId(1))
-    }
-}
-
-pub fn live(events: &[Event]) -> World {
-    let mut world =
-        World { clock: "2026-11-21T12:00:00Z".parse().unwrap(), bundle_from: 1000, ..World::default() };
+pub(crate) fn live(events: &[Event]) -> World {
+    let mut world = World {
+        records: BTreeMap::new(),
+        ends: BTreeMap::new(),
+        catalogue: Catalogue::default(),
+        clock: "2026-11-21T12:00:00Z".parse().unwrap(),
+        current: LineageId(1),
+        xid: 0,
+        bundle_from: 1000,
+        hears: Vec::new(),
+        cuts: Vec::new(),
+        calm: Vec::new(),
+        bases: 0,
+    };
     world.catalogue.lineages.add(Lineage { id: LineageId(1), fork: None, began_at: world.clock }).unwrap();
     world.records.insert(LineageId(1), Vec::new());
     world.ends.insert(LineageId(1), 1000);
@@ -82,17 +85,17 @@ pub fn live(events: &[Event]) -> World {
 }
 
 impl World {
-    pub fn lineage(&self) -> LineageId {
-        self.current.0
+    pub(crate) fn lineage(&self) -> LineageId {
+        self.current
     }
 
     fn tip(&mut self) -> &mut Vec<Record> {
-        let current = self.current.0;
+        let current = self.current;
         self.records.get_mut(&current).unwrap()
     }
 
     fn write(&mut self, bytes: u64, commit: Option<i64>, name: Option<String>) {
-        let start = self.ends[&self.current.0];
+        let start = self.ends[&self.current];
         let end = start + bytes;
         let commit = commit.map(|early| {
             self.xid += 1;
@@ -105,18 +108,18 @@ impl World {
             }
         });
         self.tip().push(Record { start, end, commit, name });
-        self.ends.insert(self.current.0, end);
+        self.ends.insert(self.current, end);
         self.wait(1);
     }
 
     fn wait(&mut self, us: i64) {
         let from = self.clock;
         self.clock += SignedDuration::from_micros(us);
-        self.calm.push((self.current.0, self.ends[&self.current.0], from, self.clock));
+        self.calm.push((self.current, self.ends[&self.current], from, self.clock));
     }
 
     /// How many commits of this history there were at the moments when the clock showed `time`.
-    pub fn showed(&self, lineage: LineageId, time: Timestamp) -> Vec<usize> {
+    pub(crate) fn showed(&self, lineage: LineageId, time: Timestamp) -> Vec<usize> {
         let path = self.catalogue.lineages.path(lineage);
         let commits = self.commits(lineage);
         let mut counts = Vec::new();
@@ -131,10 +134,10 @@ impl World {
     }
 
     fn finish_bundle(&mut self, inside: u64, lost: bool, overlap: u64) {
-        let end = self.ends[&self.current.0];
+        let end = self.ends[&self.current];
         let to = end.saturating_sub(inside).max(self.bundle_from);
         if to > self.bundle_from && !lost {
-            self.cuts.push((self.current.0, self.bundle_from, to, self.clock));
+            self.cuts.push((self.current, self.bundle_from, to, self.clock));
         }
         self.bundle_from = if lost { to } else { to.saturating_sub(overlap).max(1000) };
     }
@@ -147,14 +150,14 @@ impl World {
             Event::Idle { ms } => self.wait(ms * 1000),
             Event::Step { seconds } => self.clock += SignedDuration::from_secs(seconds),
             Event::Base { behind, late_ms } => {
-                let end = self.ends[&self.current.0];
-                let path = self.truth(self.current.0);
+                let end = self.ends[&self.current];
+                let path = self.truth(self.current);
                 let start = path.iter().rev().nth(behind).map_or(end, |record| record.start);
                 self.wait(late_ms * 1000);
                 self.bases += 1;
                 self.catalogue.bases.push(Base {
                     stands_on: StandsOn::Point(RecoveryPointId::from_bytes([self.bases; 16])),
-                    lineage: self.current.0,
+                    lineage: self.current,
                     start: Position::new(start),
                     end: Position::new(end),
                     ready_at: self.clock,
@@ -162,14 +165,14 @@ impl World {
                 });
             }
             Event::Bundle { inside, lost, overlap } => self.finish_bundle(inside, lost, overlap),
-            Event::Hear => self.hears.push((self.current.0, self.ends[&self.current.0], self.clock)),
+            Event::Hear => self.hears.push((self.current, self.ends[&self.current], self.clock)),
             Event::Promote { back } => self.promote(back),
         }
     }
 
     fn promote(&mut self, back: usize) {
         self.finish_bundle(0, false, 0);
-        let parent = self.current.0;
+        let parent = self.current;
         let own = &self.records[&parent];
         let Some(at) = own.iter().rev().nth(back).map(|record| record.end) else { return };
         let id = LineageId(u32::try_from(self.records.len()).unwrap() + 1);
@@ -180,7 +183,7 @@ impl World {
         self.clock += SignedDuration::from_secs(3);
         self.records.insert(id, Vec::new());
         self.ends.insert(id, at);
-        self.current = LineageId2(id);
+        self.current = id;
         self.bundle_from = at;
         // The first thing that a promoted server writes.
         self.write(40, None, None);
@@ -231,7 +234,7 @@ impl World {
     }
 
     /// All records of a history, from the beginning.
-    pub fn truth(&self, lineage: LineageId) -> Vec<Record> {
+    pub(crate) fn truth(&self, lineage: LineageId) -> Vec<Record> {
         let mut all = Vec::new();
         for step in self.catalogue.lineages.path(lineage) {
             let own = self.records[&step.lineage].iter();
@@ -240,12 +243,12 @@ impl World {
         all
     }
 
-    pub fn commits(&self, lineage: LineageId) -> Vec<Commit> {
+    pub(crate) fn commits(&self, lineage: LineageId) -> Vec<Commit> {
         self.truth(lineage).into_iter().filter_map(|record| record.commit).collect()
     }
 
     /// Does what the plan says, as an engine would. The commits that are in the result.
-    pub fn execute(&self, plan: &Plan) -> Vec<u64> {
+    pub(crate) fn execute(&self, plan: &Plan) -> Vec<u64> {
         let truth = self.truth(plan.lineage);
         assert!(plan.base.end <= plan.cut, "the base is later than what is wanted");
         let mut at = plan.base.start;
@@ -292,7 +295,7 @@ impl World {
     }
 }
 
-pub fn number(transaction: TransactionId) -> u64 {
+pub(crate) fn number(transaction: TransactionId) -> u64 {
     match transaction {
         TransactionId::Number(number) => number,
         TransactionId::Global { .. } => panic!("not in these histories"),
