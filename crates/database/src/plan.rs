@@ -243,7 +243,7 @@ fn outside(runs: &[Run<'_>], begun: impl Fn(&crate::Window) -> bool) -> Refusal 
         (None, Some(_)) => Refusal::BeforeWindow { nearest },
         (Some(_), None) => Refusal::NotArchived { nearest },
         (Some((run, _)), Some(_)) => match gaps(runs).get(*run) {
-            Some(gap) => Refusal::InGap { gap: *gap, nearest },
+            Some(gap) => Refusal::InGap { gap: Box::new(*gap), nearest },
             None => Refusal::NoBase { nearest },
         },
     }

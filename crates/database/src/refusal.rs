@@ -89,7 +89,7 @@ pub enum Refusal {
     #[error("the log between {} and {} is missing, and it lies there", gap.from, gap.to)]
     InGap {
         /// What is missing.
-        gap: Gap,
+        gap: Box<Gap>,
         /// What can be restored instead.
         nearest: Nearest,
     },
