@@ -239,7 +239,7 @@ impl LogReader {
                     }
                     used
                 }
-                State::Between if self.at % 8 != 0 => 8 - self.at % 8,
+                State::Between if !self.at.is_multiple_of(8) => 8 - self.at % 8,
                 State::Between => {
                     self.begin();
                     continue;
@@ -261,7 +261,7 @@ impl LogReader {
 
     fn header_bytes(&self) -> usize {
         let page = self.at - self.at % PAGE_BYTES;
-        if page % self.segment_bytes == 0 { LONG_HEADER } else { SHORT_HEADER }
+        if page.is_multiple_of(self.segment_bytes) { LONG_HEADER } else { SHORT_HEADER }
     }
 
     fn in_header(&self) -> bool {

@@ -171,7 +171,7 @@ fn statements(tally: &Tally, ending: &Ending<'_>) -> Statements {
     add(Statements::DROP, tally.objects_gone > 0);
     add(Statements::REWRITE, rewritten);
     // What is made or dropped has definitions, too; by themselves they are an ALTER.
-    let alone = tally.objects_made == 0 && tally.objects_gone == 0 && !rewritten;
+    let alone = tally.objects_made == 0 && tally.objects_gone == 0 && !rewritten && tally.database.is_empty();
     add(Statements::ALTER, alone && tally.definitions > 0 && ending.invalidates);
     kinds
 }

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use strongroom_database::postgres::{Start, Version};
-use strongroom_database::{Changes, Commit, Entry, Position, Statements, TransactionId};
+use strongroom_database::{
+    Changes, Commit, Entry, Index, Indexer, LineageId, Position, Statements, TransactionId,
+};
 
 use crate::writer::{Draft, SEGMENT, Writer};
 use crate::{key, read};
@@ -170,6 +172,33 @@ proptest! {
             let page = at.number().div_ceil(8192) * 8192;
             prop_assert!(all.iter().filter(|entry| entry.0.number() >= page).count() <= after.len());
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_indexes_of_stretches_put_together_are_that_of_the_whole(
+        steps in steps(), major in 13..=17_u16, size in 1..30_000_usize,
+    ) {
+        let (writer, written) = write(major, &steps);
+        let start = Start::Anywhere(Position::new(writer.from));
+        let mut indexer = Indexer::new(start, LineageId(1), 1 << 20, None);
+        let mut entries = Vec::new();
+        for piece in writer.bytes.chunks(size) {
+            let from = indexer.reader().position();
+            indexer.push(from, piece).unwrap();
+            let said = indexer.cut();
+            let index = Index::read(&said.index).unwrap();
+            let to = indexer.reader().position();
+            prop_assert!(said.whole_to <= to);
+            prop_assert!(index.entries.iter().all(|entry| from < entry.end() && entry.end() <= to));
+            prop_assert_eq!(said.commits.map_or(0, |commits| commits.count), index.commits().len() as u64);
+            prop_assert_eq!(said.named_points as usize, index.named_points().len());
+            entries.extend(index.entries);
+        }
+        prop_assert_eq!(entries.iter().map(key).collect::<Vec<_>>(), written.iter().map(key).collect::<Vec<_>>());
     }
 }
 
