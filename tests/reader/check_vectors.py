@@ -40,7 +40,27 @@ def check_deltas(vectors):
     print("every delta is understood")
 
 
+def check_commit_index():
+    """The example of the format document, section 16."""
+    document = os.path.join(os.path.dirname(__file__), "../../docs/format.md")
+    with open(document, encoding="utf-8") as file:
+        example = file.read().split("An example: two commits")[1].split("`")
+    entries = list(reader.commit_index(bytes.fromhex(next(text for text in example if len(text) > 60 and set(text) <= set("0123456789abcdef")))))
+    assert [(one["kind"], one["start"], one["end"], one["time"]) for one in entries] == [
+        (1, 0x1000060, 0x1000082, 1795284297981000),
+        (1, 0x1000100, 0x1000180, 1795284298112000),
+        (4, 0x1000180, 0x10001E2, 1795284300000000),
+    ], entries
+    assert [(one["transaction"], one["rows"], one["files"], one["statements"]) for one in entries[:2]] == [
+        (9410, [2, 0, 300], 0, 0),
+        (9411, [0, 0, 0], 3, 4),
+    ], entries
+    assert entries[2]["name"] == "v2"
+    print("the commit index is understood")
+
+
 def main():
+    check_commit_index()
     with open(sys.argv[1], encoding="utf-8") as file:
         vectors = json.load(file)
     if "secrets" not in vectors:

@@ -526,6 +526,63 @@ def leaf_table(plain):
     return packs, rows
 
 
+def commit_index(data):
+    """The entries of a commit index: section 16 of the format."""
+    version, zero, lineage, end = struct.unpack_from("<HHIQ", data)
+    need((version, zero) == (1, 0), "the commit index is of another version")
+    at = 16
+    time = last = 0
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                need(value < 1 << 64 and (byte or shift == 7), "a number of the commit index is too long")
+                return value
+
+    def signed():
+        value = number()
+        return value >> 1 ^ -(value & 1)
+
+    while at < len(data):
+        kind = data[at]
+        at += 1
+        end += number()
+        entry = {"kind": kind & 127, "lineage": lineage, "start": end - number(), "end": end}
+        time += signed()
+        entry["time"] = time
+        if kind & 127 in (1, 2, 3):
+            if kind & 128:
+                source, at = data[at:at + 16], at + 16
+                entry["transaction"] = (int.from_bytes(source, "little"), number())
+            else:
+                last = (last + signed()) % (1 << 64)
+                entry["transaction"] = last
+        if kind & 127 == 1:
+            flags, at = data[at], at + 1
+            need(flags < 16, "the commit index has unknown flags")
+            entry["rows"] = [number() for _ in range(3)] if flags & 1 else [0, 0, 0]
+            entry["files"] = number() if flags & 2 else 0
+            entry["statements"] = data[at] if flags & 4 else 0
+            at += bool(flags & 4)
+            entry["partial"] = bool(flags & 8)
+        elif kind == 4:
+            length = number()
+            entry["name"], at = data[at:at + length].decode(), at + length
+        elif kind == 5:
+            entry["redo"] = number()
+        elif kind == 6:
+            entry["begins"], entry["parent"] = number(), number()
+        else:
+            need(kind & 127 in (2, 3), f"the commit index has entries of kind {kind}")
+        yield entry
+
+
 def check_trailer(data, name):
     """Number of entries, offset and length of the footer; the hash of everything is compared."""
     trailer = data[-64:]

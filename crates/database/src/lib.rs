@@ -27,6 +27,7 @@ mod resolve;
 mod retention;
 mod runs;
 mod target;
+mod timeline;
 mod transaction;
 mod window;
 
@@ -42,5 +43,6 @@ pub use position::Position;
 pub use refusal::{Candidate, Nearest, Refusal, RestorablePoint};
 pub use retention::{Expendable, Policy, expendable};
 pub use target::{Side, Target, Wanted};
+pub use timeline::{BIG_DELETE, Event, Minute, Timeline, TimelineBuilder, What};
 pub use transaction::TransactionId;
 pub use window::{Window, newest, rpo, windows};
