@@ -192,6 +192,25 @@ impl Driver {
         understand_snapshot(&snapshot, &doing)
     }
 
+    /// The moment up to which a volume holds what its snapshot holds, if nothing was written since.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub async fn still_as(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<Option<Timestamp>, DriverError> {
+        let doing = format!("comparing {volume} with {snapshot}");
+        let request =
+            control::CompareVolumeRequest { volume: Some(by_id(volume)), snapshot_id: snapshot.to_string() };
+        let answer = self.clients.driver.clone().compare_volume(request).await.map_err(failed(&doing))?;
+        let control::CompareVolumeResponse { same, at } = answer.into_inner();
+        let at = at.ok_or_else(|| nonsense(&doing, "it names no moment"))?;
+        let at = Timestamp::new(at.seconds, at.nanos).map_err(|error| nonsense(&doing, error))?;
+        Ok(same.then_some(at))
+    }
+
     /// Where the bytes of a snapshot can be read.
     ///
     /// # Errors

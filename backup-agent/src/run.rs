@@ -284,6 +284,10 @@ impl Run<'_> {
 
     /// The map of the volume as it is now.
     async fn capture(&mut self, opened: &Opened) -> Result<(DraftMap, Mode, Tally), BackupError> {
+        // Where a check found damage, the map is looked at below, and what is lost is stored anew.
+        if opened.holds_still() && !self.alone && !self.agent.repository.knows_damage() {
+            return Ok((DraftMap::SameAsParent, Mode::Unchanged, Tally::default()));
+        }
         let before = match opened.parent.as_ref().filter(|_| !self.alone) {
             Some(parent) => self.parent_map(parent).await?,
             None => None,

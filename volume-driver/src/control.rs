@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use strongroom_proto::control::driver_control_server::DriverControl;
 use strongroom_proto::control::{
-    BeginRestoreRequest, BeginRestoreResponse, CreateGroupRequest, CreateGroupResponse,
-    CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse,
-    DeleteGroupRequest, DeleteGroupResponse, DiscardRestoreRequest, DiscardRestoreResponse, ExamineRequest,
-    ExamineResponse, ExchangeContentRequest, ExchangeContentResponse, FinishRestoreRequest,
-    FinishRestoreResponse, GetDriverRequest, GetDriverResponse, GetVolumeRequest, GetVolumeResponse,
-    ListGroupsRequest, ListGroupsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest,
-    ListVolumesResponse, MountRequest, MountResponse, NotRemounted, OpenSnapshotRequest,
-    OpenSnapshotResponse, RepairRequest, RepairResponse, UnmountRequest, UnmountResponse,
-    create_volume_request,
+    BeginRestoreRequest, BeginRestoreResponse, CompareVolumeRequest, CompareVolumeResponse,
+    CreateGroupRequest, CreateGroupResponse, CreateSnapshotRequest, CreateSnapshotResponse,
+    CreateVolumeRequest, CreateVolumeResponse, DeleteGroupRequest, DeleteGroupResponse,
+    DiscardRestoreRequest, DiscardRestoreResponse, ExamineRequest, ExamineResponse, ExchangeContentRequest,
+    ExchangeContentResponse, FinishRestoreRequest, FinishRestoreResponse, GetDriverRequest,
+    GetDriverResponse, GetVolumeRequest, GetVolumeResponse, ListGroupsRequest, ListGroupsResponse,
+    ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse, MountRequest,
+    MountResponse, NotRemounted, OpenSnapshotRequest, OpenSnapshotResponse, RepairRequest, RepairResponse,
+    UnmountRequest, UnmountResponse, create_volume_request,
 };
 use tonic::{Request, Response, Status};
 
@@ -304,6 +304,20 @@ impl DriverControl for Control {
     ) -> Result<Response<DeleteGroupResponse>, Status> {
         let request = request.into_inner();
         answered("DeleteGroup", &request.group_id.clone(), self.ungroup(request)).await
+    }
+
+    async fn compare_volume(
+        &self,
+        request: Request<CompareVolumeRequest>,
+    ) -> Result<Response<CompareVolumeResponse>, Status> {
+        let request = request.into_inner();
+        answered("CompareVolume", &request.snapshot_id, async {
+            let volume = door::volume(&self.volumes, request.volume.as_ref()).await?;
+            let snapshot = csi_door::known_snapshot("snapshot_id", &request.snapshot_id)?;
+            let (same, at) = self.volumes.holds_still(volume, snapshot).await?;
+            Ok(CompareVolumeResponse { same, at: Some(answer::moment(at)) })
+        })
+        .await
     }
 
     async fn open_snapshot(

@@ -30,6 +30,7 @@ mod repair;
 mod restore;
 mod snapshot;
 mod stage;
+mod still;
 mod survey;
 mod upkeep;
 

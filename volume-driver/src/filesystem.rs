@@ -7,6 +7,7 @@
 //! [`BlankDevice`]: the proof that its ends were read without an error and hold nothing.
 
 mod btrfs;
+pub(crate) mod superblock;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use strongroom_block_io::ChangedRanges;
 use strongroom_model::{
     ByteRange, GroupId, RecoveryPointId, RepositoryId, SnapshotId, VolumeId, VolumeName, World,
@@ -491,6 +492,18 @@ impl Volumes {
         from: u64,
     ) -> Result<ExtentReader, CoreError> {
         self.run(move |driver| driver.changed(Some(base), target, from).map(ExtentReader::new)).await
+    }
+
+    /// Whether nothing was written to a volume since a snapshot of it, and the moment up to which that was looked at.
+    ///
+    /// # Errors
+    /// NotFound, NotReady (hydrating), Busy. Refused: it is a snapshot of another volume.
+    pub async fn holds_still(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<(bool, Timestamp), CoreError> {
+        self.run(move |driver| driver.holds_still(volume, snapshot)).await
     }
 
     /// Makes a hydrating volume and attaches it; asked again by the same name: the same.

@@ -69,6 +69,14 @@ impl Opened {
         }
         let repository = agent.repository.id();
         let (parent, base) = base_of(agent, driver, volume, fold).await?;
+        if let Some(base) = &base
+            && let Some(at) = still_as(driver, volume, base).await
+        {
+            // The snapshot of the point before is that of this point as well, and stays.
+            let path = driver.open(base.id).await?;
+            let same = Snapshot { taken_at: at, ..base.clone() };
+            return Self::over(driver, volume, &same, path, parent, Some(base), Vec::new()).await;
+        }
         let mut drawn = [0; 4];
         agent.world.entropy.fill(&mut drawn);
         let now = agent.world.clock.now();
@@ -173,6 +181,12 @@ impl Opened {
         }
     }
 
+    /// Whether it is known, before anything is read, that nothing was written since the parent.
+    pub(super) fn holds_still(&self) -> bool {
+        matches!(&self.from, From::Snapshot { snapshot, base: Some(base), .. } if snapshot == base)
+            && self.parent.as_ref().is_some_and(|parent| parent.info.volume_bytes == self.source.bytes())
+    }
+
     /// Whether what was read is still what it was. A snapshot is.
     pub(super) fn check_unchanged(&self) -> Result<(), BackupError> {
         match &self.from {
@@ -206,6 +220,18 @@ async fn base_of<'a>(
         forget(driver, stray).await;
     }
     Ok((parent, before.into_iter().find(|snapshot| Some(snapshot.id) == base)))
+}
+
+/// Whether nothing was written since `base` was cut, and up to when. It spares writers the freeze, and the driver a snapshot; where it
+/// cannot be told, a snapshot tells.
+async fn still_as(driver: &Driver, volume: &Volume, base: &Snapshot) -> Option<Timestamp> {
+    match driver.still_as(volume.id, base.id).await {
+        Ok(at) => at,
+        Err(error) => {
+            tracing::debug!(volume = %volume.name, error = chain(&error), "whether it changed could not be told");
+            None
+        }
+    }
 }
 
 /// The newest point of this very volume whose snapshot still exists, with that snapshot; else the newest point of the name.

@@ -9,7 +9,8 @@
 //! * what the filesystem cannot place (delayed, unknown, encoded, inline) has always changed.
 //!
 //! It holds for snapshots only. The map of a file that is being written shows the old place of data whose new
-//! place is not yet chosen, and misses changes. And it holds only while the base's *file* is kept: of a saved
+//! place is not yet chosen, and misses changes: of such a file it tells what it held when it was last flushed, or
+//! something later. And it holds only while the base's *file* is kept: of a saved
 //! map the blocks may have been freed and used again.
 //!
 //! Both maps are read in batches and walked side by side, so memory does not grow with the number of extents.

@@ -262,6 +262,9 @@ impl DriverControl for FakeDriver {
     async fn create_volume(&self, _: Request<CreateVolumeRequest>) -> Answer<CreateVolumeResponse> {
         Err(not_here())
     }
+    async fn compare_volume(&self, _: Request<CompareVolumeRequest>) -> Answer<CompareVolumeResponse> {
+        Err(not_here())
+    }
     async fn open_snapshot(&self, _: Request<OpenSnapshotRequest>) -> Answer<OpenSnapshotResponse> {
         Err(not_here())
     }

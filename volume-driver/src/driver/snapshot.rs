@@ -1,6 +1,5 @@
 //! Snapshots: freeze, clone, thaw.
 
-use std::fs::File;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -132,9 +131,7 @@ impl Driver {
         }
         // A raw device may have writes in the page cache: those that ended before this moment belong to the
         // cut.
-        File::open(&device.path)
-            .and_then(|node| node.sync_all())
-            .map_err(CoreError::system("flushing", &device.path))?;
+        super::still::flush_device(&device)?;
         Ok((volume.kind.filesystem().is_none()).then_some(Quiesced::Flushed))
     }
 

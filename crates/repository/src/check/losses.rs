@@ -63,6 +63,12 @@ impl Repository {
         Ok(())
     }
 
+    /// Whether any check found an entry damaged that nobody has replaced since.
+    #[must_use]
+    pub fn knows_damage(&self) -> bool {
+        !self.known_fold().verified.damaged().is_empty()
+    }
+
     /// Whether a map refers to entries that a check found damaged: then what they held is to be stored anew.
     ///
     /// # Errors

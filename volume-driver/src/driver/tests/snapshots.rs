@@ -7,7 +7,7 @@ use strongroom_model::{ByteRange, Failure as _};
 
 use crate::core_error::CoreError;
 use crate::freeze::{Frozen, thaw_if_frozen};
-use crate::nouns::{ContentSource, Outcome, VolumeKind};
+use crate::nouns::{ContentSource, Outcome, Snapshot, Volume, VolumeKind};
 use crate::requests::{CreateSnapshot, CreateVolume, LabelScope, SizeRange};
 use crate::testing::{Bench, settings, snapshot_request};
 
@@ -118,6 +118,36 @@ fn changed_blocks_are_what_was_written_between() {
     assert_eq!(driver.changed(None, next.id, u64::MAX).unwrap_err().code(), "driver.size");
     driver.delete_snapshot(base.id).unwrap();
     assert_eq!(driver.changed(Some(base.id), next.id, 0).unwrap_err().code(), "driver.not-found");
+}
+
+#[test]
+fn a_volume_holds_still_until_something_is_written_and_a_snapshot_of_it_is_no_such_thing() {
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let still = |volume: &Volume, base: &Snapshot| driver.holds_still(volume.id, base.id).unwrap().0;
+    let volume = bench.create("v", 64, VolumeKind::Ext4);
+    let folder = bench.mount(&volume, "m");
+    fs::write(folder.join("file"), vec![1; 5 << 20]).unwrap();
+    let base = bench.snapshot(&volume, "base");
+    assert!(still(&volume, &base), "the thaw's mark is no change");
+    assert!(still(&volume, &base), "being looked at is none either");
+    // Not even flushed by whoever wrote it.
+    fs::write(folder.join("file"), vec![2; 1]).unwrap();
+    assert!(!still(&volume, &base));
+    let base = bench.snapshot(&volume, "next");
+    assert!(still(&volume, &base));
+    fs::OpenOptions::new().write(true).open(folder.join("file")).unwrap().set_len(1 << 20).unwrap();
+    assert!(!still(&volume, &base), "metadata counts");
+    driver.unmount(volume.id, None).unwrap();
+    let base = bench.snapshot(&volume, "unmounted");
+    assert!(still(&volume, &base));
+
+    let raw = bench.create("raw", 16, VolumeKind::Block);
+    let empty = bench.snapshot(&raw, "empty");
+    assert!(still(&raw, &empty));
+    assert_eq!(driver.holds_still(raw.id, base.id).unwrap_err().code(), "driver.refused");
+    driver.delete_snapshot(base.id).unwrap();
+    assert_eq!(driver.holds_still(volume.id, base.id).unwrap_err().code(), "driver.not-found");
 }
 
 #[test]
