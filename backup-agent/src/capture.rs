@@ -10,6 +10,8 @@
 //! was placed. Slabs pay in the order of the volume, so the one that everybody waits for has always paid already: the
 //! rooms cannot block one another, and what waits in `place` for its turn is bounded by the same budget.
 //!
+//! **Effort.** Where the store or the disk is what everybody waits for, chunks are compressed harder (`effort`).
+//!
 //! **Deltas.** Where the ranges are what changed since the parent, and less than a quarter of a chunk did, only the changed
 //! blocks are stored, with the name of the parent's chunk. The whole chunk is read and hashed all the same: that is cheap, and
 //! gives it the id by which it is known and checked.
@@ -18,6 +20,7 @@
 //! session knows it, and the next run goes on from there.
 
 mod budget;
+mod effort;
 mod error;
 mod meter;
 mod place;

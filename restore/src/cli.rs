@@ -229,7 +229,7 @@ impl RestoreArgs {
             endpoint: endpoint_of(self.endpoint.as_ref(), config.as_ref()),
             bounds: Bounds {
                 budget_bytes: self.memory_budget.0.max(SMALLEST_BUDGET_BYTES),
-                workers: std::thread::available_parallelism().map_or(2, usize::from),
+                workers: Bounds::usual_workers(),
                 sync_bytes: SYNC_BYTES,
             },
         };

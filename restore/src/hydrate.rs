@@ -27,6 +27,7 @@ use crate::journal::{Durable, Journal, Stage};
 use crate::plan::{Lost, PackFetch, RestorePlan, Window};
 use crate::supply::Supply;
 use crate::survey::{Local, Survey, aim, byte_range, delta_bytes, first_range, hole};
+use crate::touched::Touched;
 use crate::work::{ByPack, Piece, Work, add_bases, part};
 
 mod gather;
@@ -61,8 +62,14 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// 128 MiB: sixteen ranges of 4 MiB, each counted twice.
-    pub const DEFAULT_BUDGET_BYTES: u64 = 128 << 20;
+    /// 112 MiB: fourteen ranges of 4 MiB, each counted twice. With all else a process has it stays below 160 MiB.
+    pub const DEFAULT_BUDGET_BYTES: u64 = 112 << 20;
+
+    /// Ranges are worked on side by side by twice as many as there are processors: half of them wait for the disk.
+    #[must_use]
+    pub fn usual_workers() -> usize {
+        2 * std::thread::available_parallelism().map_or(2, usize::from)
+    }
 }
 
 /// What a hydration has done.
@@ -120,6 +127,7 @@ impl Hydration<'_> {
             budget: Arc::new(Semaphore::new(units(self.bounds.budget_bytes) as usize)),
             held: 0,
             workers: Arc::new(Semaphore::new(self.bounds.workers.max(1))),
+            touched: Arc::default(),
             tasks: JoinSet::new(),
             unsynced: Vec::new(),
             unsynced_bytes: 0,
@@ -142,6 +150,8 @@ struct Run<'a> {
     /// How much of it the deltas of the window under way hold.
     held: u32,
     workers: Arc<Semaphore>,
+    /// What is known of the chunks of the window under way.
+    touched: Arc<Touched>,
     tasks: JoinSet<Result<Landed, BlockIoError>>,
     /// Chunks that were written since the last sync.
     unsynced: Vec<Range<u64>>,
@@ -168,6 +178,7 @@ impl Run<'_> {
             for zeros in &pieces.zeros {
                 self.zero(zeros).await?;
             }
+            self.touched = Arc::new(self.room.survey.touched(&plan.work, window.chunks.clone()).await);
             let known = self.room.survey.deltas(&plan.work, window.chunks.clone()).await?;
             let (of_deltas, mut others) = part(pieces.packs, &known);
             let waiting = self.deltas(of_deltas, window, known.iter().map(delta_bytes).sum()).await?;
@@ -304,6 +315,7 @@ impl Run<'_> {
                 footer: Arc::clone(&footer),
                 pieces: Arc::clone(&pieces),
                 waiting: Arc::clone(waiting),
+                touched: Arc::clone(&self.touched),
                 range,
                 work: Arc::clone(self.work()),
                 supply: Arc::clone(&self.room.supply),
@@ -400,7 +412,7 @@ impl Run<'_> {
             self.bad(landed.pack, bad).await?;
         }
         let bytes = landed.chunks.iter().map(|chunks| self.work().count_bytes(chunks)).sum();
-        self.done.written_bytes += bytes;
+        self.done.written_bytes += landed.written_bytes;
         self.wrote(landed.chunks, bytes).await
     }
 

@@ -28,6 +28,7 @@ pub mod serve;
 pub mod supply;
 pub mod survey;
 mod target;
+pub mod touched;
 pub mod undo;
 pub mod verify;
 pub mod work;

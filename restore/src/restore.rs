@@ -57,6 +57,8 @@ pub struct Prepared {
     /// The plan, as it is shown.
     pub plan: RestorePlan,
     map: MapReader,
+    /// The map of what the target is cloned from, where that is another point.
+    cloned_map: Option<MapReader>,
     supply: Arc<dyn Supply>,
     point: Point,
     wanted: Wanted,

@@ -213,7 +213,7 @@ async fn fill(
         watch: Some(watch),
         bounds: Bounds {
             budget_bytes: (surroundings.budget_bytes / u64::from(AT_ONCE)).max(16 << 20),
-            workers: std::thread::available_parallelism().map_or(2, usize::from),
+            workers: Bounds::usual_workers(),
             sync_bytes: SYNC_BYTES,
         },
     };

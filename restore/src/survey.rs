@@ -19,6 +19,7 @@ use crate::compare;
 use crate::error::HydrateError;
 use crate::plan::{Lost, PackFetch, Totals, Window};
 use crate::supply::Supply;
+use crate::touched::Touched;
 use crate::work::{ByPack, Piece, Work, add_bases, entries, part};
 
 /// A window ends when it has this many runs: some MB of memory.
@@ -47,6 +48,8 @@ pub struct Survey<'a> {
     pub keep_going: bool,
     /// What already exists locally and is compared, chunk by chunk.
     pub local: Option<Local>,
+    /// The map of what the target was cloned from, where that is another point.
+    pub cloned: Option<&'a MapReader>,
 }
 
 /// Content that exists locally and may partly be that of the point.
@@ -184,6 +187,16 @@ impl Survey<'_> {
                 Ok(deltas)
             }
         }
+    }
+
+    /// In which blocks the chunks of a window can differ from what the target was cloned from.
+    pub(crate) async fn touched(&self, work: &Work, window: Range<u64>) -> Touched {
+        let Some(cloned) = self.cloned else { return Touched::default() };
+        let known = Touched::within(work, self.map, cloned, window).await;
+        known.unwrap_or_else(|cause| {
+            tracing::debug!(cause = strongroom_model::chain(&cause), "whole chunks are written");
+            Touched::default()
+        })
     }
 
     fn map_error(&self, work: &Work, range: &Range<u64>, cause: MapError) -> HydrateError {

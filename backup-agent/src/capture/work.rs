@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::CaptureError;
 use super::budget::Paid;
+use super::effort::Effort;
 use super::plan::Slab;
 use super::read::Filled;
 use super::room::Inbox;
@@ -77,16 +78,18 @@ pub(super) fn spawn<'scope, 'env>(
         let (filled, done) = (filled.clone(), done.clone());
         scope.spawn(move || {
             let mut compressor = Compressor::default();
-            while let Some(Filled { slab, bytes }) = filled.next() {
+            let mut effort = Effort::begin();
+            while let Some(Filled { slab, bytes }) = effort.waits(|| filled.next()) {
                 if stop.is_set() {
                     return;
                 }
+                compressor.set_level(effort.level());
                 let found = match worker.look_at(&slab, &bytes, &mut compressor) {
                     Ok(found) => found,
                     Err(error) => return stop.fail(error),
                 };
                 let worked = Worked { number: slab.number, chunks: slab.chunks, found, _paid: slab.paid };
-                if done.blocking_send(worked).is_err() {
+                if effort.waits(|| done.blocking_send(worked)).is_err() {
                     return;
                 }
             }

@@ -36,6 +36,7 @@ pub async fn all(store: &dyn ObjectStore, scope: Scope) {
     a_range_is_exact_or_an_error(store, scope).await;
     what_is_not_there_is_said_to_be_missing(store, scope).await;
     parts_make_one_object_when_they_are_complete(store, scope).await;
+    a_file_becomes_one_object(store, scope).await;
     an_upload_that_is_given_up_leaves_nothing(store, scope).await;
     deleting_twice_is_no_error(store, scope).await;
     listings_are_in_order_and_whole(store, scope).await;
@@ -169,6 +170,29 @@ pub async fn parts_make_one_object_when_they_are_complete(store: &dyn ObjectStor
     upload.part(0, Bytes::from_static(b"short")).await.expect("one short part");
     upload.complete(1).await.expect("completing");
     assert_eq!(store.get(&single).await.expect("reading it"), "short");
+}
+
+/// The first bytes of a file, however many, replace what was there; the rest of the file is not part of it.
+pub async fn a_file_becomes_one_object(store: &dyn ObjectStore, scope: Scope) {
+    let name = scope.name("file");
+    let mut file = tempfile();
+    let content: Vec<u8> = (0..3 * PART_BYTES + 12_345).map(|at| (at % 251) as u8).collect();
+    std::io::Write::write_all(&mut file, &content).expect("writing a file");
+    for bytes in [content.len(), PART_BYTES, 1] {
+        store.put_file(&name, &file, bytes as u64).await.expect("sending a file");
+        assert!(
+            store.get(&name).await.expect("reading it") == content[..bytes],
+            "{bytes} bytes came back otherwise"
+        );
+    }
+    let beyond = store.put_file(&name, &file, content.len() as u64 + 1).await;
+    assert!(beyond.is_err(), "a file was sent with more bytes than it has");
+}
+
+fn tempfile() -> std::fs::File {
+    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::open(std::env::temp_dir(), flags, mode).expect("a file without a name can be made").into()
 }
 
 /// Neither an upload that was aborted nor one that lacks a part makes an object.

@@ -16,6 +16,7 @@ pub mod record;
 pub mod retry;
 pub mod s3;
 pub mod settings;
+pub mod spool;
 pub mod throttle;
 
 mod place;

@@ -2,6 +2,7 @@
 //!
 //! It stands below the wrapper that retries, so that a request which waits for its next try holds no place.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,15 @@ impl ObjectStore for Limit {
         let _place = place(&self.places).await;
         let inner = self.inner.upload(name).await?;
         Ok(Box::new(LimitedUpload { inner, places: Arc::clone(&self.places) }))
+    }
+
+    fn takes_files(&self) -> bool {
+        self.inner.takes_files()
+    }
+
+    async fn put_file(&self, name: &ObjectName, file: &File, bytes: u64) -> Result<(), StoreError> {
+        let _place = place(&self.places).await;
+        self.inner.put_file(name, file, bytes).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {

@@ -1,5 +1,6 @@
 //! Counts requests and bytes by verb: the customer pays for both.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -166,6 +167,16 @@ impl ObjectStore for Record {
         let answer = self.inner.upload(name).await;
         self.counts.count(Verb::Upload, 0, &answer, 0);
         Ok(Box::new(RecordedUpload { inner: answer?, counts: self.counts() }))
+    }
+
+    fn takes_files(&self) -> bool {
+        self.inner.takes_files()
+    }
+
+    async fn put_file(&self, name: &ObjectName, file: &File, bytes: u64) -> Result<(), StoreError> {
+        let answer = self.inner.put_file(name, file, bytes).await;
+        self.counts.count(Verb::Put, usize::try_from(bytes).unwrap_or(usize::MAX), &answer, 0);
+        answer
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {

@@ -7,6 +7,7 @@
 //! A create-only write is passed on once, whatever its answer: sent twice, it would meet its own object and answer
 //! `Exists`. Its caller reads the name back and compares, and knows better than this file when to try again.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -151,6 +152,15 @@ impl ObjectStore for Retry {
     async fn upload(&self, name: &ObjectName) -> Result<Box<dyn Upload>, StoreError> {
         let inner = self.patience.with(|| self.inner.upload(name)).await?;
         Ok(Box::new(RetriedUpload { inner, patience: Arc::clone(&self.patience) }))
+    }
+
+    fn takes_files(&self) -> bool {
+        self.inner.takes_files()
+    }
+
+    /// Once: who has a file at hand sends it in parts when the whole does not arrive.
+    async fn put_file(&self, name: &ObjectName, file: &File, bytes: u64) -> Result<(), StoreError> {
+        self.inner.put_file(name, file, bytes).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {

@@ -3,8 +3,8 @@
 //! What always holds:
 //! * One call is one request: the SDK repeats nothing by itself, that is the work of [`crate::retry`]. Else a
 //!   create-only write whose answer was lost would be sent again and meet its own object.
-//! * Bodies are in memory, so their checksums go in the header; nothing is sent in signed chunks with trailers, which
-//!   older stores refuse.
+//! * The checksums of a body are made before it is sent and go in the header, that of a file too; nothing is sent in signed chunks
+//!   with trailers, which older stores refuse.
 //! * Every wait has an end: connecting, the whole of a request until its answer begins, each pause in the answer's body.
 //!   The SDK's own guard against stalled streams is off: it kills uploads on slow lines.
 //! * Conditions are used on plain PUT only. On completing a multipart upload and on deleting they are silently ignored
@@ -15,7 +15,9 @@ mod claims;
 mod client;
 mod lock;
 mod upload;
+mod whole;
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +56,8 @@ pub struct S3Store {
     prefix: String,
     checksums: ChecksumMode,
     stall: Duration,
+    connect: Duration,
+    attempt: Duration,
     /// Of data packs; everything else is in the store's usual class.
     class: Option<StorageClass>,
     lock: Option<Lock>,
@@ -86,6 +90,8 @@ impl S3Store {
             prefix,
             checksums: settings.checksums,
             stall: settings.stall_timeout,
+            connect: settings.connect_timeout,
+            attempt: settings.attempt_timeout,
             class: settings.storage_class.as_deref().map(StorageClass::from),
             lock: settings.lock_for.map(|span| Lock {
                 mode: settings.lock_mode,
@@ -253,6 +259,14 @@ impl ObjectStore for S3Store {
 
     async fn upload(&self, name: &ObjectName) -> Result<Box<dyn Upload>, StoreError> {
         Ok(Box::new(upload::PartUpload::begin(self.clone(), name.clone()).await?))
+    }
+
+    fn takes_files(&self) -> bool {
+        true
+    }
+
+    async fn put_file(&self, name: &ObjectName, file: &File, bytes: u64) -> Result<(), StoreError> {
+        self.write_file(name, file, bytes).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {

@@ -5,6 +5,7 @@
 //! and a part of 8 MiB is never cut. Which rate holds is asked again at least every second, also by those who wait.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,6 +141,16 @@ impl ObjectStore for Throttle {
     async fn upload(&self, name: &ObjectName) -> Result<Box<dyn Upload>, StoreError> {
         let inner = self.inner.upload(name).await?;
         Ok(Box::new(ThrottledUpload { inner, line: Arc::clone(&self.line) }))
+    }
+
+    /// Where a rate holds, a file goes in parts: as one it would fill the line for as long as it takes.
+    fn takes_files(&self) -> bool {
+        self.line.rate(Way::Up).is_none() && self.inner.takes_files()
+    }
+
+    async fn put_file(&self, name: &ObjectName, file: &File, bytes: u64) -> Result<(), StoreError> {
+        self.line.pass(Way::Up, bytes).await;
+        self.inner.put_file(name, file, bytes).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {

@@ -4,6 +4,8 @@
 //! says what it promises; the conformance suite of the adapters holds every one of them to it.
 
 use std::fmt::Debug;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +38,25 @@ pub trait ObjectStore: Debug + Send + Sync {
 
     /// Begins a multipart upload; the object appears, whole, when it completes.
     async fn upload(&self, name: &ObjectName) -> Result<Box<dyn Upload>, StoreError>;
+
+    /// Whether [`Self::put_file`] is the better way for a file of many megabytes: one request, its body streamed.
+    fn takes_files(&self) -> bool {
+        false
+    }
+
+    /// Writes `name`, replacing what was there, from the first `bytes` bytes of a file, which nobody changes meanwhile. Durable when it
+    /// answers `Ok`.
+    ///
+    /// A store that does not [take files](Self::takes_files) may hold all of it in memory.
+    async fn put_file(&self, name: &ObjectName, file: &File, bytes: u64) -> Result<(), StoreError> {
+        let mut body = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut body, 0).map_err(|cause| StoreError::Unavailable {
+            location: self.location(),
+            name: name.as_str().to_owned(),
+            reason: format!("the file that is to be sent cannot be read: {cause}"),
+        })?;
+        self.put(name, body.into()).await
+    }
 
     /// The whole object. `NotFound` when there is none.
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError>;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use strongroom_model::{Failure, Remedy, World};
 use strongroom_object_store::copies::WithCopies;
+use strongroom_object_store::spool::Spool;
 use strongroom_object_store::throttle::Throttle;
-use strongroom_object_store::{Counts, OpenedStore, PlaceError, open_counted};
+use strongroom_object_store::{Counts, OpenedStore, PlaceError, StoreUrl, open_counted};
 use strongroom_repository::keys::{KeyError, Passphrase, Unlock};
 use strongroom_repository::store::{ObjectStore, StoreError};
 use strongroom_repository::{OpenError, OpenOptions, Repository};
@@ -95,6 +96,12 @@ impl RepositorySettings {
             Some((limits, zone)) => {
                 Arc::new(Throttle::new(store, limits.clone(), zone.clone(), Arc::clone(&world.clock)))
             }
+        };
+        // Requests are what a bucket costs; a folder has none to save.
+        let is_bucket = matches!(self.url.parse(), Ok(StoreUrl::S3 { .. }));
+        let store: Arc<dyn ObjectStore> = match self.open_options().state_dir.filter(|_| is_bucket) {
+            Some(state_dir) => Arc::new(Spool::new(store, state_dir.join("spool"))),
+            None => store,
         };
         Ok(OpenedStore { store, counts })
     }

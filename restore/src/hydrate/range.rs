@@ -14,6 +14,7 @@ use super::waiting::Waiting;
 use crate::aim::{FetchRange, Limits};
 use crate::supply::Supply;
 use crate::survey::{Local, aim, hole};
+use crate::touched::Touched;
 use crate::work::{Piece, Work, filled_by};
 
 /// A range on its way. It owns all it needs, so that it can run beside others.
@@ -24,6 +25,7 @@ pub(super) struct Job {
     pub(super) pieces: Arc<[Piece]>,
     pub(super) range: FetchRange,
     pub(super) waiting: Arc<Waiting>,
+    pub(super) touched: Arc<Touched>,
     pub(super) work: Arc<Work>,
     pub(super) supply: Arc<dyn Supply>,
     pub(super) target: Arc<dyn BlockTarget>,
@@ -39,6 +41,8 @@ pub(super) struct Landed {
     pub(super) chunks: Vec<Range<u64>>,
     /// Entries that could not be used, and what they should have filled.
     pub(super) bad: Vec<Bad>,
+    /// Bytes that were written for these: less than they have where only some blocks can differ.
+    pub(super) written_bytes: u64,
     pub(super) fetched_bytes: u64,
     pub(super) requests: u64,
 }
@@ -64,8 +68,14 @@ pub(super) enum Cause {
 impl Job {
     /// Fetches and writes. Damage is part of the answer; an error is the target's.
     pub(super) async fn run(self, permit: OwnedSemaphorePermit) -> Result<Landed, BlockIoError> {
-        let mut landed =
-            Landed { pack: self.pack, chunks: Vec::new(), bad: Vec::new(), fetched_bytes: 0, requests: 0 };
+        let mut landed = Landed {
+            pack: self.pack,
+            chunks: Vec::new(),
+            bad: Vec::new(),
+            written_bytes: 0,
+            fetched_bytes: 0,
+            requests: 0,
+        };
         let first = self.one(&self.footer, &self.pieces, self.range, &mut landed).await?;
         if first.is_empty() {
             return Ok(landed);
@@ -130,17 +140,20 @@ impl Job {
         landed.fetched_bytes += sealed.len() as u64;
         let (footer, work) = (Arc::clone(footer), Arc::clone(&self.work));
         let (target, waiting) = (Arc::clone(&self.target), Arc::clone(&self.waiting));
+        let touched = Arc::clone(&self.touched);
         let worker =
             Arc::clone(&self.workers).acquire_owned().await.expect("the workers are never dismissed");
         let filling = tokio::task::spawn_blocking(move || {
             let gather = Gather::over(&*target);
-            let filled = wanted.fill(&footer, range.offset, &sealed, &waiting, &work, &gather);
+            let place = Onto { work: &work, touched: &touched, target: &gather };
+            let filled = wanted.fill(&footer, range.offset, &sealed, &waiting, &place);
             let flushed = gather.flush();
             drop(worker);
             flushed.and(filled)
         });
-        let (chunks, bad) = filling.await.expect("opening and writing do not panic")?;
+        let Filled { chunks, bad, bytes } = filling.await.expect("opening and writing do not panic")?;
         landed.chunks.extend(chunks);
+        landed.written_bytes += bytes;
         Ok(bad)
     }
 }
@@ -151,7 +164,20 @@ struct Wanted {
     pieces: Vec<Piece>,
 }
 
-type FilledChunks = (Vec<Range<u64>>, Vec<Bad>);
+/// What became of the entries of a range.
+#[derive(Default)]
+struct Filled {
+    chunks: Vec<Range<u64>>,
+    bad: Vec<Bad>,
+    bytes: u64,
+}
+
+/// Where chunks are written.
+struct Onto<'a> {
+    work: &'a Work,
+    touched: &'a Touched,
+    target: &'a dyn BlockTarget,
+}
 
 impl Wanted {
     fn new(footer: &Footer, pieces: &[Piece], range: FetchRange) -> Self {
@@ -183,10 +209,9 @@ impl Wanted {
         offset: u64,
         sealed: &Bytes,
         waiting: &Waiting,
-        work: &Work,
-        target: &dyn BlockTarget,
-    ) -> Result<FilledChunks, BlockIoError> {
-        let (mut written, mut bad): FilledChunks = (Vec::new(), Vec::new());
+        place: &Onto<'_>,
+    ) -> Result<Filled, BlockIoError> {
+        let Filled { chunks: mut written, mut bad, mut bytes } = Filled::default();
         let pack = footer.place().object.pack;
         for row in &self.rows {
             let at = EntryRef { pack, entry: row.number };
@@ -222,8 +247,8 @@ impl Wanted {
                     None if is_base => continue,
                     None => (at, plain.clone()),
                 };
-                if plain.len() as u64 == work.content_bytes(chunk) {
-                    write(work, target, chunk, &plain)?;
+                if plain.len() as u64 == place.work.content_bytes(chunk) {
+                    bytes += place.write(chunk, &plain)?;
                     match written.last_mut() {
                         Some(last) if last.end == chunk => last.end += 1,
                         _ => written.push(chunk..chunk + 1),
@@ -234,7 +259,29 @@ impl Wanted {
                 }
             }
         }
-        Ok((written, bad))
+        Ok(Filled { chunks: written, bad, bytes })
+    }
+}
+
+impl Onto<'_> {
+    /// Writes what can differ of a chunk; answers how many bytes. Where the point ends within it and the target goes on, the rest
+    /// becomes zero.
+    fn write(&self, chunk: u64, plain: &[u8]) -> Result<u64, BlockIoError> {
+        let offset = chunk * self.work.chunk_bytes;
+        let mut bytes = 0;
+        for range in self.touched.ranges(chunk, plain.len()) {
+            self.target.write_at(offset + range.start as u64, &plain[range.clone()])?;
+            bytes += range.len() as u64;
+        }
+        let rest = strongroom_model::ByteRange::new(
+            offset + plain.len() as u64,
+            self.work.bytes_of(&(chunk..chunk + 1)).map_or(0, |range| range.end()),
+        );
+        match rest {
+            Ok(rest) if !self.work.blank => self.target.zero(rest)?,
+            _ => {}
+        }
+        Ok(bytes)
     }
 }
 
@@ -251,20 +298,6 @@ fn cut_short(footer: &Footer, row: &EntryRow) -> PackError {
     }
 }
 
-/// Writes a chunk. Where the point ends within it and the target goes on, the rest becomes zero.
-fn write(work: &Work, target: &dyn BlockTarget, chunk: u64, plain: &[u8]) -> Result<(), BlockIoError> {
-    let offset = chunk * work.chunk_bytes;
-    target.write_at(offset, plain)?;
-    let rest = strongroom_model::ByteRange::new(
-        offset + plain.len() as u64,
-        work.bytes_of(&(chunk..chunk + 1)).map_or(0, |range| range.end()),
-    );
-    match rest {
-        Ok(rest) if !work.blank => target.zero(rest),
-        _ => Ok(()),
-    }
-}
-
 /// Copies chunks from local content. Answers which were written, and the pieces that are no longer what the plan saw.
 pub(super) fn copy(
     local: &Local,
@@ -275,13 +308,14 @@ pub(super) fn copy(
 ) -> Result<(Vec<u64>, Vec<Piece>), BlockIoError> {
     let (mut written, mut gone) = (Vec::new(), Vec::new());
     let mut buffer = Vec::new();
+    let place = Onto { work, touched: &Touched::default(), target };
     for piece in copies {
         for (chunk, entry) in piece.chunks().zip(piece.entry..) {
             buffer.resize(usize::try_from(work.content_bytes(chunk)).unwrap_or(0), 0);
             local.source.read_at(chunk * work.chunk_bytes, &mut buffer)?;
             // It was compared when the plan was made; a file may have changed since.
             if footer.row(entry).is_some_and(|row| local.hasher.id(&buffer) == row.id) {
-                write(work, target, chunk, &buffer)?;
+                place.write(chunk, &buffer)?;
                 written.push(chunk);
             } else {
                 gone.push(Piece { chunk, count: 1, entry, is_base: false });

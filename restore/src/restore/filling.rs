@@ -22,14 +22,15 @@ impl Restore {
         copy_from: Option<Local>,
         journal: Option<&mut Journal>,
     ) -> Result<Hydrated, HydrateError> {
-        let Prepared { plan, map, supply, .. } = prepared;
+        let Prepared { plan, map, cloned_map, supply, .. } = prepared;
         let todo = plan.totals.write_bytes + plan.totals.copy_bytes;
         let progress = match &self.watch {
             Some(watch) => watch.clone(),
             None => self.console.progress("restoring", Some(todo)),
         };
         progress.set_total(todo);
-        let survey = self.survey(plan, map, &**supply);
+        let mut survey = self.survey(plan, map, &**supply);
+        survey.cloned = cloned_map.as_ref();
         let hydration = Hydration {
             plan,
             survey: &survey,

@@ -51,11 +51,15 @@ impl Restore {
             }
             TargetRequest::File { .. } | TargetRequest::Device { .. } => None,
         };
+        let mut cloned_map = None;
         let mut aimed = self.aim(request, &wanted, &point, &fold, driver.as_ref()).await?;
         if let Base::OtherSnapshot { point: other, .. } = &aimed.base
             && aimed.scope == Scope::All
         {
-            aimed.scope = self.difference(&map, &fold.points[other], aimed.target_bytes, &wanted).await?;
+            let (scope, cloned) =
+                self.difference(&map, &fold.points[other], aimed.target_bytes, &wanted).await?;
+            aimed.scope = scope;
+            cloned_map = Some(cloned);
         }
         let supply: Arc<dyn Supply> =
             Arc::new(RepositorySupply::new(self.repository.clone(), Arc::clone(&self.store), point.id));
@@ -68,7 +72,7 @@ impl Restore {
         if let Target::File { path, .. } = &plan.target {
             plan.notes.extend(file::note_of_room(path, plan.totals.write_bytes + plan.totals.copy_bytes));
         }
-        Ok(Prepared { plan, map, supply, point, wanted, aimed, driver })
+        Ok(Prepared { plan, map, cloned_map, supply, point, wanted, aimed, driver })
     }
 
     fn wanted(&self, request: &Request, point: &Point, map: &MapReader) -> Wanted {
@@ -121,14 +125,14 @@ impl Restore {
         }
     }
 
-    /// The chunks in which two points differ. Proportional to the change.
+    /// The chunks in which two points differ, and the map of the other. Proportional to the change.
     async fn difference(
         &self,
         map: &MapReader,
         other: &Point,
         target_bytes: u64,
         wanted: &Wanted,
-    ) -> Result<Scope, Failed> {
+    ) -> Result<(Scope, MapReader), Failed> {
         let failed = |point: RecoveryPointId| {
             move |cause| HydrateError::Map {
                 point,
@@ -150,7 +154,7 @@ impl Restore {
                 }
             }
         }
-        Ok(Scope::Ranges(ranges))
+        Ok((Scope::Ranges(ranges), base))
     }
 
     /// The plan without its windows.
@@ -235,6 +239,7 @@ impl Restore {
             limits: Limits::DEFAULT,
             keep_going: plan.keep_going,
             local: None,
+            cloned: None,
         }
     }
 

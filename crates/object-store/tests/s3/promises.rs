@@ -1,9 +1,12 @@
 //! Real servers keep the promises of the trait, and the probe sees what each of them can do.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use strongroom_object_store::conformance::{self, Scope};
 use strongroom_object_store::probe::probe;
 use strongroom_object_store::s3::S3Store;
+use strongroom_object_store::spool::Spool;
 use strongroom_object_store::{ChecksumMode, S3Settings, open_counted};
 use strongroom_repository::abilities::{Abilities, Answer};
 use strongroom_repository::layout::ObjectName;
@@ -14,7 +17,11 @@ use crate::server::{Server, bucket, hex, keys, scope, settings, store, world};
 async fn suite(server: Server, checksums: ChecksumMode) {
     let Some(endpoint) = server.endpoint() else { return };
     let settings = S3Settings { checksums, ..settings(&endpoint) };
-    conformance::all(&store(&settings).await, Scope(scope())).await;
+    let store = store(&settings).await;
+    conformance::all(&store, Scope(scope())).await;
+    // And as programs use it: what is uploaded is gathered in a file first.
+    let folder = tempfile::tempdir().unwrap();
+    conformance::all(&Spool::new(Arc::new(store), folder.path().to_owned()), Scope(scope())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
