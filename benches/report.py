@@ -5,10 +5,11 @@ import re
 import statistics
 
 STEPS = {"image": ("first", "unchanged", "changed", "restore", "restore, compared", "restore over the image before", "check"),
-         "driver": ("first", "changed", "unchanged", "unchanged, mounted", "restore to a file", "restore in place"), "postgres": ("first", "changed", "restore"), "empty": ("first", "changed", "restore, compared")}
+         "driver": ("first", "changed", "unchanged", "unchanged, mounted", "restore to a file", "restore in place"), "postgres": ("first", "changed", "restore"), "bucket": ("first", "unchanged", "changed", "restore"), "empty": ("first", "changed", "restore, compared")}
 TITLES = {"image": "An ext4 image of {size}, then 1 % of its blocks changed and 50 MiB of new files; every engine gets the image as a file",
           "driver": "The same content in a volume of the driver, which says what changed",
           "postgres": "An ext4 image with a PostgreSQL data folder after `pgbench -i`, then after 10,000 transactions",
+          "bucket": "The same image into a bucket of a real S3 server on this machine (Ceph radosgw, which takes its part of the two processors): requests of all kinds",
           "empty": "An ext4 image of 1 TiB with 64 MiB in it, then with 16 MiB more (an engine that needs more than a minute is stopped)"}
 
 
@@ -114,8 +115,8 @@ def targets(medians, size_mib):
     line("any of these", "peak memory", 160, max(peaks, default=None), 0, " MiB")
     objects, new = ours("image", "first", "objects"), size_mib * 0.7 / 1024
     line("first backup", "objects put, per new GiB", 20, objects / new if objects else None, 1)
-    requests = ours("image", "first", "requests")
-    line("first backup", "requests of all kinds, parts of uploads among them, per new GiB", 20, requests / new if requests else None, 1)
+    requests = ours("bucket", "first", "requests")
+    line("first backup into a bucket", "requests of all kinds, per new GiB", 20, requests / new if requests else None, 1)
     return rows(("work", "what", "asked for", "measured", "met"), lines)
 
 
