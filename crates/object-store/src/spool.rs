@@ -13,6 +13,7 @@ mod window;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -96,6 +97,7 @@ impl ObjectStore for Spool {
             file: Arc::new(file),
             written: Mutex::default(),
             parts: tokio::sync::Mutex::default(),
+            arrived_whole: AtomicBool::default(),
         }))
     }
 
@@ -154,6 +156,8 @@ struct SpooledUpload {
     written: Mutex<Vec<Written>>,
     /// What the file goes by where it does not go whole.
     parts: tokio::sync::Mutex<Option<Box<dyn Upload>>>,
+    /// It arrived whole, with its checksum.
+    arrived_whole: AtomicBool,
 }
 
 /// A part, by its number.
@@ -277,13 +281,20 @@ impl Upload for SpooledUpload {
                     self.window.shrink();
                     self.send_in_parts(&written).await
                 }
-                sent => sent,
+                sent => {
+                    self.arrived_whole.store(sent.is_ok(), Ordering::Relaxed);
+                    sent
+                }
             }
         } else {
             self.send_in_parts(&written).await
         };
         sending.end(sent.is_ok());
         sent
+    }
+
+    fn is_proved(&self) -> bool {
+        self.arrived_whole.load(Ordering::Relaxed)
     }
 
     async fn abort(&self) -> Result<(), StoreError> {

@@ -114,6 +114,11 @@ pub trait Upload: Debug + Send + Sync {
     /// Makes the object of parts `0..parts` appear. Durable when it answers `Ok`; may be called again after an error.
     async fn complete(&self, parts: u32) -> Result<(), StoreError>;
 
+    /// After [`Self::complete`]: whether the store has compared all of the object with a checksum of the whole.
+    fn is_proved(&self) -> bool {
+        false
+    }
+
     /// Gives up and frees what was stored.
     async fn abort(&self) -> Result<(), StoreError>;
 }

@@ -41,6 +41,8 @@ struct State {
     /// One more was allowed at the last look.
     trying: bool,
     content_for: u32,
+    /// Files that were under way when the number changed: they say nothing about the new one.
+    passed_over: usize,
 }
 
 impl Default for Window {
@@ -55,6 +57,7 @@ impl Default for Window {
             rate: 0.0,
             trying: false,
             content_for: 0,
+            passed_over: 0,
         };
         Self { state: Mutex::new(state), room: Notify::new() }
     }
@@ -118,6 +121,11 @@ impl State {
 
     #[expect(clippy::cast_precision_loss, reason = "a rate is compared roughly")]
     fn arrived(&mut self, bytes: u64) {
+        if self.passed_over > 0 {
+            self.passed_over -= 1;
+            self.begin_look();
+            return;
+        }
         self.bytes += bytes;
         self.files += 1;
         let passed = self.since.elapsed();
@@ -128,9 +136,11 @@ impl State {
         if self.trying && rate < self.rate * WORTH_IT {
             self.most = (self.most - 1).max(1);
             (self.trying, self.content_for) = (false, CONTENT_FOR);
+            self.passed_over = self.most;
         } else if self.somebody_waited && self.content_for == 0 && self.most < MOST {
             self.most += 1;
             self.trying = true;
+            self.passed_over = self.most;
         } else {
             self.trying = false;
             self.content_for = self.content_for.saturating_sub(1);
