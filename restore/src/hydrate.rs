@@ -62,8 +62,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// 112 MiB: fourteen ranges of 4 MiB, each counted twice. With all else a process has it stays below 160 MiB.
-    pub const DEFAULT_BUDGET_BYTES: u64 = 112 << 20;
+    /// 96 MiB: twelve ranges of 4 MiB, each counted twice. With all else a process has it stays below 160 MiB.
+    pub const DEFAULT_BUDGET_BYTES: u64 = 96 << 20;
 
     /// Ranges are worked on side by side by twice as many as there are processors: half of them wait for the disk.
     #[must_use]
