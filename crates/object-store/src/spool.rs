@@ -349,7 +349,7 @@ mod tests {
     async fn send(store: &dyn ObjectStore, name: &ObjectName) -> Result<(), StoreError> {
         let upload = store.upload(name).await?;
         for (number, bytes) in [(2, 99), (0, PART_BYTES), (1, PART_BYTES)] {
-            upload.part(number, vec![number as u8; bytes].into()).await?;
+            upload.part(number, vec![u8::try_from(number).unwrap(); bytes].into()).await?;
         }
         upload.complete(3).await
     }
