@@ -5,7 +5,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn bytes(length: usize, seed: u8) -> Vec<u8> {
-    (0..length).map(|at| seed.wrapping_add((at % 251) as u8)).collect()
+    (0..length).map(|at| seed.wrapping_add(u8::try_from(at % 251).unwrap())).collect()
 }
 
 #[test]
