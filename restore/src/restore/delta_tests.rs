@@ -1,9 +1,14 @@
 //! Chunks that were stored as deltas come back as any; and what is lost with their bases.
 
+use std::ops::Range;
+
 use strongroom_model::RecoveryPointId;
 
+use crate::chunk_set::ChunkSet;
 use crate::request::{Request, TargetRequest};
 use crate::testing::{Bench, noise, to_file};
+use crate::touched::Touched;
+use crate::work::{Scope, Work};
 
 const CHUNK: usize = 65_536;
 
@@ -54,6 +59,41 @@ async fn a_restore_over_an_older_state_fetches_what_differs() {
     let (_, report) = bench.run(&Request { target, ..to_file(points[3].0, &path) }).await.unwrap();
     assert!(std::fs::read(&path).unwrap() == points[3].1);
     assert!(report.hydrated.copied_bytes > report.hydrated.written_bytes, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outside_of_the_blocks_that_two_maps_name_their_contents_are_equal() {
+    let (bench, points) = history(200).await;
+    let fold = bench.repository.fold().await.unwrap();
+    let mut spared = 0;
+    for (one, content) in &points {
+        for (other, others) in &points {
+            let map = bench.repository.map(&fold.points[one]).await.unwrap();
+            let cloned = bench.repository.map(&fold.points[other]).await.unwrap();
+            let work = Work {
+                chunk_bytes: CHUNK as u64,
+                point_bytes: content.len() as u64,
+                target_bytes: content.len() as u64,
+                blank: false,
+                scope: Scope::All,
+                right: ChunkSet::new(),
+                copy: ChunkSet::new(),
+            };
+            let touched = Touched::within(&work, &map, &cloned, 0..work.chunks()).await.unwrap();
+            // What a restore in place does: the clone of one, and only these blocks of the other.
+            let mut made = others.clone();
+            for (chunk, plain) in (0..).zip(content.chunks(CHUNK)) {
+                let ranges = touched.ranges(chunk, plain.len());
+                spared += (plain.len() - ranges.iter().map(Range::len).sum::<usize>()) / 4096;
+                for range in ranges {
+                    let at = usize::try_from(chunk).unwrap() * CHUNK;
+                    made[at + range.start..at + range.end].copy_from_slice(&plain[range]);
+                }
+            }
+            assert!(made == *content, "{one} over {other}");
+        }
+    }
+    assert!(spared > 1000, "only {spared} blocks were left alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
