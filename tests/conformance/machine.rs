@@ -195,13 +195,20 @@ impl Machine {
         Ok(answers.remove(0))
     }
 
-    /// One call that must succeed.
+    /// One call that must succeed. While the driver itself is at work on the volume (it makes writers wait when the pool is full) it
+    /// answers ABORTED, and is asked again as orchestrators do.
     #[track_caller]
     pub(crate) fn ok<R: Call>(&self, request: R) -> R::Answer {
         let printed = format!("{request:?}");
-        match self.call(request) {
-            Ok(answer) => answer,
-            Err(status) => panic!("{}: {status:?}\n{printed}", call::name_of(R::PATH)),
+        let begun = Instant::now();
+        loop {
+            match self.call(request.clone()) {
+                Ok(answer) => return answer,
+                Err(status) if status.code() == Code::Aborted && begun.elapsed() < PATIENCE => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Err(status) => panic!("{}: {status:?}\n{printed}", call::name_of(R::PATH)),
+            }
         }
     }
 
