@@ -16,6 +16,8 @@ const FIRST: usize = 2;
 const MOST: usize = 8;
 /// Rates are compared over so long at least, and over twice as many files as are allowed.
 const LOOK: Duration = Duration::from_millis(500);
+/// A line that nobody used for so long is looked at anew.
+const IDLE: Duration = Duration::from_millis(100);
 /// What one more must bring.
 const WORTH_IT: f64 = 1.08;
 /// After one more brought nothing, it is tried again after so many looks: lines change.
@@ -31,6 +33,8 @@ pub(super) struct Window {
 struct State {
     most: usize,
     sending: usize,
+    /// When the last one ended.
+    idle_since: Instant,
     /// What arrived since the look began.
     since: Instant,
     bytes: u64,
@@ -50,6 +54,7 @@ impl Default for Window {
         let state = State {
             most: FIRST,
             sending: 0,
+            idle_since: Instant::now(),
             since: Instant::now(),
             bytes: 0,
             files: 0,
@@ -96,7 +101,7 @@ impl Window {
     /// A file of so many bytes is sent from now on.
     pub(super) fn begin(self: &Arc<Self>, bytes: u64) -> Sending {
         let mut state = self.state();
-        if state.sending == 0 {
+        if state.sending == 0 && state.idle_since.elapsed() > IDLE {
             // Until now nobody wanted anything of the line.
             state.begin_look();
         }
@@ -161,6 +166,7 @@ impl Drop for Sending {
     fn drop(&mut self) {
         let mut state = self.window.state();
         state.sending -= 1;
+        state.idle_since = Instant::now();
         if self.arrived {
             state.arrived(self.bytes);
         }
