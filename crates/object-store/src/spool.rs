@@ -4,7 +4,7 @@
 //! would cost a pack for each that is on its way; in the page cache it costs nothing that the kernel could not take back. The
 //! files have no name, so a kill leaves none, and what is in them is sealed.
 //!
-//! How many may be on their way at once follows the line ([`window`]). A file that does not arrive whole goes in parts after
+//! How many may be on their way at once follows the line (`window`). A file that does not arrive whole goes in parts after
 //! all, each of which is sent again by itself; the same where the line is held to a rate. Where there is no room for
 //! files, uploads go through as they come.
 
