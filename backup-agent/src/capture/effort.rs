@@ -25,7 +25,7 @@ pub(super) struct Effort {
 
 impl Effort {
     pub(super) fn begin() -> Self {
-        Self { level: Compressor::DEFAULT_LEVEL, since: Instant::now(), waited: Duration::ZERO }
+        Self { level: Compressor::DATA_LEVEL, since: Instant::now(), waited: Duration::ZERO }
     }
 
     /// Does what may take long although nothing is worked on.
@@ -51,7 +51,7 @@ fn next(level: i32, waiting: f64) -> i32 {
     if waiting > IDLE {
         (level + 1).min(Compressor::HIGHEST_LEVEL)
     } else if waiting < BUSY {
-        Compressor::DEFAULT_LEVEL
+        Compressor::DATA_LEVEL
     } else {
         level
     }
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn who_waits_compresses_harder_step_by_step_and_who_is_busy_does_not() {
-        let usual = Compressor::DEFAULT_LEVEL;
+        let usual = Compressor::DATA_LEVEL;
         assert_eq!(next(usual, 0.9), usual + 1);
         assert_eq!(next(Compressor::HIGHEST_LEVEL, 1.0), Compressor::HIGHEST_LEVEL);
         assert_eq!(next(usual + 1, 0.5), usual + 1);
