@@ -9,6 +9,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use strongroom_repository::layout::ObjectName;
 use strongroom_repository::store::{Deleted, Listed, ObjectStore, PART_BYTES, StoreError};
 
+use crate::spool::nameless_file;
+
 /// Requests that the suite keeps under way where it makes many.
 const AT_ONCE: usize = 24;
 
@@ -175,7 +177,7 @@ pub async fn parts_make_one_object_when_they_are_complete(store: &dyn ObjectStor
 /// The first bytes of a file, however many, replace what was there; the rest of the file is not part of it.
 pub async fn a_file_becomes_one_object(store: &dyn ObjectStore, scope: Scope) {
     let name = scope.name("file");
-    let mut file = tempfile();
+    let mut file = nameless_file(&std::env::temp_dir()).expect("a file without a name can be made");
     let content: Vec<u8> = (0..=250_u8).cycle().take(3 * PART_BYTES + 12_345).collect();
     std::io::Write::write_all(&mut file, &content).expect("writing a file");
     for bytes in [content.len(), PART_BYTES, 1] {
@@ -187,12 +189,6 @@ pub async fn a_file_becomes_one_object(store: &dyn ObjectStore, scope: Scope) {
     }
     let beyond = store.put_file(&name, &file, content.len() as u64 + 1).await;
     assert!(beyond.is_err(), "a file was sent with more bytes than it has");
-}
-
-fn tempfile() -> std::fs::File {
-    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::open(std::env::temp_dir(), flags, mode).expect("a file without a name can be made").into()
 }
 
 /// Neither an upload that was aborted nor one that lacks a part makes an object.

@@ -5,7 +5,6 @@
 //! that is written goes to the first store alone.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -130,14 +129,6 @@ impl ObjectStore for WithCopies {
 
     async fn upload(&self, name: &ObjectName) -> Result<Box<dyn Upload>, StoreError> {
         self.first().upload(name).await
-    }
-
-    fn takes_files(&self) -> bool {
-        self.first().takes_files()
-    }
-
-    async fn put_file(&self, name: &ObjectName, file: &File, bytes: u64) -> Result<(), StoreError> {
-        self.first().put_file(name, file, bytes).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {

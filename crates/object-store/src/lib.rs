@@ -19,6 +19,7 @@ pub mod settings;
 pub mod spool;
 pub mod throttle;
 
+mod parts;
 mod place;
 mod range;
 

@@ -13,6 +13,7 @@ use strongroom_repository::store::{
     Deleted, ListPage, Listed, ObjectInfo, ObjectStore, PART_BYTES, StoreError, Upload,
 };
 
+use crate::parts::bytes_of_parts;
 use crate::range;
 
 const LOCATION: &str = "memory";
@@ -164,20 +165,12 @@ impl Upload for MemoryUpload {
     async fn complete(&self, parts: u32) -> Result<(), StoreError> {
         let whole = {
             let stored = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            bytes_of_parts(parts, |number| stored.get(&number).map(|part| part.len() as u64))
+                .map_err(|reason| self.rejected(reason))?;
             let mut whole = BytesMut::new();
-            for number in 0..parts {
-                let part =
-                    stored.get(&number).ok_or_else(|| self.rejected(format!("part {number} is missing")))?;
-                if part.len() != PART_BYTES && number + 1 != parts {
-                    return Err(self.rejected(format!("part {number} is short, and not the last")));
-                }
-                whole.extend_from_slice(part);
-            }
+            (0..parts).for_each(|number| whole.extend_from_slice(&stored[&number]));
             whole.freeze()
         };
-        if whole.is_empty() {
-            return Err(self.rejected("an upload has at least one part".to_owned()));
-        }
         self.store.put(&self.name, whole).await
     }
 

@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ChecksumAlgorithm, EncodingType, StorageClass};
 use base64::Engine as _;
@@ -122,19 +123,24 @@ impl S3Store {
         (self.checksums == ChecksumMode::WhenSupported).then_some(ChecksumAlgorithm::Crc32)
     }
 
-    async fn write(&self, name: &ObjectName, body: Bytes, condition: Option<&str>) -> Result<(), StoreError> {
+    /// A PUT of an object, still without its body: where it goes, in which class, and for how long it is locked.
+    fn put_request(&self, name: &ObjectName) -> PutObjectFluentBuilder {
         let lock = self.lock_of(name);
-        let request = self
-            .client
+        self.client
             .put_object()
             .bucket(&self.bucket)
             .key(self.key(name))
-            .content_md5(content_md5(&body).await)
-            .set_checksum_algorithm(self.checksum())
-            .set_if_none_match(condition.map(str::to_owned))
             .set_storage_class(self.class_of(name))
             .set_object_lock_mode(lock.as_ref().map(|(mode, _)| mode.clone()))
             .set_object_lock_retain_until_date(lock.map(|(_, until)| until))
+    }
+
+    async fn write(&self, name: &ObjectName, body: Bytes, condition: Option<&str>) -> Result<(), StoreError> {
+        let request = self
+            .put_request(name)
+            .content_md5(content_md5(&body).await)
+            .set_checksum_algorithm(self.checksum())
+            .set_if_none_match(condition.map(str::to_owned))
             .body(ByteStream::from(body));
         request.send().await.map(drop).map_err(|error| self.error(name.as_str(), error))
     }

@@ -29,6 +29,7 @@ use strongroom_repository::store::{
 };
 
 use self::window::Window;
+use crate::parts::bytes_of_parts;
 
 /// What stays free on the disk beside the files: it may be that of databases.
 const LEFT_FREE_BYTES: u64 = 1 << 30;
@@ -67,6 +68,11 @@ fn spool_file(folder: &Path) -> std::io::Result<File> {
     if room.f_bavail.saturating_mul(room.f_frsize) < LEFT_FREE_BYTES {
         return Err(rustix::io::Errno::NOSPC.into());
     }
+    nameless_file(folder)
+}
+
+/// A file that is gone when nobody has it open any more.
+pub(crate) fn nameless_file(folder: &Path) -> std::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     Ok(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
@@ -99,14 +105,6 @@ impl ObjectStore for Spool {
             parts: tokio::sync::Mutex::default(),
             arrived_whole: AtomicBool::default(),
         }))
-    }
-
-    fn takes_files(&self) -> bool {
-        self.inner.takes_files()
-    }
-
-    async fn put_file(&self, name: &ObjectName, file: &File, bytes: u64) -> Result<(), StoreError> {
-        self.inner.put_file(name, file, bytes).await
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
@@ -194,19 +192,9 @@ impl SpooledUpload {
     /// The parts `0..parts`, which are all there, and how many bytes they have.
     fn complete_parts(&self, parts: u32) -> Result<(Vec<Written>, u64), StoreError> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = 0;
-        for number in 0..parts {
-            match written.get(number as usize).map_or(0, |part| part.bytes) {
-                0 => return Err(self.rejected(format!("part {number} is missing"))),
-                length if length != PART_BYTES && number + 1 != parts => {
-                    return Err(self.rejected(format!("part {number} is short, and not the last")));
-                }
-                length => bytes += length as u64,
-            }
-        }
-        if bytes == 0 {
-            return Err(self.rejected("an upload has at least one part".to_owned()));
-        }
+        let there = |number: u32| written.get(number as usize).filter(|part| part.bytes > 0);
+        let bytes = bytes_of_parts(parts, |number| there(number).map(|part| part.bytes as u64))
+            .map_err(|reason| self.rejected(reason))?;
         Ok((written[..parts as usize].to_vec(), bytes))
     }
 
@@ -220,13 +208,17 @@ impl SpooledUpload {
         Ok(body.map_err(|cause| self.broken(&cause))?.into())
     }
 
+    /// The upload by which it goes in parts, begun where it is not yet.
+    async fn begun<'a>(&self, parts: &'a mut Option<Box<dyn Upload>>) -> Result<&'a dyn Upload, StoreError> {
+        Ok(match parts {
+            Some(upload) => &**upload,
+            none => &**none.insert(self.inner.upload(&self.name).await?),
+        })
+    }
+
     async fn send_in_parts(&self, written: &[Written]) -> Result<(), StoreError> {
         let mut begun = self.parts.lock().await;
-        let upload = match &mut *begun {
-            Some(upload) => upload,
-            none => none.insert(self.inner.upload(&self.name).await?),
-        };
-        let upload = &**upload;
+        let upload = self.begun(&mut begun).await?;
         let unsent: Vec<(u32, Written)> =
             (0..).zip(written.iter().copied()).filter(|(_, part)| !part.is_sent).collect();
         futures::stream::iter(unsent)
@@ -260,11 +252,7 @@ impl Upload for SpooledUpload {
         if let Err(cause) = &written {
             tracing::warn!(name = %self.name, %cause, "there is no more room to gather it in a file; it goes in parts");
             let mut begun = self.parts.lock().await;
-            let upload = match &mut *begun {
-                Some(upload) => upload,
-                none => none.insert(self.inner.upload(&self.name).await?),
-            };
-            upload.part(number, body.clone()).await?;
+            self.begun(&mut begun).await?.part(number, body.clone()).await?;
         }
         self.note(number, body.len(), written.is_err());
         Ok(())

@@ -1,7 +1,7 @@
 //! Opening what the settings name: the key, the store, and the repository in it.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_model::{Failure, Remedy, World};
@@ -81,8 +81,12 @@ impl RepositorySettings {
     /// Where what is remembered goes, and as whom the repository is opened.
     #[must_use]
     pub fn open_options(&self) -> OpenOptions {
-        let state_dir = self.state_dir.clone().or_else(|| hand_state_dir(|name| std::env::var_os(name)));
-        OpenOptions { state_dir, agent: machine_name(), ..OpenOptions::default() }
+        OpenOptions { state_dir: self.kept_in(), agent: machine_name(), ..OpenOptions::default() }
+    }
+
+    /// The folder of caches and of what is on its way, where there is one.
+    fn kept_in(&self) -> Option<PathBuf> {
+        self.state_dir.clone().or_else(|| hand_state_dir(|name| std::env::var_os(name)))
     }
 
     /// The store, with the counters of its requests. Nothing is asked of it yet.
@@ -99,7 +103,7 @@ impl RepositorySettings {
         };
         // Requests are what a bucket costs; a folder has none to save.
         let is_bucket = matches!(self.url.parse(), Ok(StoreUrl::S3 { .. }));
-        let store: Arc<dyn ObjectStore> = match self.open_options().state_dir.filter(|_| is_bucket) {
+        let store: Arc<dyn ObjectStore> = match self.kept_in().filter(|_| is_bucket) {
             Some(state_dir) => Arc::new(Spool::new(store, state_dir.join("spool"))),
             None => store,
         };

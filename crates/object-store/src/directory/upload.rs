@@ -12,6 +12,7 @@ use strongroom_repository::store::{PART_BYTES, StoreError, Upload};
 
 use super::blocking;
 use super::tree::{Replace, Temporary, Tree};
+use crate::parts::bytes_of_parts;
 
 #[derive(Debug)]
 pub(super) struct FileUpload(Arc<Shared>);
@@ -56,22 +57,14 @@ impl Shared {
 
     fn complete(&self, parts: u32) -> Result<(), StoreError> {
         let rejected = |reason: String| Err(self.tree.rejected(&self.name, reason));
-        let mut bytes = 0;
-        {
+        let bytes = {
             let lengths = self.lengths.lock().unwrap_or_else(PoisonError::into_inner);
-            for number in 0..parts {
-                match lengths.get(&number) {
-                    None => return rejected(format!("part {number} is missing")),
-                    Some(&length) if length != PART_BYTES && number + 1 != parts => {
-                        return rejected(format!("part {number} is short, and not the last"));
-                    }
-                    Some(&length) => bytes += length as u64,
-                }
-            }
-        }
-        if bytes == 0 {
-            return rejected("an upload has at least one part".to_owned());
-        }
+            bytes_of_parts(parts, |number| lengths.get(&number).map(|length| *length as u64))
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(reason) => return rejected(reason),
+        };
         let mut temporary = self.temporary.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(temporary) = temporary.as_mut() else {
             return rejected("the upload was given up".to_owned());

@@ -12,6 +12,7 @@ use strongroom_repository::layout::ObjectName;
 use strongroom_repository::store::{ObjectStore, PART_BYTES, StoreError, Upload};
 
 use super::{S3Store, content_md5};
+use crate::parts::bytes_of_parts;
 
 #[derive(Debug)]
 pub(super) struct PartUpload {
@@ -54,14 +55,11 @@ impl PartUpload {
     /// What the store needs to hear of parts `0..parts`, and how many bytes they have.
     fn list(&self, parts: u32) -> Result<(CompletedMultipartUpload, u64), StoreError> {
         let stored = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut list, mut bytes) = (CompletedMultipartUpload::builder(), 0);
+        let bytes = bytes_of_parts(parts, |number| stored.get(&number).map(|part| part.bytes))
+            .map_err(|reason| self.rejected(reason))?;
+        let mut list = CompletedMultipartUpload::builder();
         for number in 0..parts {
-            let part =
-                stored.get(&number).ok_or_else(|| self.rejected(format!("part {number} is missing")))?;
-            if part.bytes != PART_BYTES as u64 && number + 1 != parts {
-                return Err(self.rejected(format!("part {number} is short, and not the last")));
-            }
-            bytes += part.bytes;
+            let part = &stored[&number];
             list = list.parts(
                 CompletedPart::builder()
                     .part_number(self.part_number(number)?)
@@ -69,9 +67,6 @@ impl PartUpload {
                     .set_checksum_crc32(part.crc32.clone())
                     .build(),
             );
-        }
-        if bytes == 0 {
-            return Err(self.rejected("an upload has at least one part"));
         }
         Ok((list.build(), bytes))
     }

@@ -43,18 +43,11 @@ impl S3Store {
             .build()
             .await
             .map_err(|cause| broken(&cause))?;
-        let lock = self.lock_of(name);
         let request = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(self.key(name))
+            .put_request(name)
             .content_length(i64::try_from(bytes).unwrap_or(i64::MAX))
             .content_md5(sums.md5)
             .set_checksum_crc32(self.checksum().map(|_| sums.crc32))
-            .set_storage_class(self.class_of(name))
-            .set_object_lock_mode(lock.as_ref().map(|(mode, _)| mode.clone()))
-            .set_object_lock_retain_until_date(lock.map(|(_, until)| until))
             .body(body);
         let request =
             request.customize().config_override(Config::builder().timeout_config(self.time_for(bytes)));
