@@ -173,13 +173,14 @@ impl Run<'_> {
             // What is unreadable of the map was noted when the plan was made.
             let runs =
                 self.room.survey.runs_of_window(&plan.work, window.chunks.clone(), &mut Vec::new()).await?;
+            let known = self.room.survey.deltas(&plan.work, window.chunks.clone()).await?;
+            let touched = self.room.survey.touched(&plan.work, window.chunks.clone(), &runs, &known).await;
+            self.touched = Arc::new(touched);
             let pieces = plan.work.pieces(window.chunks.clone(), &runs);
             drop(runs);
             for zeros in &pieces.zeros {
                 self.zero(zeros).await?;
             }
-            self.touched = Arc::new(self.room.survey.touched(&plan.work, window.chunks.clone()).await);
-            let known = self.room.survey.deltas(&plan.work, window.chunks.clone()).await?;
             let (of_deltas, mut others) = part(pieces.packs, &known);
             let waiting = self.deltas(of_deltas, window, known.iter().map(delta_bytes).sum()).await?;
             // What was lost already when the plan was made is not asked for again.

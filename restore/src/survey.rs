@@ -190,9 +190,15 @@ impl Survey<'_> {
     }
 
     /// In which blocks the chunks of a window can differ from what the target was cloned from.
-    pub(crate) async fn touched(&self, work: &Work, window: Range<u64>) -> Touched {
+    pub(crate) async fn touched(
+        &self,
+        work: &Work,
+        window: Range<u64>,
+        runs: &[Run],
+        deltas: &[ChunkDelta],
+    ) -> Touched {
         let Some(cloned) = self.cloned else { return Touched::default() };
-        let known = Touched::within(work, self.map, cloned, window).await;
+        let known = Touched::within(work, window, runs, deltas, cloned).await;
         known.unwrap_or_else(|cause| {
             tracing::debug!(cause = strongroom_model::chain(&cause), "whole chunks are written");
             Touched::default()

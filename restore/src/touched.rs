@@ -13,7 +13,7 @@ use strongroom_repository::pack::EntryRef;
 
 use crate::work::Work;
 
-/// The map is read in steps of this many chunks.
+/// A map is read in steps of this many chunks.
 const STEP: u64 = 1 << 16;
 
 /// The chunks of a window of which only some blocks can differ.
@@ -38,27 +38,34 @@ impl Touched {
         ranges
     }
 
-    /// Compares the maps of the point and of what the target was cloned from, within a window.
+    /// Compares what the map of the point says of a window, its runs and its deltas in order, with the map of what the target was
+    /// cloned from.
     ///
     /// # Errors
-    /// When a map cannot be read; then nothing is known, and whole chunks are written.
+    /// When that map cannot be read; then nothing is known, and whole chunks are written.
     pub async fn within(
         work: &Work,
-        point: &MapReader,
-        cloned: &MapReader,
         window: Range<u64>,
+        runs: &[Run],
+        deltas: &[ChunkDelta],
+        cloned: &MapReader,
     ) -> Result<Self, MapError> {
         let mut touched = HashMap::new();
+        let end = window.end.min(cloned.head().chunks());
         let mut at = window.start;
-        while at < window.end {
-            let step = at..(at + STEP).min(window.end);
+        while at < end {
+            let step = at..(at + STEP).min(end);
             at = step.end;
             if work.pending(step.clone()).is_empty() {
                 continue;
             }
-            let (ours, theirs) = (Side::read(point, step.clone()).await?, Side::read(cloned, step).await?);
-            for chunk in ours.deltas.iter().chain(&theirs.deltas).map(|delta| delta.chunk) {
-                if let (Some((root, blocks)), Some((other, others))) = (ours.root(chunk), theirs.root(chunk))
+            let (other_runs, other_deltas) =
+                (cloned.runs(step.clone()).await?, cloned.deltas(step.clone()).await?);
+            let first = deltas.partition_point(|delta| delta.chunk < step.start);
+            let ours = deltas[first..].iter().take_while(|delta| delta.chunk < step.end);
+            for chunk in ours.chain(&other_deltas).map(|delta| delta.chunk) {
+                if let (Some((root, blocks)), Some((other, others))) =
+                    (root(chunk, runs, deltas), root(chunk, &other_runs, &other_deltas))
                     && root == other
                 {
                     touched.insert(chunk, blocks.union(&others));
@@ -69,32 +76,15 @@ impl Touched {
     }
 }
 
-/// What a map says of a step.
-struct Side {
-    runs: Vec<Run>,
-    deltas: Vec<ChunkDelta>,
-}
-
-impl Side {
-    async fn read(map: &MapReader, step: Range<u64>) -> Result<Self, MapError> {
-        let end = map.head().chunks();
-        let step = step.start.min(end)..step.end.min(end);
-        if step.is_empty() {
-            return Ok(Self { runs: Vec::new(), deltas: Vec::new() });
-        }
-        Ok(Self { runs: map.runs(step.clone()).await?, deltas: map.deltas(step).await? })
+/// The whole chunk that this one is built on, and in which blocks it is another.
+fn root(chunk: u64, runs: &[Run], deltas: &[ChunkDelta]) -> Option<(EntryRef, Blocks)> {
+    if let Ok(at) = deltas.binary_search_by_key(&chunk, |delta| delta.chunk) {
+        let of = deltas[at].of;
+        return Some((of.base, of.blocks));
     }
-
-    /// The whole chunk that this one is built on, and in which blocks it is another.
-    fn root(&self, chunk: u64) -> Option<(EntryRef, Blocks)> {
-        if let Ok(at) = self.deltas.binary_search_by_key(&chunk, |delta| delta.chunk) {
-            let of = self.deltas[at].of;
-            return Some((of.base, of.blocks));
-        }
-        let run = &self.runs[self.runs.partition_point(|run| run.start <= chunk).checked_sub(1)?];
-        let step = u32::try_from(chunk - run.start).ok().filter(|step| u64::from(*step) < run.count)?;
-        Some((EntryRef { pack: run.pack, entry: run.first_entry.checked_add(step)? }, Blocks::NONE))
-    }
+    let run = &runs[runs.partition_point(|run| run.start <= chunk).checked_sub(1)?];
+    let step = u32::try_from(chunk - run.start).ok().filter(|step| u64::from(*step) < run.count)?;
+    Some((EntryRef { pack: run.pack, entry: run.first_entry.checked_add(step)? }, Blocks::NONE))
 }
 
 #[cfg(test)]

@@ -79,7 +79,10 @@ async fn outside_of_the_blocks_that_two_maps_name_their_contents_are_equal() {
                 right: ChunkSet::new(),
                 copy: ChunkSet::new(),
             };
-            let touched = Touched::within(&work, &map, &cloned, 0..work.chunks()).await.unwrap();
+            let all = 0..work.chunks();
+            let (runs, deltas) =
+                (map.runs(all.clone()).await.unwrap(), map.deltas(all.clone()).await.unwrap());
+            let touched = Touched::within(&work, all, &runs, &deltas, &cloned).await.unwrap();
             // What a restore in place does: the clone of one, and only these blocks of the other.
             let mut made = others.clone();
             for (chunk, plain) in (0..).zip(content.chunks(CHUNK)) {

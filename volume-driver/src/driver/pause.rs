@@ -9,7 +9,6 @@
 //! A freeze rests on a watchdog process, so it ends with the driver. Whoever unmounts a volume thaws it first.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use strongroom_model::VolumeId;
 
 use crate::core_error::CoreError;
 use crate::driver::Driver;
+use crate::driver::still::flush_filesystem;
 use crate::freeze::Frozen;
 use crate::limits::WhenFull;
 use crate::mount_table::MountTable;
@@ -130,7 +130,7 @@ impl Driver {
     fn flush_writers(&self) -> Result<(), CoreError> {
         at_a_time(&self.writable()?, |(row, path)| {
             // A filesystem that cannot be flushed tells its own users.
-            if let Err(cause) = File::open(path).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?)) {
+            if let Err(cause) = flush_filesystem(path) {
                 tracing::warn!(volume = %row.id, "flushing it: {cause}");
             }
         });

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use jiff::Timestamp;
 use strongroom_model::{ByteRange, SnapshotId, VolumeId};
@@ -80,15 +81,18 @@ impl Driver {
             let table = MountTable::read()?;
             let mount = table.of_device(device.number).find(|mount| !mount.is_readonly());
             if let Some(mount) = mount {
-                File::open(&mount.path)
-                    .and_then(|folder| Ok(rustix::fs::syncfs(&folder)?))
-                    .map_err(CoreError::system("flushing", &mount.path))?;
+                flush_filesystem(&mount.path).map_err(CoreError::system("flushing", &mount.path))?;
             }
             flush_device(&device)?;
         }
         let image = self.backend.path(&volume.image);
         File::open(&image).and_then(|image| image.sync_all()).map_err(CoreError::system("flushing", &image))
     }
+}
+
+/// Writes what programs have written so far to the filesystem that is mounted there.
+pub(super) fn flush_filesystem(folder: &Path) -> std::io::Result<()> {
+    Ok(rustix::fs::syncfs(&File::open(folder)?)?)
 }
 
 /// Writes what the page cache holds of a device.
