@@ -199,6 +199,16 @@ impl Cbor for bool {
     }
 }
 
+/// As many bytes as there are; the limits of what holds them bound it.
+impl Cbor for bytes::Bytes {
+    fn put(&self, e: &mut Enc) {
+        sure(e.bytes(self));
+    }
+    fn take(d: &mut Decoder<'_>) -> Result<Self, CborError> {
+        Ok(Self::copy_from_slice(d.bytes()?))
+    }
+}
+
 impl Cbor for String {
     fn put(&self, e: &mut Enc) {
         sure(e.str(self));

@@ -30,6 +30,7 @@ pub use share::{Proof, ReadData};
 
 use crate::chunk::BLOCK_BYTES;
 use crate::errors::JournalError;
+use crate::keys::Grants;
 use crate::layout::PackKind;
 use crate::map::MapError;
 use crate::point::Point;
@@ -214,6 +215,12 @@ impl Repository {
         let fold = self.fold().await?;
         self.journal().confirm_end().await?;
         let mut findings = Findings::default();
+        if self.domain() == 0
+            && self.grants() == Grants::Everything
+            && let Err(error) = self.learn_domains().await
+        {
+            findings.add("keys/", strongroom_model::chain(&error));
+        }
         let needs =
             if options.structure { self.gather_needs(&fold, &mut findings).await } else { Needs::default() };
         let mut notes = Notes::new(options);
@@ -229,7 +236,7 @@ impl Repository {
         let mut damages: Vec<Damage> = findings.damages.into_values().collect();
         damages.sort_by_key(|damage| (std::cmp::Reverse(damage.lost_bytes()), damage.object.clone()));
         Ok(CheckReport {
-            points: fold.points.len() as u64,
+            points: self.checkable(&fold).count() as u64,
             packs: examined.packs,
             read_packs: examined.read_packs,
             read_bytes: examined.read_bytes,

@@ -12,6 +12,10 @@ use crate::pack::FetchError;
 use crate::seal::SealError;
 use crate::store::StoreError;
 
+mod domain;
+
+pub use domain::DomainError;
+
 /// Why the journal cannot be read or appended to.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -518,6 +522,9 @@ pub enum SweepError {
         /// Which session.
         session: u64,
     },
+    /// What other domains need.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -530,6 +537,7 @@ impl Failure for SweepError {
             Self::Footer { cause, .. } => cause.code(),
             Self::Store { cause, .. } => cause.code(),
             Self::SessionOpen { .. } => "sweep.session-open",
+            Self::Domain(cause) => cause.code(),
             Self::Journal(cause) => cause.code(),
         }
     }
@@ -539,6 +547,7 @@ impl Failure for SweepError {
             Self::Footer { cause, .. } => cause.remedy(),
             Self::Store { cause, .. } => cause.remedy(),
             Self::SessionOpen { .. } => Remedy::Wait,
+            Self::Domain(cause) => cause.remedy(),
             Self::Journal(cause) => cause.remedy(),
         }
     }
@@ -550,6 +559,7 @@ impl Failure for SweepError {
             Self::SessionOpen { .. } => {
                 "Sweep when the backup is done, or fence the session if its writer is gone.".to_owned()
             }
+            Self::Domain(cause) => cause.advice(),
             Self::Journal(cause) => cause.advice(),
         }
     }

@@ -15,15 +15,19 @@ use crate::map::MapRoot;
 use crate::pack::EntryRef;
 use crate::pack::PackPlace;
 use crate::point::Point;
+use domains::Publishing;
+
 use crate::record::{
-    Event, GENESIS, Hold, KeyAdded, KeysRotated, NewPack, PackRewritten, Placed, Published, Record,
-    RecordHash, SweepDone, SweepPlanned, Verified, WRITE_ONLY,
+    Event, GENESIS, Hold, JOURNAL_ONLY, KeyAdded, KeysRotated, NewPack, PackRewritten, Placed, Published,
+    Record, RecordHash, STRUCTURE_ONLY, SweepDone, SweepPlanned, Verified, WRITE_ONLY,
 };
 use crate::rules::{self, Rule, holds};
 
+mod domains;
 mod stored;
 mod verified;
 
+pub use domains::{DomainState, SealedPoint};
 pub use verified::VerifiedPacks;
 
 /// All records so far, folded.
@@ -33,8 +37,12 @@ pub struct Fold {
     pub number: u64,
     /// Its hash.
     pub hash: RecordHash,
-    /// The current points.
+    /// The current points; in a shared repository those of this key's domain.
     pub points: BTreeMap<RecoveryPointId, Point>,
+    /// In a shared repository, all current points as the journal holds them: also those that are in `points` as well.
+    pub sealed: BTreeMap<RecoveryPointId, SealedPoint>,
+    /// The domains that share the repository, beside the operator's.
+    pub domains: BTreeMap<u32, DomainState>,
     /// What exists: a pack that is not here does not, whatever anybody else says.
     pub packs: BTreeMap<PackId, PackState>,
     /// The open sessions, by the number of their `opened`.
@@ -120,6 +128,8 @@ pub struct KeyState {
     pub hash: [u8; 32],
     /// When it was added, by the adder's clock.
     pub added_at: Timestamp,
+    /// In a shared repository: whose keys are in it; `None` the operator's.
+    pub domain: Option<u32>,
 }
 
 /// Which rule a record breaks.
@@ -212,6 +222,15 @@ pub enum RuleError {
     /// Nobody could open everything any more.
     #[error("no slot would be left that grants everything")]
     NoKeyLeft,
+    /// The domain is there already, or out of bounds, or its slots are not its own.
+    #[error("domain {0} is not new, or its slots are not its own")]
+    DomainNotNew(u32),
+    /// There is no such domain.
+    #[error("there is no domain {0}")]
+    NoSuchDomain(u32),
+    /// Something is sealed under an epoch that does not seal in its domain now.
+    #[error("it is not sealed under the keys of domain {0} as they are now")]
+    NotTheDomainsKeys(u32),
     /// A text that people typed is too long.
     #[error("{what} has {bytes} bytes, at most {MAX_TEXT} are stored")]
     TooLong {
@@ -230,7 +249,7 @@ pub const MAX_PLANNED: usize = 16_384;
 
 /// Whether a slot of this kind, as its record names it, opens everything.
 fn grants_everything(kind: &str) -> bool {
-    !kind.ends_with(WRITE_ONLY)
+    ![WRITE_ONLY, JOURNAL_ONLY, STRUCTURE_ONLY].iter().any(|less| kind.ends_with(less))
 }
 
 impl Default for Fold {
@@ -239,6 +258,8 @@ impl Default for Fold {
             number: 0,
             hash: GENESIS,
             points: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+            domains: BTreeMap::new(),
             packs: BTreeMap::new(),
             sessions: BTreeMap::new(),
             plan: None,
@@ -274,6 +295,27 @@ impl Fold {
         let mut points: Vec<_> = self.points.values().filter(|point| point.volume == *volume).collect();
         points.sort_by_key(|point| (point.info.taken_at, point.number));
         points
+    }
+
+    /// All current points, with their maps: also those of other domains.
+    pub fn maps(&self) -> impl Iterator<Item = (RecoveryPointId, MapRoot)> + '_ {
+        let plain = self.points.values().filter(|point| !self.sealed.contains_key(&point.id));
+        plain
+            .map(|point| (point.id, point.map))
+            .chain(self.sealed.iter().map(|(id, point)| (*id, point.map)))
+    }
+
+    /// The map and the record of a current point, of whatever domain.
+    #[must_use]
+    pub fn map_of(&self, point: &RecoveryPointId) -> Option<(MapRoot, u64)> {
+        let plain = self.points.get(point).map(|point| (point.map, point.number));
+        plain.or_else(|| self.sealed.get(point).map(|point| (point.map, point.number)))
+    }
+
+    /// Whether this is a current point, of whatever domain.
+    #[must_use]
+    pub fn is_current(&self, point: &RecoveryPointId) -> bool {
+        self.points.contains_key(point) || self.sealed.contains_key(point)
     }
 
     /// The volumes that have points.
@@ -391,20 +433,23 @@ impl Fold {
                 text("the reason", &fenced.reason)?;
                 self.is_open(fenced.session)
             }
-            Event::Published(published) => self.permits_publish(published),
+            Event::Published(published) => self.permits_publish(&published.into()),
+            Event::PublishedInDomain(published) => self.permits_sealed(published),
+            Event::DomainAdded(added) => self.permits_domain(added),
+            Event::DomainRotated(rotated) => self.permits_domain_rotated(rotated),
             Event::Forgotten(forgotten) => {
                 text("the reason", &forgotten.reason)?;
-                match self.current(&forgotten.point)?.held.first() {
+                match self.held(&forgotten.point)?.first() {
                     Some(hold) => Err(RuleError::IsHeld { point: forgotten.point, hold: hold.clone() }),
                     None => Ok(()),
                 }
             }
             Event::Held(hold) => {
                 text("the hold", &hold.hold)?;
-                self.current(&hold.point).map(drop)
+                self.held(&hold.point).map(drop)
             }
             Event::Released(Hold { point, hold }) => {
-                let exists = self.current(point)?.held.contains(hold);
+                let exists = self.held(point)?.contains(hold);
                 exists
                     .then_some(())
                     .ok_or_else(|| RuleError::NoSuchHold { point: *point, hold: hold.clone() })
@@ -427,29 +472,42 @@ impl Fold {
         }
     }
 
-    /// Whether the slot is there, and another one grants everything.
+    /// Whether the slot is there, and another one of the same domain grants everything.
     fn may_lose_key(&self, slot: &[u8; 8]) -> bool {
-        let others = self.keys.iter().filter(|(other, _)| *other != slot);
-        self.keys.contains_key(slot) && others.into_iter().any(|(_, key)| grants_everything(&key.kind))
+        let Some(lost) = self.keys.get(slot) else { return false };
+        let others = self.keys.iter().filter(|(other, key)| *other != slot && key.domain == lost.domain);
+        others.into_iter().any(|(_, key)| grants_everything(&key.kind))
     }
 
     fn permits_rotated(&self, rotated: &KeysRotated) -> Result<(), RuleError> {
-        if let Some(slot) = rotated.removed.iter().find(|slot| !self.keys.contains_key(*slot)) {
+        self.permits_new_slots(None, &rotated.added, &rotated.removed)
+    }
+
+    /// Whether slots of a domain (`None`: of the operator, or of a repository that is not shared) may take each other's place.
+    fn permits_new_slots(
+        &self,
+        domain: Option<u32>,
+        added: &[KeyAdded],
+        removed: &BTreeSet<[u8; 8]>,
+    ) -> Result<(), RuleError> {
+        let owned = |slot: &[u8; 8]| self.keys.get(slot).is_some_and(|key| key.domain == domain);
+        if let Some(slot) = removed.iter().find(|slot| !owned(slot)) {
             return Err(RuleError::KeyNotRemovable(hex::encode(slot)));
         }
         let mut new = BTreeSet::new();
-        for added in &rotated.added {
-            if self.keys.contains_key(&added.slot) || !new.insert(added.slot) {
-                return Err(RuleError::KeyTwice(hex::encode(added.slot)));
+        for slot in added {
+            if self.keys.contains_key(&slot.slot) || slot.domain != domain || !new.insert(slot.slot) {
+                return Err(RuleError::KeyTwice(hex::encode(slot.slot)));
             }
         }
-        let kept = self.keys.iter().filter(|(slot, _)| !rotated.removed.contains(*slot));
-        let mut kinds = kept.map(|(_, key)| &key.kind).chain(rotated.added.iter().map(|added| &added.kind));
+        let kept = self.keys.iter().filter(|(slot, key)| key.domain == domain && !removed.contains(*slot));
+        let mut kinds = kept.map(|(_, key)| &key.kind).chain(added.iter().map(|added| &added.kind));
         if kinds.any(|kind| grants_everything(kind)) { Ok(()) } else { Err(RuleError::NoKeyLeft) }
     }
 
     fn add_key(&mut self, added: &KeyAdded, added_at: Timestamp) {
-        let state = KeyState { kind: added.kind.clone(), hash: added.hash, added_at };
+        let state =
+            KeyState { kind: added.kind.clone(), hash: added.hash, added_at, domain: added.domain };
         self.keys.insert(added.slot, state);
     }
 
@@ -457,17 +515,20 @@ impl Fold {
         self.sessions.contains_key(&session).then_some(()).ok_or(RuleError::NotOpen(session))
     }
 
-    fn current(&self, point: &RecoveryPointId) -> Result<&Point, RuleError> {
-        self.points.get(point).ok_or(RuleError::NotCurrent(*point))
+    /// The holds of a current point, as the journal holds them.
+    fn held(&self, point: &RecoveryPointId) -> Result<&BTreeSet<String>, RuleError> {
+        let sealed = self.sealed.get(point).map(|point| &point.held);
+        let held = sealed.or_else(|| self.points.get(point).map(|point| &point.held));
+        held.ok_or(RuleError::NotCurrent(*point))
     }
 
-    fn permits_publish(&self, published: &Published) -> Result<(), RuleError> {
+    fn permits_publish(&self, published: &Publishing<'_>) -> Result<(), RuleError> {
         self.is_open(published.session)?;
-        if self.points.contains_key(&published.point) && holds(Rule::LookForOwn) {
+        if self.is_current(&published.point) && holds(Rule::LookForOwn) {
             return Err(RuleError::PublishedTwice(published.point));
         }
         let mut new = BTreeMap::new();
-        for NewPack { place, .. } in &published.packs {
+        for NewPack { place, .. } in published.packs {
             let pack = place.object.pack;
             if self.packs.contains_key(&pack) || new.insert(pack, place).is_some() {
                 return Err(RuleError::NotNew(pack));
@@ -477,7 +538,7 @@ impl Fold {
         if !new.contains_key(&root.pack) && !self.is_alive(root) {
             return Err(RuleError::NotAlive(root));
         }
-        for pack in &published.revives {
+        for pack in published.revives {
             let listed = || self.packs.get(pack).map(|state| state.place.into());
             let place = new.get(pack).map(|place| **place).or_else(listed);
             let named = self.plan.as_ref().zip(place).is_some_and(|(plan, place)| plan.names(&place));
@@ -513,7 +574,7 @@ impl Fold {
         if !self.sessions.keys().eq(&planned.waits_for) && holds(Rule::WaitSetIsExact) {
             return Err(RuleError::WaitsForOthers);
         }
-        for root in self.points.values().map(|point| point.map.at) {
+        for root in self.maps().map(|(_, map)| map.at) {
             let dies =
                 self.packs.get(&root.pack).is_some_and(|pack| planned.objects.contains(&pack.place.into()));
             let loses = planned.holes.get(&root.pack).is_some_and(|holes| holes.contains(root.entry));
@@ -579,19 +640,23 @@ impl Fold {
             Event::Closed(closed) => drop(self.sessions.remove(&closed.session)),
             Event::Fenced(fenced) => drop(self.sessions.remove(&fenced.session)),
             Event::Published(published) => self.enact_publish(record.number, published),
+            Event::PublishedInDomain(published) => self.enact_sealed(record, published),
+            Event::DomainAdded(added) => self.enact_domain(added, record.time),
+            Event::DomainRotated(rotated) => self.enact_domain_rotated(rotated, record.time),
             Event::Forgotten(forgotten) => {
-                self.forgotten.extend(self.points.remove(&forgotten.point).map(|point| ForgottenPoint {
-                    id: point.id,
-                    map: point.map,
-                    number: record.number,
-                    at: record.time,
-                }));
+                let id = forgotten.point;
+                let sealed = self.sealed.remove(&id).map(|point| point.map);
+                let map = self.points.remove(&id).map(|point| point.map).or(sealed);
+                let (number, at) = (record.number, record.time);
+                self.forgotten.extend(map.map(|map| ForgottenPoint { id, map, number, at }));
             }
             Event::Held(Hold { point, hold }) => {
                 self.points.get_mut(point).map(|point| point.held.insert(hold.clone()));
+                self.sealed.get_mut(point).map(|point| point.held.insert(hold.clone()));
             }
             Event::Released(Hold { point, hold }) => {
                 self.points.get_mut(point).map(|point| point.held.remove(hold));
+                self.sealed.get_mut(point).map(|point| point.held.remove(hold));
             }
             Event::SweepPlanned(planned) => {
                 self.plan = Some(PendingPlan {
@@ -609,10 +674,7 @@ impl Fold {
             Event::SweepDone(SweepDone { .. }) => self.enact_done(),
             Event::KeyAdded(added) => self.add_key(added, record.time),
             Event::KeysRotated(rotated) => {
-                self.keys.retain(|slot, _| !rotated.removed.contains(slot));
-                for added in &rotated.added {
-                    self.add_key(added, record.time);
-                }
+                self.exchange_keys(&rotated.added, &rotated.removed, record.time);
             }
             Event::KeyRemoved(removed) => drop(self.keys.remove(&removed.slot)),
             Event::Verified(seen) => self.verified.enact(seen, record.time, &self.packs),
@@ -631,13 +693,18 @@ impl Fold {
             info: published.info.clone(),
         };
         self.points.insert(point.id, point);
-        for NewPack { place, bytes, entries } in &published.packs {
+        self.enact_packs(&published.into());
+    }
+
+    /// What a publish changes beside the points.
+    fn enact_packs(&mut self, published: &Publishing<'_>) {
+        for NewPack { place, bytes, entries } in published.packs {
             let place = PackPlace { kind: place.kind, object: place.object, bytes: *bytes };
             let state = PackState { place, entries: *entries, holes: EntryRuns::default() };
             self.packs.insert(place.object.pack, state);
         }
         if let Some(plan) = &mut self.plan {
-            plan.revived.extend(&published.revives);
+            plan.revived.extend(published.revives);
         }
         if published.last {
             self.sessions.remove(&published.session);

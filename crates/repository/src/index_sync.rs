@@ -13,8 +13,10 @@ use strongroom_model::PackId;
 
 use crate::fold::Fold;
 use crate::index::{IndexRun, RunKey};
+use crate::keys::domain_of;
 use crate::layout::{ObjectKind, ObjectName, PackKind};
 use crate::repository::Repository;
+use crate::seal;
 use crate::store::StoreError;
 
 /// How many runs are fetched side by side; each has at most 24 MB.
@@ -96,7 +98,19 @@ impl Repository {
         }
     }
 
+    /// The epoch under which a run is sealed.
+    pub(crate) async fn epoch_of_run(&self, key: RunKey) -> Option<u32> {
+        let name = ObjectName::index_run(key);
+        let header = self.store().get_range(&name, 0, seal::HEADER_BYTES as u64).await.ok()?;
+        seal::epoch_of(&header).ok()
+    }
+
     async fn fetch_run(&self, key: RunKey) {
+        // Another domain's runs do not open, or name chunks that this one never has.
+        if self.is_shared() && self.epoch_of_run(key).await.is_none_or(|epoch| domain_of(epoch) != self.domain())
+        {
+            return;
+        }
         if let Some(run) = self.open_run(key).await {
             self.add_run(key, run).await;
         }
@@ -118,8 +132,20 @@ impl Repository {
 
     /// Leaves a run in the store, for other agents and for the next machine.
     pub(crate) async fn leave_run(&self, key: RunKey, run: &IndexRun) -> Result<(), StoreError> {
+        self.leave_run_under(None, key, run).await
+    }
+
+    /// [`Self::leave_run`], for the domain that seals under this epoch.
+    pub(crate) async fn leave_run_under(
+        &self,
+        epoch: Option<u32>,
+        key: RunKey,
+        run: &IndexRun,
+    ) -> Result<(), StoreError> {
         let context = &self.inner.context;
-        match run.seal(&context.keyring, self.id(), key, &*context.entropy) {
+        let ring = &context.keyring;
+        let (epoch, master) = epoch.map_or_else(|| ring.sealing(), |epoch| ring.sealing_for(epoch));
+        match run.seal_under(&master, epoch, ring.cipher(), self.id(), key, &*context.entropy) {
             Ok(sealed) => self.store().put(&ObjectName::index_run(key), sealed).await,
             // Larger than a run may be: it was not made by `take_from`.
             Err(_) => Ok(()),

@@ -22,6 +22,7 @@ use crate::fold::{Fold, RuleError};
 use crate::head::Head;
 use crate::keys::Keyring;
 use crate::layout::ObjectName;
+use crate::names;
 use crate::patience::Patience;
 use crate::record::{Event, Record, RecordHash};
 use crate::repository::Renewal;
@@ -51,7 +52,10 @@ const MOST_LOST: u32 = 1_000;
 pub(crate) struct Journal {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) world: World,
+    /// What seals records and checkpoints.
     pub(crate) keyring: Arc<Keyring>,
+    /// What seals everything else. In a repository that is not shared, the same.
+    pub(crate) own: Arc<Keyring>,
     pub(crate) repository: RepositoryId,
     pub(crate) agent: String,
     pub(crate) patience: Patience,
@@ -172,6 +176,7 @@ impl Journal {
                     self.remember()?;
                     return Ok(self.known());
                 };
+                self.renew_own(&record).await;
                 self.take_in(&record, hash)?;
             }
             ahead = (ahead * 2).min(MOST_AHEAD);
@@ -241,6 +246,7 @@ impl Journal {
             kind: record.event.kind(),
             cause,
         })?;
+        self.reveal(Arc::make_mut(&mut known.fold), record);
         known.checkpoint = known.checkpoint.max(record.checkpoint.min(record.number));
         if let Event::Forgotten(forgotten) = &record.event {
             if known.forgotten.len() >= MOST_FORGOTTEN {
@@ -249,6 +255,50 @@ impl Journal {
             known.forgotten.insert(forgotten.point, record.number);
         }
         Ok(())
+    }
+
+    /// What a record says of the domain of this key.
+    fn reveal(&self, fold: &mut Fold, record: &Record) {
+        if !self.own.is_shared() {
+            return;
+        }
+        match &record.event {
+            Event::PublishedInDomain(published) => {
+                fold.reveal(&self.own, self.repository, published.point);
+            }
+            Event::Held(hold) | Event::Released(hold) => {
+                fold.reveal(&self.own, self.repository, hold.point);
+            }
+            Event::DomainAdded(_) | Event::DomainRotated(_) => self.settle_own(fold),
+            _ => {}
+        }
+    }
+
+    /// The epoch that seals in this key's domain is what the journal says.
+    fn settle_own(&self, fold: &Fold) {
+        if let Some(state) = fold.domains.get(&self.own.domain()) {
+            self.own.settle(state.epoch);
+        }
+    }
+
+    /// In a shared repository: the event as others may read it.
+    fn veiled(&self, fold: &Fold, event: Event) -> Result<Event, JournalError> {
+        if !self.own.is_shared() {
+            return Ok(event);
+        }
+        let held = |point| {
+            let sealed = fold.sealed.get(&point);
+            sealed.map(|point| point.held.iter().cloned().collect()).unwrap_or_default()
+        };
+        let entropy = &*self.world.entropy;
+        let number = fold.number + 1;
+        names::veil_event(&self.own, self.repository, event, held, entropy)
+            .map_err(|cause| JournalError::Sealed { number, cause })
+    }
+
+    /// A text of the journal, where this key opens it.
+    pub(crate) fn unveil(&self, text: &str) -> String {
+        names::unveil(&self.own, self.repository, text)
     }
 
     /// Notes on disk the highest record that was seen.
@@ -315,6 +365,7 @@ impl Journal {
         fold: Arc<Fold>,
         event: Event,
     ) -> Result<Attempt, JournalError> {
+        let event = self.veiled(&fold, event)?;
         fold.permits(&event)
             .map_err(|cause: RuleError| JournalError::Refused { kind: event.kind(), cause })?;
         self.may_append()?;
@@ -347,7 +398,10 @@ impl Journal {
             number: fold.number + 1,
             previous: fold.hash,
             checkpoint: self.checkpoint().min(fold.number),
-            author: self.agent.clone(),
+            author: match self.own.is_shared() {
+                true => format!("domain {}", self.own.domain()),
+                false => self.agent.clone(),
+            },
             time: self.world.clock.now(),
             single_writer: self.single_writer.is_some(),
             event,

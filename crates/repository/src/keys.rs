@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 pub use error::KeyError;
 pub use file::KeyFile;
-pub(crate) use keyring::DataKey;
+pub(crate) use keyring::{DataKey, MOST_DOMAINS, domain_of};
 pub use keyring::{DataSeal, Grants, Keyring};
 pub use passphrase::{Passphrase, PassphraseCost};
 pub use recipient::{Recipient, RecipientKey};

@@ -23,6 +23,7 @@ pub mod keys;
 pub mod layout;
 pub mod locks;
 pub mod map;
+mod names;
 mod off_thread;
 pub mod pack;
 pub mod patience;
@@ -39,12 +40,12 @@ pub mod sweep;
 
 pub use cbor::CborError;
 pub use errors::{
-    InitError, JournalError, KeysError, LeftBehind, OpenError, PublishError, SessionError, SweepError,
+    DomainError, InitError, JournalError, KeysError, LeftBehind, OpenError, PublishError, SessionError, SweepError,
 };
-pub use fold::Fold;
+pub use fold::{DomainState, Fold, SealedPoint};
 pub use patience::Patience;
 pub use point::{Point, PointInfo, Source};
-pub use repository::{InitOptions, OpenOptions, Repository, Rotated, Rotation};
+pub use repository::{Domain, InitOptions, OpenOptions, Repository, Rotated, Rotation};
 pub use session::{Draft, DraftMap, Published, Session};
 
 #[cfg(test)]

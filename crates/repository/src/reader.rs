@@ -82,7 +82,7 @@ impl PackReader {
         missed: Option<PackPlace>,
     ) -> Result<Option<PackPlace>, FetchError> {
         let fold = self.repository.fold().await.map_err(|cause| FetchError::Other(Box::new(cause)))?;
-        if let Some(point) = self.point.filter(|point| !fold.points.contains_key(point)) {
+        if let Some(point) = self.point.filter(|point| !fold.is_current(point)) {
             let record = self.repository.journal().forgotten_by(&point);
             return Err(FetchError::Other(Box::new(Forgotten { point, record })));
         }

@@ -18,8 +18,10 @@ use crate::map::MapRoot;
 use crate::pack::PackPlace;
 use crate::point::PointInfo;
 
+mod domains;
 mod verified;
 
+pub use domains::{DomainAdded, DomainRotated, PublishedInDomain};
 pub use verified::{Objects, Verified};
 
 /// BLAKE3 of a record's sealed bytes. Sealing is random, so it is the owner's token as well.
@@ -150,6 +152,12 @@ pub enum Event {
     Verified(Verified),
     /// 20: the keys were rotated.
     KeysRotated(KeysRotated),
+    /// 21: the repository is shared with one more domain.
+    DomainAdded(DomainAdded),
+    /// 22: a recovery point of a domain exists from here on.
+    PublishedInDomain(Box<PublishedInDomain>),
+    /// 23: the keys of a domain were rotated.
+    DomainRotated(DomainRotated),
 }
 
 macro_rules! events {
@@ -187,6 +195,7 @@ events!(
     8 => SweepPlanned, 9 => PackRewritten, 10 => SweepDone, 11 => KeyAdded, 12 => KeyRemoved,
     13 => Restored, 14 => RestoreTested, 15 => RollbackAccepted, 16 => Verified,
     20 => KeysRotated,
+    21 => DomainAdded, 22 => PublishedInDomain, 23 => DomainRotated,
 );
 
 impl<T: Cbor> Cbor for Box<T> {
@@ -220,6 +229,9 @@ impl Event {
             Self::RollbackAccepted(_) => "rollback accepted",
             Self::Verified(_) => "verified",
             Self::KeysRotated(_) => "keys rotated",
+            Self::DomainAdded(_) => "domain added",
+            Self::PublishedInDomain(_) => "published in a domain",
+            Self::DomainRotated(_) => "keys of a domain rotated",
         }
     }
 }
@@ -343,11 +355,17 @@ pub struct KeyAdded {
     pub kind: String,
     /// BLAKE3 of the slot's object, so that damage to a slot shows without its key.
     pub hash: [u8; 32],
+    /// In a shared repository: whose keys are in it; `None` the operator's, and in every other repository.
+    pub domain: Option<u32>,
 }
-cbor_map!(KeyAdded { 0 => slot, 1 => kind, 2 => hash });
+cbor_map!(KeyAdded { 0 => slot, 1 => kind, 2 => hash, 3 => domain });
 
 /// What stands behind the kind of a slot that does not grant everything.
 pub(crate) const WRITE_ONLY: &str = " write-only";
+/// The same, where it opens the journal alone.
+pub(crate) const JOURNAL_ONLY: &str = " journal";
+/// The same, where it opens maps and tables of packs alone.
+pub(crate) const STRUCTURE_ONLY: &str = " structure";
 
 /// A key slot was taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The repository as its users see it: one cheap handle through which everything goes.
 
+mod domains;
 mod keys;
 mod opening;
 mod points;
@@ -8,7 +9,7 @@ mod rotation;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use strongroom_model::{RepositoryId, World};
+use strongroom_model::{RecoveryPointId, RepositoryId, World};
 
 use crate::abilities::Abilities;
 use crate::chunk::ChunkHasher;
@@ -27,12 +28,10 @@ use crate::reader::PackReader;
 use crate::record::{Event, RecordHash, RestoreTested, Restored};
 use crate::store::ObjectStore;
 
+pub use domains::Domain;
 pub(crate) use keys::create_owned;
-pub(crate) use opening::Renewal;
+pub(crate) use opening::{Renewal, Rings};
 pub use rotation::{Rotated, Rotation};
-
-/// The dedup domain of all chunks, until tenants come.
-pub(crate) const DOMAIN: u32 = 0;
 
 /// How many bytes of opened footers are kept in memory. A footer of a 64 MiB pack of 64 KiB chunks has about 80
 /// KB, so this is about 200 packs: what a restore of a volume with a few old layers moves between.
@@ -48,6 +47,8 @@ pub struct InitOptions {
     pub abilities: Abilities,
     /// How data is sealed.
     pub data_seal: DataSeal,
+    /// Whether key domains can share it.
+    pub shared: bool,
     /// What argon2id costs, for slots with a passphrase.
     pub cost: PassphraseCost,
     /// How it is opened afterwards.
@@ -62,6 +63,7 @@ impl InitOptions {
             chunk_bytes: 64 << 10,
             abilities,
             data_seal: DataSeal::Open,
+            shared: false,
             cost: PassphraseCost::DEFAULT,
             open,
         }
@@ -78,6 +80,8 @@ pub struct OpenOptions {
     pub agent: String,
     /// How long the journal is tried.
     pub patience: Patience,
+    /// Which key domain is meant; `None`: the one that the key opens.
+    pub domain: Option<u32>,
     /// A person's reason to go on although the journal lost records that this machine saw. It is written down
     /// in the journal.
     pub accept_rollback: Option<String>,
@@ -152,14 +156,14 @@ impl Repository {
     }
 
     /// How packs of this repository are written.
-    pub(crate) fn pack_settings() -> PackSettings {
-        PackSettings { domain: DOMAIN, ..PackSettings::default() }
+    pub(crate) fn pack_settings(&self) -> PackSettings {
+        PackSettings { domain: self.domain(), ..PackSettings::default() }
     }
 
     /// Makes the ids of chunks.
     #[must_use]
     pub fn chunk_hasher(&self) -> ChunkHasher {
-        ChunkHasher::new(&self.inner.context.keyring, DOMAIN)
+        ChunkHasher::new(&self.inner.context.keyring, self.domain())
     }
 
     /// Reads the journal forward, usually one request, then answers.
@@ -196,6 +200,11 @@ impl Repository {
     /// When its root cannot be read.
     pub async fn map(&self, point: &Point) -> Result<MapReader, MapError> {
         MapReader::open(Arc::new(self.reader().of_point(point.id)), point.map).await
+    }
+
+    /// The map of a current point, of whatever domain.
+    pub(crate) async fn map_of(&self, point: RecoveryPointId, root: MapRoot) -> Result<MapReader, MapError> {
+        MapReader::open(Arc::new(self.reader().of_point(point)), root).await
     }
 
     /// The map with this root.

@@ -32,7 +32,8 @@ pub use cipher::Cipher;
 pub use error::SealError;
 
 use crate::keys::Keyring;
-use header::{HEADER_BYTES, Header};
+pub(crate) use header::HEADER_BYTES;
+use header::Header;
 use key::{Opener, Purpose, Sealer, TAG_BYTES};
 
 const MAGIC: &[u8; 8] = b"SRGMBLOB";
@@ -57,6 +58,8 @@ pub enum BlobKind {
     PackFooter = 5,
     /// A note that a machine keeps for itself (receipts, the highest record seen); binding: as its owner says.
     LocalNote = 6,
+    /// What only one domain of a shared repository may read of its journal; binding: see docs/format.md, section 9.
+    Names = 8,
 }
 
 impl BlobKind {
@@ -65,6 +68,8 @@ impl BlobKind {
     pub const fn limit(self) -> u64 {
         match self {
             Self::KeySlot => 64 << 10,
+            // Labels are most of it, and a record that is not sealed twice has room for no more.
+            Self::Names => 1 << 20,
             Self::PackFooter => 16 << 20,
             // A sweep plan names entries by the million at most; a run has 2^20 entries of 24 bytes.
             Self::JournalRecord | Self::IndexRun | Self::LocalNote => 64 << 20,
@@ -75,7 +80,7 @@ impl BlobKind {
 
     /// Keys, ids and hashes do not shrink; records of words and tables do.
     const fn may_shrink(self) -> bool {
-        matches!(self, Self::JournalRecord | Self::Checkpoint | Self::LocalNote)
+        matches!(self, Self::JournalRecord | Self::Checkpoint | Self::LocalNote | Self::Names)
     }
 }
 
@@ -91,11 +96,37 @@ pub fn seal(
     plain: &[u8],
     entropy: &dyn Entropy,
 ) -> Result<Bytes, SealError> {
+    let (epoch, master) = keyring.sealing();
+    seal_under(&master, epoch, keyring.cipher(), repository, kind, binding, plain, entropy)
+}
+
+/// [`seal`] with a secret of an epoch that the caller chooses.
+#[expect(clippy::too_many_arguments, reason = "each is one thing that is authenticated")]
+pub(crate) fn seal_under(
+    secret: &[u8; 32],
+    epoch: u32,
+    cipher: Cipher,
+    repository: RepositoryId,
+    kind: BlobKind,
+    binding: &[u8],
+    plain: &[u8],
+    entropy: &dyn Entropy,
+) -> Result<Bytes, SealError> {
     if plain.len() as u64 > kind.limit() {
         return Err(SealError::TooLarge { limit: kind.limit() });
     }
-    let (epoch, master) = keyring.sealing();
-    Ok(seal_with(&master, epoch, keyring.cipher(), repository, kind, binding, plain, entropy))
+    Ok(seal_with(secret, epoch, cipher, repository, kind, binding, plain, entropy))
+}
+
+/// Opens what [`seal_under`] made.
+pub(crate) fn open_under(
+    secret: &[u8; 32],
+    repository: RepositoryId,
+    kind: BlobKind,
+    binding: &[u8],
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    open_with(secret, repository, kind, binding, sealed)
 }
 
 /// The epoch that a blob says it was sealed under. Not authenticated: for whoever knows the bytes' hash from elsewhere.

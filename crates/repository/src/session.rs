@@ -119,7 +119,7 @@ impl Session {
     #[must_use]
     pub fn pack_writer(&self, kind: PackKind) -> PackWriter {
         let context = self.repository.inner.context.clone();
-        PackWriter::new(context, kind, Repository::pack_settings(), self.receipts.clone())
+        PackWriter::new(context, kind, self.repository.pack_settings(), self.receipts.clone())
     }
 
     /// A writer of a map in this session.
@@ -128,7 +128,7 @@ impl Session {
     /// When the volume is too large for the grid, or the base has another grid.
     pub fn map_writer(&self, spec: MapSpec, base: MapBase) -> Result<MapWriter, MapError> {
         let context = self.repository.inner.context.clone();
-        MapWriter::new(context, Repository::pack_settings(), self.receipts.clone(), spec, base)
+        MapWriter::new(context, self.repository.pack_settings(), self.receipts.clone(), spec, base)
     }
 
     /// What this session stored so far and has not published.

@@ -105,6 +105,7 @@ impl Repository {
         options: &SweepOptions,
         grace: SignedDuration,
     ) -> Result<SweepPlan, SweepError> {
+        self.learn_domains().await?;
         let candidates = Candidates::find(self, options, grace).await?;
         let fold = self.known_fold();
         let event = candidates.plan_for(&fold);
@@ -175,13 +176,15 @@ impl Repository {
     /// Only plans: no points are forgotten, nothing is deleted. `None`: there is nothing to free.
     pub(crate) async fn plan_what_is_not_needed(&self) -> Result<Option<u64>, SweepError> {
         let options = SweepOptions { max_rewrite_bytes: 0, ..SweepOptions::default() };
+        self.learn_domains().await?;
         let mut candidates = Candidates::find(self, &options, SignedDuration::ZERO).await?;
         self.append_plan(&mut candidates).await
     }
 
-    /// Section 7: with a single writer, that agent sweeps, and with no session open.
+    /// In a shared repository the operator sweeps, who can learn what every domain needs. Section 7: with a single writer, that agent sweeps, and with no session open.
     async fn may_sweep(&self) -> Result<(), SweepError> {
         self.journal().may_append()?;
+        self.learn_domains().await?;
         let Some(writer) = &self.journal().single_writer else { return Ok(()) };
         let agent = &self.journal().agent;
         if writer != agent {

@@ -119,6 +119,15 @@ impl Seen {
         seen
     }
 
+    /// The object as it is, compared with the hash at its end: no key is needed.
+    pub(super) async fn hashed(context: &PackContext, place: PackPlace) -> Self {
+        let scrubbed = pack::scrub(&*context.store, place.kind, place.object, place.bytes).await;
+        match scrubbed {
+            Ok(_) => Self { read_bytes: place.bytes, ..Self::default() },
+            Err(error) => Self::all_lost(&error),
+        }
+    }
+
     /// Of many things that are wrong the first is told.
     pub(super) fn note(&mut self, error: &PackError) {
         self.is_unclear |= matches!(

@@ -54,7 +54,8 @@ impl Repository {
         while holds.iter().any(|hold| hold.held_at.is_none()) {
             let Some(Ok(Some((record, _)))) = records.next().await else { break };
             let Event::Held(held) = &record.event else { continue };
-            for hold in holds.iter_mut().filter(|hold| hold.point == held.point && hold.hold == held.hold) {
+            let name = self.unveil(&held.hold);
+            for hold in holds.iter_mut().filter(|hold| hold.point == held.point && hold.hold == name) {
                 hold.held_at.get_or_insert(record.time);
             }
         }

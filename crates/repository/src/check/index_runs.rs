@@ -8,9 +8,11 @@ use strongroom_model::{PackId, chain};
 
 use super::Findings;
 use crate::index::IndexRun;
+use crate::keys::domain_of;
 use crate::layout::ObjectName;
 use crate::pack::{EntryRef, read_footer};
 use crate::repository::Repository;
+use crate::seal::SealError;
 
 /// Footers side by side.
 const AT_ONCE: usize = 16;
@@ -26,6 +28,11 @@ impl Repository {
             let name = ObjectName::index_run(key);
             let Ok(sealed) = self.journal().get(&name).await else { continue };
             let what = match IndexRun::open(&self.inner.context.keyring, self.id(), key, &sealed) {
+                Err(SealError::UnknownEpoch { epoch })
+                    if self.is_shared() && domain_of(epoch) != self.domain() =>
+                {
+                    None
+                }
                 Err(error) => Some(chain(&error)),
                 Ok(run) => self.wrong_rows(&run).await,
             };

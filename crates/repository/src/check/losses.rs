@@ -5,14 +5,13 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use futures::StreamExt;
-use strongroom_model::PackId;
+use strongroom_model::{PackId, RecoveryPointId, VolumeName};
 
 use super::needs::{MAPS_AT_ONCE, Needs, bytes_of};
 use super::packs::Examined;
 use super::{Findings, Loss};
 use crate::errors::JournalError;
-use crate::map::{LostEntries, MapError, MapReader, Memo};
-use crate::point::Point;
+use crate::map::{LostEntries, MapError, MapReader, MapRoot, Memo};
 use crate::repository::Repository;
 
 impl Repository {
@@ -34,28 +33,36 @@ impl Repository {
         let fold = self.fold().await?;
         let memo = Mutex::new(Memo::default());
         let (lost, memo) = (&lost, &memo);
-        let look = |point: Point| async move {
-            let chunks = match self.map(&point).await {
-                Ok(map) => map.lost_chunks(lost, memo).await,
-                Err(_) => {
-                    vec![(point.map.at.pack, 0..point.info.volume_bytes.div_ceil(self.chunk_bytes().into()))]
-                }
+        let named = &fold;
+        let look = |(id, root): (RecoveryPointId, MapRoot)| async move {
+            let point = named.points.get(&id);
+            let map = self.map_of(id, root).await;
+            let read = map.as_ref().ok().map(|map| map.head().volume_bytes);
+            let volume_bytes = point.map(|point| point.info.volume_bytes).or(read);
+            let chunks = match (map, volume_bytes) {
+                (Ok(map), _) => map.lost_chunks(lost, memo).await,
+                (Err(_), Some(bytes)) => vec![(root.at.pack, 0..bytes.div_ceil(self.chunk_bytes().into()))],
+                // Another domain's, and only its root would say how large it is.
+                (Err(_), None) => vec![(root.at.pack, 0..1)],
             };
-            (point, chunks)
+            let volume = point.map_or_else(
+                || sealed_volume(named.sealed.get(&id).map_or(0, |point| point.domain)),
+                |point| point.volume.clone(),
+            );
+            (id, volume, volume_bytes.unwrap_or(u64::MAX), chunks)
         };
-        let points: Vec<Point> = fold.points.values().cloned().collect();
+        let points: Vec<_> = self.checkable(&fold).collect();
         let mut answers = futures::stream::iter(points).map(look).buffered(MAPS_AT_ONCE);
-        while let Some((point, chunks)) = answers.next().await {
+        while let Some((point, volume, volume_bytes, chunks)) = answers.next().await {
             let mut by_pack: BTreeMap<PackId, Vec<Range<u64>>> = BTreeMap::new();
             for (pack, chunks) in chunks {
                 by_pack.entry(pack).or_default().push(chunks);
             }
             for (pack, chunks) in by_pack {
                 let ranges = joined(chunks);
-                let bytes = ranges
-                    .iter()
-                    .filter_map(|chunks| bytes_of(chunks, self.chunk_bytes(), point.info.volume_bytes));
-                let loss = Loss { point: point.id, volume: point.volume.clone(), ranges: bytes.collect() };
+                let bytes =
+                    ranges.iter().filter_map(|chunks| bytes_of(chunks, self.chunk_bytes(), volume_bytes));
+                let loss = Loss { point, volume: volume.clone(), ranges: bytes.collect() };
                 let object = examined.objects.get(&pack).cloned().unwrap_or_else(|| self.object_of(pack));
                 findings.add(&object, "a part of a map cannot be read".to_owned()).loses.push(loss);
             }
@@ -81,6 +88,11 @@ impl Repository {
         let lost = LostEntries(fold.verified.damaged().clone());
         Ok(!map.lost_chunks(&lost, &Mutex::new(Memo::default())).await.is_empty())
     }
+}
+
+/// What a volume of another domain is called, whose name this key does not open.
+pub(super) fn sealed_volume(domain: u32) -> VolumeName {
+    format!("domain-{domain}").parse().expect("letters, a dash and digits are a name")
 }
 
 /// Sorted, neighbours joined.

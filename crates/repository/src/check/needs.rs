@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
-use strongroom_model::{ByteRange, PackId, chain};
+use strongroom_model::{ByteRange, PackId, RecoveryPointId, chain};
 
 use super::Findings;
 use crate::fold::Fold;
-use crate::map::{EntrySet, LostEntries, MapError};
+use crate::map::{EntrySet, LostEntries, MapError, MapRoot};
 use crate::pack::EntryRef;
-use crate::point::Point;
 use crate::repository::Repository;
 
 /// Maps that are walked side by side; each holds at most 4 MiB of nodes.
@@ -34,19 +33,19 @@ impl Repository {
         let packs = Mutex::new(BTreeSet::new());
         let unreadable = Mutex::new(Vec::new());
         let (to_entries, to_packs, to_unreadable) = (&entries, &packs, &unreadable);
-        let walk = |point: Point| async move {
-            match self.map(&point).await {
+        let walk = |(point, root): (RecoveryPointId, MapRoot)| async move {
+            match self.map_of(point, root).await {
                 Ok(map) => {
                     to_packs.lock().unwrap_or_else(PoisonError::into_inner).extend(map.head().packs());
                     map.walk_on(to_entries, to_unreadable).await;
                 }
                 Err(cause) => {
-                    to_entries.lock().unwrap_or_else(PoisonError::into_inner).insert(point.map.at);
-                    to_unreadable.lock().unwrap_or_else(PoisonError::into_inner).push((point.map.at, cause));
+                    to_entries.lock().unwrap_or_else(PoisonError::into_inner).insert(root.at);
+                    to_unreadable.lock().unwrap_or_else(PoisonError::into_inner).push((root.at, cause));
                 }
             }
         };
-        let points: Vec<Point> = fold.points.values().cloned().collect();
+        let points: Vec<_> = self.checkable(fold).collect();
         futures::stream::iter(points).for_each_concurrent(MAPS_AT_ONCE, walk).await;
         let mut needs = Needs {
             entries: entries.into_inner().unwrap_or_else(PoisonError::into_inner),
@@ -57,6 +56,22 @@ impl Repository {
             self.note_unreadable(&mut needs, at, &cause, findings);
         }
         needs
+    }
+
+    /// The points whose maps this key opens: of its own domain, or as the operator of all.
+    pub(super) fn checkable<'a>(
+        &self,
+        fold: &'a Fold,
+    ) -> impl Iterator<Item = (RecoveryPointId, MapRoot)> + use<'a> {
+        let ring = self.inner.context.keyring.clone();
+        let opens = move |id: &RecoveryPointId| {
+            let sealed = fold.sealed.get(id).filter(|_| !fold.points.contains_key(id));
+            sealed.is_none_or(|point| {
+                point.domain == ring.domain()
+                    || fold.domains.get(&point.domain).is_some_and(|state| ring.master(state.epoch).is_some())
+            })
+        };
+        fold.maps().filter(move |(id, _)| opens(id))
     }
 
     /// Which object is to blame shows when the packs are looked at; but a node that opens and is malformed does not.

@@ -7,6 +7,7 @@ use super::{Progress, RebuildReport};
 use crate::chunk::ChunkId;
 use crate::errors::SweepError;
 use crate::index::IndexRun;
+use crate::keys::domain_of;
 use crate::layout::{ObjectName, PackKind};
 use crate::pack::{EntryRef, EntryType, PackPlace, read_footer};
 use crate::repository::Repository;
@@ -36,12 +37,16 @@ impl Repository {
         let places: Vec<PackPlace> = data.map(|state| state.place).collect();
         let total = places.len() as u64;
         let mut report = RebuildReport::default();
+        let mut foreign = 0;
         let mut entries: Vec<(ChunkId, EntryRef)> = Vec::new();
         let read = |place: PackPlace| async move { (place, read_footer(&self.inner.context, place).await) };
         let mut footers = futures::stream::iter(places).map(read).buffer_unordered(AT_ONCE);
         while let Some((place, footer)) = footers.next().await {
             let pack: PackId = place.object.pack;
             match footer {
+                // Of another domain, of which no chunk is looked for here.
+                Ok(footer) if footer.domain() != self.domain() => foreign += 1,
+                Err(error) if self.is_of_other_domain(&error) => foreign += 1,
                 Ok(footer) => {
                     let chunks = footer.rows().iter().filter(|row| row.entry_type == EntryType::Chunk);
                     entries.extend(chunks.map(|row| (row.id, EntryRef { pack, entry: row.number })));
@@ -53,7 +58,7 @@ impl Repository {
                     report.unreadable += 1;
                 }
             }
-            progress(report.packs + report.unreadable, total);
+            progress(report.packs + report.unreadable + foreign, total);
             if entries.len() >= RUN_ENTRIES {
                 report.entries += self.write_runs(&mut entries).await?;
             }
@@ -61,6 +66,11 @@ impl Repository {
         report.entries += self.write_runs(&mut entries).await?;
         // The old runs say the same or less. Whoever reads one meanwhile asks the pack table anyway.
         for key in old {
+            if self.is_shared()
+                && self.epoch_of_run(key).await.is_none_or(|epoch| domain_of(epoch) != self.domain())
+            {
+                continue;
+            }
             let name = ObjectName::index_run(key);
             self.store()
                 .delete(&name)

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_model::{ByteRange, RecoveryPointId, VolumeName};
 
+use super::losses::sealed_volume;
 use super::{CheckOptions, Damage, Findings, Progress, RebuildReport};
 use crate::errors::SweepError;
 use crate::journal::CHECKPOINT_EVERY;
@@ -135,12 +136,14 @@ impl Repository {
         let mut losses: Vec<PointLoss> = by_point
             .into_iter()
             .filter_map(|(id, ranges)| {
-                let point = fold.points.get(&id)?;
+                let own = fold.points.get(&id).map(|point| (point.volume.clone(), point.info.taken_at));
+                let sealed = || fold.sealed.get(&id).map(|point| (sealed_volume(point.domain), point.at));
+                let (volume, taken_at) = own.or_else(sealed)?;
                 let ranges = joined(ranges);
                 Some(PointLoss {
                     point: id,
-                    volume: point.volume.clone(),
-                    taken_at: point.info.taken_at,
+                    volume,
+                    taken_at,
                     lost_bytes: ranges.iter().map(ByteRange::len).sum(),
                     ranges,
                 })

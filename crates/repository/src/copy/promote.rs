@@ -19,7 +19,7 @@ use crate::fold::Fold;
 use crate::head::{CopyMark, HeadError};
 use crate::keys::Unlock;
 use crate::layout::ObjectName;
-use crate::point::Point;
+use crate::map::MapRoot;
 use crate::record::{Event, Fenced, Placed};
 use crate::repository::{OpenOptions, Repository, create_owned};
 use crate::store::{ObjectStore, StoreError};
@@ -230,26 +230,30 @@ impl Repository {
         if missing.is_empty() {
             return Ok(());
         }
-        for point in fold.points.values().filter(|point| point.number > mark.until) {
-            if self.is_whole(point, &missing).await {
+        self.learn_domains().await.map_err(SweepError::from)?;
+        for (id, root) in fold.maps() {
+            let published = fold.map_of(&id).is_some_and(|(_, number)| number > mark.until);
+            if !published || self.is_whole(id, root, &missing).await {
                 continue;
             }
-            for hold in &point.held {
-                self.release(point.id, hold).await.map_err(CopyError::from)?;
+            // In a shared repository they are released as they stand in the journal.
+            let held = fold.sealed.get(&id).map(|point| &point.held);
+            for hold in held.or_else(|| fold.points.get(&id).map(|point| &point.held)).into_iter().flatten() {
+                self.release(id, hold).await.map_err(CopyError::from)?;
             }
-            self.forget(point.id, REASON).await.map_err(CopyError::from)?;
-            report.forgotten.insert(point.id);
+            self.forget(id, REASON).await.map_err(CopyError::from)?;
+            report.forgotten.insert(id);
         }
         // A pack that the table names counts as stored: without this plan a later backup might refer to one that is not there.
         self.plan_what_is_not_needed().await?;
         Ok(())
     }
 
-    async fn is_whole(&self, point: &Point, missing: &BTreeSet<PackId>) -> bool {
-        if missing.contains(&point.map.at.pack) {
+    async fn is_whole(&self, point: RecoveryPointId, root: MapRoot, missing: &BTreeSet<PackId>) -> bool {
+        if missing.contains(&root.at.pack) {
             return false;
         }
-        let Ok(map) = self.map(point).await else { return false };
+        let Ok(map) = self.map_of(point, root).await else { return false };
         map.head().packs().iter().all(|pack| !missing.contains(pack))
     }
 }

@@ -217,6 +217,7 @@ impl Copying<'_> {
             store: Arc::clone(self.target),
             world: self.source.inner.world.clone(),
             keyring: Arc::clone(&own.keyring),
+            own: Arc::clone(&own.own),
             repository: own.repository,
             agent: own.agent.clone(),
             patience: own.patience,

@@ -16,7 +16,9 @@ use minicbor::Decoder;
 use strongroom_model::PackId;
 
 use super::verified::{Moments, VerifiedPacks};
-use super::{Fold, ForgottenPoint, KeyState, OpenSession, PackState, PendingPlan};
+use super::{
+    DomainState, Fold, ForgottenPoint, KeyState, OpenSession, PackState, PendingPlan, SealedPoint,
+};
 use crate::cbor::{Cbor, CborError, Enc, cbor_map, sure};
 use crate::entry_runs::EntryRuns;
 use crate::layout::{PackKind, PackObject};
@@ -25,7 +27,9 @@ use crate::point::Point;
 use crate::record::RecordHash;
 
 cbor_map!(OpenSession { 0 => agent, 1 => purpose, 2 => opened_at });
-cbor_map!(KeyState { 0 => kind, 1 => hash, 2 => added_at });
+cbor_map!(KeyState { 0 => kind, 1 => hash, 2 => added_at, 3 => domain });
+cbor_map!(DomainState { 0 => epoch, 1 => name, 2 => added_at });
+cbor_map!(SealedPoint { 0 => id, 1 => domain, 2 => map, 3 => number, 4 => held, 5 => at, 6 => names });
 cbor_map!(ForgottenPoint { 0 => id, 1 => map, 2 => number, 3 => at });
 cbor_map!(PendingPlan {
     0 => number, 1 => planned_at, 2 => objects, 3 => holes, 4 => waits_for, 5 => revived, 6 => rewritten, 7 => replaced
@@ -51,10 +55,13 @@ struct StoredFold {
     damaged: Option<BTreeMap<PackId, EntryRuns>>,
     /// Absent when there is none, as in the first checkpoints.
     forgotten: Option<Vec<ForgottenPoint>>,
+    /// Both are absent unless the repository is shared.
+    domains: Option<BTreeMap<u32, DomainState>>,
+    sealed: Option<Vec<SealedPoint>>,
 }
 cbor_map!(StoredFold {
     0 => version, 1 => number, 2 => hash, 3 => points, 4 => packs, 5 => holes, 6 => sessions, 7 => plan, 8 => keys,
-    9 => verified, 10 => damaged, 11 => forgotten
+    9 => verified, 10 => damaged, 11 => forgotten, 20 => domains, 21 => sealed
 });
 
 struct PackTable(Vec<(PackPlace, u32)>);
@@ -107,7 +114,8 @@ impl Cbor for Fold {
             version: FOLD_VERSION,
             number: self.number,
             hash: self.hash,
-            points: self.points.values().cloned().collect(),
+            // What this key revealed of sealed points is for itself alone.
+            points: self.points.values().filter(|p| !self.sealed.contains_key(&p.id)).cloned().collect(),
             packs: PackTable(self.packs.values().map(|state| (state.place, state.entries)).collect()),
             holes: holes.map(|(pack, state)| (*pack, state.holes.clone())).collect(),
             sessions: self.sessions.clone(),
@@ -116,6 +124,8 @@ impl Cbor for Fold {
             verified: self.verified.at.clone(),
             damaged: Some(self.verified.damaged.clone()).filter(|damaged| !damaged.is_empty()),
             forgotten: (!self.forgotten.is_empty()).then(|| self.forgotten.iter().cloned().collect()),
+            domains: (!self.domains.is_empty()).then(|| self.domains.clone()),
+            sealed: (!self.sealed.is_empty()).then(|| self.sealed.values().cloned().collect()),
         };
         stored.put(e);
     }
@@ -143,10 +153,18 @@ impl Cbor for Fold {
         if ids.len() != count {
             return Err(CborError::Value("a point is there twice".into()));
         }
+        let sealed = stored.sealed.unwrap_or_default();
+        let count = sealed.len();
+        let sealed: BTreeMap<_, _> = sealed.into_iter().map(|point| (point.id, point)).collect();
+        if sealed.len() != count || sealed.keys().any(|id| points.contains_key(id)) {
+            return Err(CborError::Value("a sealed point is there twice".into()));
+        }
         Ok(Self {
             number: stored.number,
             hash: stored.hash,
             points,
+            sealed,
+            domains: stored.domains.unwrap_or_default(),
             packs,
             sessions: stored.sessions,
             plan: stored.plan,

@@ -19,7 +19,7 @@ use super::RunKey;
 use crate::chunk::ChunkId;
 use crate::keys::Keyring;
 use crate::pack::{ENTRY_LIMIT, EntryRef};
-use crate::seal::{self, BlobKind, SealError};
+use crate::seal::{self, BlobKind, Cipher, SealError};
 
 const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 12;
@@ -166,7 +166,22 @@ impl IndexRun {
         key: RunKey,
         entropy: &dyn Entropy,
     ) -> Result<Bytes, SealError> {
-        seal::seal(keyring, repository, BlobKind::IndexRun, &key, &self.encode(), entropy)
+        let (epoch, master) = keyring.sealing();
+        self.seal_under(&master, epoch, keyring.cipher(), repository, key, entropy)
+    }
+
+    /// [`Self::seal`] under the master key of an epoch that the caller chooses.
+    pub(crate) fn seal_under(
+        &self,
+        master: &[u8; 32],
+        epoch: u32,
+        cipher: Cipher,
+        repository: RepositoryId,
+        key: RunKey,
+        entropy: &dyn Entropy,
+    ) -> Result<Bytes, SealError> {
+        let plain = self.encode();
+        seal::seal_under(master, epoch, cipher, repository, BlobKind::IndexRun, &key, &plain, entropy)
     }
 
     /// Opens the object `index/<key>`.

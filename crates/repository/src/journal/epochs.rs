@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use super::Journal;
 use crate::errors::JournalError;
+use crate::names;
+use crate::record::{Event, Record};
+use crate::repository::Rings;
 use crate::seal::{self, SealError};
 
 /// Of each epoch, the first and the last record that were seen under it.
@@ -49,6 +52,7 @@ impl Journal {
         epochs.note(number, epoch).map_err(|other| JournalError::OldKey { number, epoch, other })?;
         if let Some(newest) = epochs.newest() {
             self.keyring.settle(newest);
+            self.own.settle(newest);
         }
         Ok(epoch)
     }
@@ -71,8 +75,8 @@ impl Journal {
         };
         let Some(renewal) = &self.renewal else { return false };
         match renewal.renew().await {
-            Ok(ring) => {
-                self.keyring.adopt(&ring);
+            Ok(rings) => {
+                self.adopt(&rings);
                 let held = self.keyring.master(*epoch).is_some();
                 if held {
                     tracing::info!(
@@ -90,6 +94,36 @@ impl Journal {
                     "the repository's keys were rotated, and this key's slot cannot be read"
                 );
                 false
+            }
+        }
+    }
+
+    fn adopt(&self, rings: &Rings) {
+        self.keyring.adopt(&rings.journal);
+        self.own.adopt(&rings.own);
+    }
+
+    /// Takes in the keys of an epoch of this key's own domain that a record is the first to speak of.
+    pub(super) async fn renew_own(&self, record: &Record) {
+        let (domain, epoch) = match &record.event {
+            Event::DomainRotated(rotated) => (rotated.domain, Some(rotated.epoch)),
+            Event::PublishedInDomain(published) => (published.domain, names::epoch_of(&published.names)),
+            _ => return,
+        };
+        let is_missing = |epoch| domain == self.own.domain() && self.own.master(epoch).is_none();
+        if !self.own.is_shared() || !epoch.is_some_and(is_missing) {
+            return;
+        }
+        let Some(renewal) = &self.renewal else { return };
+        match renewal.renew().await {
+            Ok(rings) => self.adopt(&rings),
+            Err(error) => {
+                let cause = strongroom_model::chain(&error);
+                tracing::warn!(
+                    domain,
+                    cause,
+                    "the domain's keys were rotated, and this key's slot cannot be read"
+                );
             }
         }
     }

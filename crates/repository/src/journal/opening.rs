@@ -31,7 +31,10 @@ pub(crate) const CHECKPOINTS_KEPT: usize = 4;
 pub(crate) struct Opening {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) world: World,
+    /// What seals the journal.
     pub(crate) keyring: Arc<Keyring>,
+    /// What seals everything else.
+    pub(crate) own: Arc<Keyring>,
     pub(crate) repository: RepositoryId,
     pub(crate) agent: String,
     pub(crate) patience: Patience,
@@ -50,7 +53,9 @@ impl Journal {
         let accept_rollback = opening.accept_rollback.clone();
         let journal = Self::new(opening);
         journal.settle_pending().await?;
-        let fold = journal.find_checkpoint().await?;
+        let mut fold = journal.find_checkpoint().await?;
+        journal.settle_own(&fold);
+        fold.reveal_all(&journal.own, journal.repository);
         // Not the newest epoch seen: a checkpoint that was refused has been looked at, too.
         let checkpoint_epoch = journal.epoch_at(fold.number);
         {
@@ -87,6 +92,7 @@ impl Journal {
             store: opening.store,
             world: opening.world,
             keyring: opening.keyring,
+            own: opening.own,
             repository: opening.repository,
             agent: opening.agent,
             patience: opening.patience,

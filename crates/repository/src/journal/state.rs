@@ -193,11 +193,11 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
     try_write().map_err(|cause| failed(path, cause))
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, JournalError> {
+pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, JournalError> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|cause| failed(path, cause.into()))
 }
 
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), JournalError> {
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), JournalError> {
     write(path, &serde_json::to_vec(value).expect("it has only string keys"))
 }

@@ -102,6 +102,23 @@ pub enum KeyError {
     /// Data is sealed under the master key, which a write-only slot would have to hold.
     #[error("write-only keys are off in this repository")]
     WriteOnlyOff,
+    /// The key is another domain's.
+    #[error("this is a key of {}, not of {}", domain(*opens), domain(*asked))]
+    OtherDomain {
+        /// Which one was meant; 0 is the operator.
+        asked: u32,
+        /// Whose it is.
+        opens: u32,
+    },
+    /// The key opens more than one domain.
+    #[error("this key opens several domains of the repository, and none was named")]
+    SeveralDomains,
+    /// The operator has not given the domain the journal's keys, or has taken them away.
+    #[error("domain {domain} has no access to the journal of this repository")]
+    NoJournal {
+        /// Which domain.
+        domain: u32,
+    },
     /// The slot opened, but what it holds is unknown or malformed.
     #[error("key slot {slot} holds a keyring that this version does not know: {why}")]
     Keyring {
@@ -110,6 +127,10 @@ pub enum KeyError {
         /// What was seen.
         why: &'static str,
     },
+}
+
+fn domain(number: u32) -> String {
+    if number == 0 { "the operator".to_owned() } else { format!("domain {number}") }
 }
 
 fn origin(path: Option<&PathBuf>) -> String {
@@ -133,6 +154,9 @@ impl Failure for KeyError {
             Self::NotOwner => "key.not-owner",
             Self::RotateFirst => "key.rotate-first",
             Self::WriteOnlyOff => "key.write-only-off",
+            Self::OtherDomain { .. } => "domain.wrong-key",
+            Self::SeveralDomains => "domain.several",
+            Self::NoJournal { .. } => "domain.no-journal",
             Self::Keyring { .. } => "key.keyring-unknown",
         }
     }
@@ -148,9 +172,11 @@ impl Failure for KeyError {
             | Self::NoneFits { .. }
             | Self::NotARecipient { .. }
             | Self::NotOwner
+            | Self::OtherDomain { .. }
+            | Self::SeveralDomains
             | Self::RotateFirst
             | Self::WriteOnlyOff => Remedy::FixRequest,
-            Self::File { .. } | Self::Exposed { .. } | Self::Keyring { .. } => Remedy::FixSurroundings,
+            Self::File { .. } | Self::Exposed { .. } | Self::NoJournal { .. } | Self::Keyring { .. } => Remedy::FixSurroundings,
             Self::Slot { .. } | Self::Forged { .. } => Remedy::FixData,
         }
     }
@@ -182,6 +208,13 @@ impl Failure for KeyError {
             Self::WriteOnlyOff => {
                 "Run `strongroom repository key write-only on` first: from then on, data is sealed so that write-only keys \
                  cannot read it."
+            }
+            Self::OtherDomain { .. } => {
+                "Give the key of the domain that the repository is set up with (`domain`), or correct that setting."
+            }
+            Self::SeveralDomains => "Say which with `domain` in the settings of the repository, or `--domain`.",
+            Self::NoJournal { .. } => {
+                "Ask the operator of the repository: their rotation left this domain behind, or they closed it."
             }
             Self::Keyring { .. } => "Use a newer version of strongroom.",
         }

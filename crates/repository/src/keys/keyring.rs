@@ -8,10 +8,13 @@
 //! * The *owner secret* is what a ring for everything has and a write-only ring lacks: it says which slots may be
 //!   given new keys, and lets a slot know that its keys came from an owner.
 //!
+//! In a *shared* repository (`keyring/domains.rs`) there is a ring for each key domain, and the journal has keys of its own.
+//!
 //! A ring only grows, and its clones share what they hold: when the keys are rotated while an agent runs, the agent's ring
 //! takes the new epoch in and all of its parts seal with it. Which epoch seals is what the journal says, never what a slot
 //! says: the slot of a rotation that was interrupted holds an epoch that nobody else knows.
 
+mod domains;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -23,6 +26,8 @@ use zeroize::Zeroizing;
 
 use crate::seal::agreement::PrivateKey;
 use crate::seal::{Cipher, PublicKey};
+
+pub(crate) use domains::{MOST_DOMAINS, domain_of};
 
 /// More rotations than a repository sees in its life.
 const MAX_EPOCHS: usize = 1024;
@@ -37,14 +42,28 @@ pub(crate) type Secret = Zeroizing<[u8; 32]>;
 /// The secrets of a repository. Clones share what they hold.
 #[derive(Clone)]
 pub struct Keyring {
+    /// Zeros in a ring of the journal or of structure alone.
     identity: Secret,
+    /// In a shared repository: whose ring it is.
+    member: Option<Member>,
     held: Arc<RwLock<Held>>,
     cipher: Cipher,
+}
+
+/// What a ring of a shared repository has besides.
+#[derive(Clone)]
+struct Member {
+    /// 0 is the operator's own.
+    domain: u32,
+    /// Of a domain: what the journal's keys are sealed to. Of the operator: what the domains' structure keys are sealed to.
+    letters: Option<PrivateKey>,
 }
 
 struct Held {
     owner: Option<Secret>,
     epochs: BTreeMap<u32, Epoch>,
+    /// What was learned of other domains. It never seals, and is not written down.
+    foreign: BTreeMap<u32, Epoch>,
     /// The epoch that seals.
     sealing: u32,
 }
@@ -64,6 +83,8 @@ pub(crate) enum DataKey {
     Private(PrivateKey),
     /// A split epoch, and this ring can only seal.
     Public(PublicKey),
+    /// The key of the journal alone.
+    Journal,
 }
 
 /// What a key opens.
@@ -74,6 +95,10 @@ pub enum Grants {
     Everything,
     /// What describes data; data only to be written.
     WriteOnly,
+    /// In a shared repository: the journal alone, without the names in it.
+    Journal,
+    /// Maps and tables of packs of one domain, for whoever sweeps: neither data nor names nor chunk ids' key.
+    Structure,
 }
 
 impl Grants {
@@ -83,6 +108,8 @@ impl Grants {
         match self {
             Self::Everything => "everything",
             Self::WriteOnly => "write-only",
+            Self::Journal => "journal",
+            Self::Structure => "structure",
         }
     }
 }
@@ -112,8 +139,16 @@ impl Keyring {
 
     fn of(identity: Secret, owner: Option<Secret>, epochs: BTreeMap<u32, Epoch>) -> Self {
         let sealing = *epochs.last_key_value().expect("a ring has at least one epoch").0;
-        let held = Arc::new(RwLock::new(Held { owner, epochs, sealing }));
-        Self { identity, held, cipher: Cipher::fastest_here() }
+        let held = Arc::new(RwLock::new(Held { owner, epochs, foreign: BTreeMap::new(), sealing }));
+        Self { identity, member: None, held, cipher: Cipher::fastest_here() }
+    }
+
+    /// A ring of the same repository and domain with other epochs.
+    fn like(&self, owner: Option<Secret>, epochs: BTreeMap<u32, Epoch>) -> Self {
+        let mut ring = Self::of(self.identity.clone(), owner, epochs);
+        ring.member.clone_from(&self.member);
+        ring.cipher = self.cipher;
+        ring
     }
 
     /// The same secrets and a new open epoch, the next number, which seals from now on.
@@ -128,9 +163,11 @@ impl Keyring {
         if self.grants() != Grants::Everything || self.read().epochs.len() >= MAX_EPOCHS {
             return None;
         }
+        // The operator holds the masters of every domain: what they open must not be data.
+        let seal = if self.domain() == 0 { seal } else { DataSeal::Split };
         let mut step = [0; 4];
         entropy.fill(&mut step);
-        let step = 1 + u32::from_le_bytes(step) % LARGEST_STEP;
+        let step = 1 + u32::from_le_bytes(step) % self.largest_step();
         let ring = self.with_epoch(step, Epoch::fresh(seal, entropy));
         ring.write().owner.get_or_insert_with(|| secret(entropy));
         Some(ring)
@@ -143,7 +180,7 @@ impl Keyring {
             (held.owner.clone(), held.epochs.clone())
         };
         epochs.insert(newest.saturating_add(step), epoch);
-        Self { cipher: self.cipher, ..Self::of(self.identity.clone(), owner, epochs) }
+        self.like(owner, epochs)
     }
 
     /// What a write-only key holds of it: no owner secret, no open epoch (its master reads data), no private key.
@@ -153,7 +190,7 @@ impl Keyring {
         let mut epochs = BTreeMap::new();
         for (number, epoch) in &held.epochs {
             let public = match &epoch.data {
-                DataKey::Master => continue,
+                DataKey::Master | DataKey::Journal => continue,
                 DataKey::Private(key) => key.public(),
                 DataKey::Public(key) => *key,
             };
@@ -161,7 +198,8 @@ impl Keyring {
             epochs.insert(*number, epoch);
         }
         let kept = epochs.contains_key(&held.sealing);
-        kept.then(|| Self { cipher: self.cipher, ..Self::of(self.identity.clone(), None, epochs) })
+        drop(held);
+        kept.then(|| self.like(None, epochs).without_operator())
     }
 
     /// The same secrets, sealing with `cipher` instead of this machine's fastest: so that test vectors are the same
@@ -181,8 +219,17 @@ impl Keyring {
     /// What it opens.
     #[must_use]
     pub fn grants(&self) -> Grants {
-        let public = |epoch: &Epoch| matches!(epoch.data, DataKey::Public(_));
-        if self.read().epochs.values().any(public) { Grants::WriteOnly } else { Grants::Everything }
+        let held = self.read();
+        let any = |is: fn(&DataKey) -> bool| held.epochs.values().any(|epoch| is(&epoch.data));
+        if any(|data| matches!(data, DataKey::Journal)) {
+            Grants::Journal
+        } else if *self.identity == [0; 32] {
+            Grants::Structure
+        } else if any(|data| matches!(data, DataKey::Public(_))) {
+            Grants::WriteOnly
+        } else {
+            Grants::Everything
+        }
     }
 
     /// How data is sealed now.
@@ -217,7 +264,7 @@ impl Keyring {
         let held = self.read();
         let epoch = held.epochs.get(&held.sealing).expect("only an epoch that is held is made to seal");
         let public = match &epoch.data {
-            DataKey::Master => None,
+            DataKey::Master | DataKey::Journal => None,
             DataKey::Private(key) => Some(key.public()),
             DataKey::Public(key) => Some(*key),
         };
@@ -225,11 +272,13 @@ impl Keyring {
     }
 
     pub(crate) fn master(&self, epoch: u32) -> Option<Secret> {
-        self.read().epochs.get(&epoch).map(|epoch| epoch.master.clone())
+        let held = self.read();
+        held.epochs.get(&epoch).or_else(|| held.foreign.get(&epoch)).map(|epoch| epoch.master.clone())
     }
 
     pub(crate) fn data_key(&self, epoch: u32) -> Option<DataKey> {
-        self.read().epochs.get(&epoch).map(|epoch| epoch.data.clone())
+        let held = self.read();
+        held.epochs.get(&epoch).or_else(|| held.foreign.get(&epoch)).map(|epoch| epoch.data.clone())
     }
 
     /// From now on this epoch seals, if it is held: the journal says so.
@@ -243,7 +292,9 @@ impl Keyring {
     /// Takes in the epochs of a ring of the same repository. What seals does not change.
     pub(crate) fn adopt(&self, other: &Self) {
         // An owner's ring and a write-only one of the same holder stay apart: what is mixed could not be written down.
-        let alike = self.identity == other.identity && self.grants() == other.grants();
+        let alike = self.identity == other.identity
+            && self.grants() == other.grants()
+            && self.domain() == other.domain();
         if !alike || Arc::ptr_eq(&self.held, &other.held) {
             return;
         }

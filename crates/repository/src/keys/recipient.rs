@@ -26,6 +26,11 @@ pub(super) const PRIVATE: &str = "strongroom-private-1-";
 pub struct Recipient(PublicKey);
 
 impl Recipient {
+    /// The holder of the private half of `key`.
+    pub(crate) const fn of(key: PublicKey) -> Self {
+        Self(key)
+    }
+
     pub(super) const fn public(self) -> PublicKey {
         self.0
     }
@@ -90,6 +95,11 @@ impl RecipientKey {
         let mut shown = text::show(PRIVATE, self.0.bytes());
         shown.push('\n');
         shown
+    }
+
+    /// The holder of a key that was not read from a file.
+    pub(crate) const fn of(key: PrivateKey) -> Self {
+        Self(key)
     }
 
     pub(super) const fn private(&self) -> &PrivateKey {

@@ -21,6 +21,8 @@ use super::{Grants, KeyError, Keyring, NewKey, PassphraseCost, Unlock};
 use crate::seal::{self, PublicKey, SealError};
 
 const FORMAT: &str = "strongroom-key-slot";
+/// How many slots with a passphrase are tried.
+const MOST_PASSPHRASES: usize = 64;
 /// A slot has less than 2 KiB and 144 bytes more for each epoch.
 const MAX_BYTES: usize = 256 << 10;
 
@@ -117,6 +119,11 @@ impl KeySlot {
         if grants == Grants::WriteOnly && owner.write_only().is_none() {
             return Err(KeyError::WriteOnlyOff);
         }
+        if (grants == Grants::Journal && owner.journal().is_none())
+            || (grants == Grants::Structure && owner.structure().is_none())
+        {
+            return Err(KeyError::NotOwner);
+        }
         let slot = Self::begin(key.slot_kind(), label, created_at, entropy)?;
         let stretching = draw_stretching(slot.kind, cost, entropy);
         let (public_key, private_key) = match key {
@@ -197,6 +204,8 @@ impl KeySlot {
         match self.grants() {
             Grants::Everything => kind,
             Grants::WriteOnly => kind + crate::record::WRITE_ONLY,
+            Grants::Journal => kind + crate::record::JOURNAL_ONLY,
+            Grants::Structure => kind + crate::record::STRUCTURE_ONLY,
         }
     }
 
@@ -394,17 +403,32 @@ fn draw_stretching(kind: SlotKind, cost: PassphraseCost, entropy: &dyn Entropy) 
 /// Tries every slot that `unlock` may open. Of several, the newest counts, and the ring takes in what the others hold: an
 /// interrupted rotation leaves slots whose epoch nobody uses beside those that count.
 ///
+/// In a shared repository one key may open several domains; then `domain` says which is meant.
+///
 /// # Errors
-/// [`KeyError::NoneFits`], or what was wrong with a slot when one of the right kind could not be tried.
+/// [`KeyError::NoneFits`], or what was wrong with a slot when one of the right kind could not be tried;
+/// [`KeyError::OtherDomain`] and [`KeyError::SeveralDomains`].
 pub fn open_any<'a>(
     repository: RepositoryId,
     slots: &'a [KeySlot],
     unlock: &Unlock,
+    domain: Option<u32>,
 ) -> Result<(Keyring, &'a KeySlot), KeyError> {
     let mut trouble = None;
     let mut best: Option<(Keyring, &KeySlot)> = None;
+    let mut other = None;
+    let mut tried = 0;
     for slot in slots.iter().filter(|slot| slot.kind == unlock.slot_kind()) {
+        // Each takes a second or so.
+        tried += usize::from(slot.kind == SlotKind::Passphrase);
+        if tried > MOST_PASSPHRASES {
+            break;
+        }
         match slot.open(repository, unlock) {
+            Ok(ring) if domain.is_some_and(|domain| domain != ring.domain()) => other = Some(ring.domain()),
+            Ok(ring) if best.as_ref().is_some_and(|(first, _)| first.domain() != ring.domain()) => {
+                return Err(KeyError::SeveralDomains);
+            }
             Ok(ring) => {
                 best = Some(match best {
                     None => (ring, slot),
@@ -424,6 +448,9 @@ pub fn open_any<'a>(
     }
     if let Some(best) = best {
         return Ok(best);
+    }
+    if let (Some(asked), Some(opens)) = (domain, other) {
+        return Err(KeyError::OtherDomain { asked, opens });
     }
     let kind = unlock.words();
     Err(trouble.unwrap_or(KeyError::NoneFits { kind, slots: slots.len() }))

@@ -39,7 +39,8 @@ pub struct Footer {
     repository: RepositoryId,
     /// `None`: the entries are sealed to a data key that this keyring lacks.
     opener: Option<Opener>,
-    hasher: ChunkHasher,
+    /// `None` in another domain's pack: the ids in it are not made with the keys at hand.
+    hasher: Option<ChunkHasher>,
     /// The whole object, where reading its end has brought all of it.
     whole: Option<Bytes>,
 }
@@ -160,6 +161,7 @@ pub(super) fn parse_tail(context: &PackContext, place: PackPlace, tail: &Bytes) 
     })?;
     let opener = opener(&context.keyring, &header).map_err(refused)?;
     let domain = u32_at(&plain, PACK_HEADER_BYTES);
+    let is_foreign = context.keyring.is_foreign(header.seal.epoch);
     Ok(Tail::Footer(Box::new(Footer {
         place,
         header,
@@ -167,7 +169,7 @@ pub(super) fn parse_tail(context: &PackContext, place: PackPlace, tail: &Bytes) 
         rows,
         repository: context.repository,
         opener,
-        hasher: hasher(&context.keyring, place.kind, domain),
+        hasher: (!is_foreign).then(|| hasher(&context.keyring, place.kind, domain)),
         whole: (tail.len() as u64 == place.bytes).then(|| tail.clone()),
     })))
 }
@@ -183,7 +185,7 @@ fn opener(keyring: &Keyring, header: &PackHeader) -> Result<Option<Opener>, Seal
         DataKey::Private(key) => Opener::agree(&header.seal, &key).map(Some),
         DataKey::Public(_) => Ok(None),
         // In an open epoch nothing is sealed to a public key.
-        DataKey::Master => Err(SealError::WrongKey),
+        DataKey::Master | DataKey::Journal => Err(SealError::WrongKey),
     }
 }
 
@@ -215,7 +217,10 @@ pub(super) fn seal_footer(
         plain.extend_from_slice(row.id.bytes());
     }
     let binding = binding(header.kind, object);
-    seal::seal(&context.keyring, context.repository, BlobKind::PackFooter, &binding, &plain, entropy)
+    // A footer of another domain's pack, which a sweep writes anew, stays under that domain's keys.
+    let (epoch, master) = context.keyring.sealing_for(header.seal.epoch);
+    let (ring, repository) = (&context.keyring, context.repository);
+    seal::seal_under(&master, epoch, ring.cipher(), repository, BlobKind::PackFooter, &binding, &plain, entropy)
         .expect("16,384 rows of 48 bytes are far below a footer's limit")
 }
 
@@ -344,7 +349,7 @@ pub(crate) fn open_content(footer: &Footer, row: &EntryRow, sealed: &[u8]) -> Re
         return Delta::decode(&plain).map(Content::Delta).map_err(damaged);
     }
     // The seal proves who wrote it; the id proves that it is what was asked for, whatever bug wrote it.
-    if footer.hasher.id(&plain) != row.id {
+    if footer.hasher.as_ref().is_some_and(|hasher| hasher.id(&plain) != row.id) {
         return Err(damaged("its content has another id"));
     }
     Ok(Content::Whole(plain))
@@ -362,7 +367,7 @@ pub(crate) fn assemble(
 ) -> Result<Bytes, PackError> {
     let chunk =
         delta.onto(base).ok_or_else(|| damaged(footer, row, "its base has another length than its chunk"))?;
-    if footer.hasher.id(&chunk) == row.id {
+    if footer.hasher.as_ref().is_none_or(|hasher| hasher.id(&chunk) == row.id) {
         Ok(chunk.into())
     } else {
         Err(damaged(footer, row, "it and its base make a content with another id"))

@@ -56,19 +56,23 @@ impl Repository {
         });
         let slot = made.await.expect("making a slot does not panic");
         let slot = slot.map_err(|cause| KeysError::Key { slot: "new".to_owned(), cause })?;
-        let added = self.store_slot(&slot).await?;
+        let added = self.store_slot(&slot, self.slots_of()).await?;
         self.journal().say(Event::KeyAdded(added)).await?;
         Ok(slot)
     }
 
     /// Writes the object of a slot; the record that makes it count comes after.
-    pub(super) async fn store_slot(&self, slot: &KeySlot) -> Result<KeyAdded, KeysError> {
+    pub(super) async fn store_slot(
+        &self,
+        slot: &KeySlot,
+        domain: Option<u32>,
+    ) -> Result<KeyAdded, KeysError> {
         let (id, body) = (slot.id(), slot.encode());
         let hash = *blake3::hash(&body).as_bytes();
         create_owned(self.store().as_ref(), &ObjectName::key_slot(id), body)
             .await
             .map_err(|cause| KeysError::Store { slot: hex::encode(id), cause })?;
-        Ok(KeyAdded { slot: id, kind: slot.kind_in_journal(), hash })
+        Ok(KeyAdded { slot: id, kind: slot.kind_in_journal(), hash, domain })
     }
 
     /// Whether this key opens what a check has to look at: with `read_data` all data, without it what describes the data.
@@ -92,20 +96,25 @@ impl Repository {
         }
     }
 
+    /// In whose name slots are recorded: `None` is the operator, and everybody where the repository is not shared.
+    pub(super) fn slots_of(&self) -> Option<u32> {
+        Some(self.domain()).filter(|domain| *domain != 0)
+    }
+
     /// The epoch that seals now: a slot that holds it is up to date.
     #[must_use]
     pub fn sealing_epoch(&self) -> u32 {
         self.inner.context.keyring.sealing().0
     }
 
-    /// The key slots.
+    /// The key slots; in a shared repository those of this key's domain.
     ///
     /// # Errors
     /// When the store fails or a slot is malformed.
     pub async fn list_keys(&self) -> Result<Vec<KeySlot>, KeysError> {
         let fold = self.fold().await?;
         let mut slots = Vec::new();
-        for id in fold.keys.keys() {
+        for (id, _) in fold.keys.iter().filter(|(_, key)| key.domain == self.slots_of()) {
             let slot = || hex::encode(id);
             let bytes = self.journal().get(&ObjectName::key_slot(*id)).await;
             let bytes = bytes.map_err(|cause| KeysError::Store { slot: slot(), cause })?;
@@ -121,6 +130,10 @@ impl Repository {
     /// When there is no such slot, it is the last, or the journal or the store fails.
     pub async fn remove_key(&self, slot: [u8; 8]) -> Result<(), KeysError> {
         let text = hex::encode(slot);
+        let is_ours = |key: &crate::fold::KeyState| key.domain == self.slots_of();
+        if !self.fold().await?.keys.get(&slot).is_some_and(is_ours) {
+            return Err(KeysError::NoSuchSlot { slot: text });
+        }
         let removed = self.journal().say(Event::KeyRemoved(KeyRemoved { slot })).await;
         match removed {
             Err(JournalError::Refused { cause: RuleError::KeyNotRemovable(_), .. }) => {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use strongroom_model::{RepositoryId, World};
 
 use super::keys::create_owned;
@@ -20,14 +21,18 @@ use crate::index::DedupIndex;
 use crate::index_sync::Covered;
 use crate::journal::state::StateDir;
 use crate::journal::{CopyLimit, Journal, opening::Opening};
-use crate::keys::{self, Grants, KeySlot, Keyring, NewKey, Unlock};
+use crate::keys::{self, Grants, KeySlot, Keyring, NewKey, RecipientKey, Unlock};
 use crate::layout::{ObjectKind, ObjectName};
 use crate::pack::{PackContext, PackFetcher};
 use crate::record::{Event, KeyAdded};
 use crate::store::{ObjectStore, StoreError};
 
-/// How many key slots are tried.
-const MOST_SLOTS: usize = 64;
+/// How many key slots are looked at. Two for each domain of a shared repository, and its keys: of more than a thousand domains
+/// the last would no longer be found.
+const MOST_SLOTS: usize = 4096;
+
+/// How many of them are fetched side by side.
+const SLOTS_AT_ONCE: usize = 16;
 
 /// The index of a machine that keeps nothing: about 60 MB at most.
 const MEMORY_INDEX_ENTRIES: usize = 1 << 20;
@@ -130,13 +135,14 @@ impl Repository {
         };
         let head =
             Head::parse(&bytes).map_err(|cause| OpenError::Head { location: location.clone(), cause })?;
-        let renewal = Renewal { store: Arc::clone(&store), head: head.clone(), unlock: unlock.clone() };
-        let keyring = renewal.renew().await.map_err(|error| match error {
+        let (store_of_keys, domain) = (Arc::clone(&store), options.domain);
+        let renewal = Renewal { store: store_of_keys, head: head.clone(), unlock: unlock.clone(), domain };
+        let rings = renewal.renew().await.map_err(|error| match error {
             RenewalError::Store(cause) => OpenError::Store { location: location.clone(), cause },
-            RenewalError::Key(cause) => OpenError::Key { location, cause },
+            RenewalError::Key(cause) => OpenError::Key { location: location.clone(), cause },
         })?;
         let history = if to_promote { History::default() } else { History::of(&*store, &head).await? };
-        Self::open_unlocked(store, world, head, history, Arc::new(keyring), renewal, options).await
+        Self::open_unlocked(store, world, head, history, rings, renewal, options).await
     }
 
     async fn open_unlocked(
@@ -144,19 +150,28 @@ impl Repository {
         world: World,
         head: Head,
         history: History,
-        keyring: Arc<Keyring>,
+        rings: Rings,
         renewal: Renewal,
         options: OpenOptions,
     ) -> Result<Self, OpenError> {
         let repository = head.repository;
-        let own = history.name.as_deref();
+        let Rings { own: keyring, journal } = rings;
+        let keyring = Arc::new(keyring);
+        // What one domain's key taught this machine is not shown to another's.
+        let name = match (history.name, keyring.domain()) {
+            (name, 0) => name,
+            (None, domain) => Some(format!("domain-{domain}")),
+            (Some(name), domain) => Some(format!("{name}-domain-{domain}")),
+        };
+        let own = name.as_deref();
         let state =
             options.state_dir.as_deref().map(|base| StateDir::open(base, repository, own)).transpose()?;
         let index = open_index(state.as_ref().map(StateDir::path), repository)?;
         let journal = Journal::open(Opening {
             store: Arc::clone(&store),
             world: world.clone(),
-            keyring: Arc::clone(&keyring),
+            keyring: Arc::new(journal),
+            own: Arc::clone(&keyring),
             repository,
             agent: options.agent,
             patience: options.patience,
@@ -187,7 +202,7 @@ impl Repository {
             let Ok(bytes) = self.journal().get(&ObjectName::key_slot(id)).await else { continue };
             let Ok(slot) = KeySlot::parse(id, &bytes) else { continue };
             let (kind, hash) = (slot.kind_in_journal(), *blake3::hash(&bytes).as_bytes());
-            let event = Event::KeyAdded(KeyAdded { slot: id, kind, hash });
+            let event = Event::KeyAdded(KeyAdded { slot: id, kind, hash, domain: None });
             let decide = |fold: &Fold| (fold.number == already).then(|| event.clone());
             match self.journal().append(decide).await {
                 // Who may only read leaves it to the next who may write.
@@ -238,11 +253,15 @@ async fn wrap_all(
     unlock: &[Unlock],
 ) -> Result<Vec<KeySlot>, InitError> {
     let (entropy, now, cost) = (Arc::clone(&world.entropy), world.clock.now(), options.cost);
-    let data_seal = options.data_seal;
+    let (data_seal, shared) = (options.data_seal, options.shared);
     let unlock = unlock.to_vec();
     // argon2id takes a second or so on purpose.
     let wrapped = crate::off_thread::run(move || {
-        let keyring = Keyring::fresh(data_seal, &*entropy);
+        let keyring = if shared {
+            Keyring::fresh_operator(data_seal, &*entropy)
+        } else {
+            Keyring::fresh(data_seal, &*entropy)
+        };
         let make = |unlock| {
             let (key, grants) = (NewKey::Holder(unlock), Grants::Everything);
             KeySlot::make(repository, &keyring, &key, grants, "init", now, cost, &*entropy)
@@ -258,6 +277,17 @@ pub(crate) struct Renewal {
     store: Arc<dyn ObjectStore>,
     head: Head,
     unlock: Unlock,
+    /// Which domain is meant, where one was named.
+    domain: Option<u32>,
+}
+
+/// What a key gives: the same ring twice, unless the repository is shared.
+#[derive(Debug)]
+pub(crate) struct Rings {
+    /// What seals all but the journal.
+    pub(crate) own: Keyring,
+    /// What seals the journal.
+    pub(crate) journal: Keyring,
 }
 
 /// Why the keys cannot be had.
@@ -270,10 +300,10 @@ pub(crate) enum RenewalError {
 }
 
 impl Renewal {
-    /// The ring that the slots hold now.
-    pub(crate) async fn renew(&self) -> Result<Keyring, RenewalError> {
+    /// The rings that the slots hold now.
+    pub(crate) async fn renew(&self) -> Result<Rings, RenewalError> {
         let slots = find_slots(self.store.as_ref(), &self.head).await.map_err(RenewalError::Store)?;
-        let opened = unlock_any(self.head.repository, slots, self.unlock.clone()).await;
+        let opened = unlock_any(self.head.repository, slots, self.unlock.clone(), self.domain).await;
         opened.map_err(RenewalError::Key)
     }
 
@@ -292,32 +322,40 @@ async fn find_slots(store: &dyn ObjectStore, head: &Head) -> Result<Vec<([u8; 8]
             ids.push(id);
         }
     }
-    let listed = store.list("keys/", None).await.map(|page| page.objects).unwrap_or_default();
-    for object in listed {
-        if let Some((_, ObjectKind::KeySlot(id))) = ObjectName::parse(&object.name)
-            && !ids.contains(&id)
-        {
-            ids.push(id);
+    let mut after: Option<String> = None;
+    while ids.len() < MOST_SLOTS {
+        let Ok(page) = store.list("keys/", after.as_deref()).await else { break };
+        for object in &page.objects {
+            if let Some((_, ObjectKind::KeySlot(id))) = ObjectName::parse(&object.name)
+                && !ids.contains(&id)
+            {
+                ids.push(id);
+            }
+        }
+        after = page.objects.last().map(|object| object.name.clone());
+        if !page.more || after.is_none() {
+            break;
         }
     }
     ids.truncate(MOST_SLOTS);
-    let mut slots = Vec::new();
-    for id in ids {
+    let get = |id| async move {
         match store.get(&ObjectName::key_slot(id)).await {
-            Ok(bytes) => slots.push((id, bytes)),
+            Ok(bytes) => Ok(Some((id, bytes))),
             // Removed since, or never made.
-            Err(StoreError::NotFound { .. }) => {}
-            Err(cause) => return Err(cause),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(cause) => Err(cause),
         }
-    }
-    Ok(slots)
+    };
+    let found: Vec<_> = futures::stream::iter(ids).map(get).buffered(SLOTS_AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 async fn unlock_any(
     repository: RepositoryId,
     found: Vec<([u8; 8], Bytes)>,
     unlock: Unlock,
-) -> Result<Keyring, keys::KeyError> {
+    domain: Option<u32>,
+) -> Result<Rings, keys::KeyError> {
     let tried = crate::off_thread::run(move || {
         let mut slots = Vec::new();
         let mut broken = None;
@@ -327,13 +365,27 @@ async fn unlock_any(
                 Err(error) => broken = Some(error),
             }
         }
-        match keys::open_any(repository, &slots, &unlock) {
-            Ok((keyring, _)) => Ok(keyring),
+        match keys::open_any(repository, &slots, &unlock, domain) {
+            Ok((own, _)) => with_journal(repository, &slots, own),
             // A slot that cannot be read may have been the right one: that is the better message.
             Err(error) => Err(broken.unwrap_or(error)),
         }
     });
     tried.await.expect("opening a slot does not panic")
+}
+
+/// Adds the journal's keys to a ring: its own, or those that the operator sent to its domain.
+fn with_journal(repository: RepositoryId, slots: &[KeySlot], own: Keyring) -> Result<Rings, keys::KeyError> {
+    let journal = match own.letters().filter(|_| own.domain() != 0) {
+        None => own.journal().unwrap_or_else(|| own.clone()),
+        Some(letters) => {
+            let unlock = Unlock::Recipient(RecipientKey::of(letters.clone()));
+            let domain = own.domain();
+            let opened = keys::open_any(repository, slots, &unlock, None);
+            opened.map_err(|_| keys::KeyError::NoJournal { domain })?.0
+        }
+    };
+    Ok(Rings { own, journal })
 }
 
 fn open_index(state: Option<&Path>, repository: RepositoryId) -> Result<DedupIndex, OpenError> {

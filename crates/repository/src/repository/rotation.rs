@@ -8,6 +8,9 @@
 //!    Whoever reads it without the new keys looks into its slot again, and finds the new one.
 //! 3. A checkpoint under the new epoch: older ones are no longer believed.
 //! 4. The old slots' objects are deleted. What is left of them opens nothing new.
+//!
+//! In a shared repository each domain rotates for itself: its record names the domain, and the journal's epoch stays. Only the
+//! operator's rotation gives the journal new keys; the slots in which the domains get them are the operator's own.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +20,7 @@ use crate::fold::Fold;
 use crate::journal::Attempt;
 use crate::keys::{DataSeal, Grants, KeyError, KeySlot, Keyring, NewKey, PassphraseCost, Unlock};
 use crate::layout::ObjectName;
-use crate::record::{Event, KeysRotated};
+use crate::record::{DomainRotated, Event, KeysRotated};
 
 /// What is asked of a rotation.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +76,7 @@ impl Repository {
         }
         let mut added = Vec::new();
         for slot in &plan.slots {
-            match self.store_slot(slot).await {
+            match self.store_slot(slot, self.slots_of()).await {
                 Ok(record) => added.push(record),
                 Err(error) => {
                     self.delete_slots(plan.slots.iter().map(KeySlot::id)).await;
@@ -82,8 +85,14 @@ impl Repository {
             }
         }
         let removed: BTreeSet<_> = plan.replaced.union(&rotation.remove).copied().collect();
-        let event = KeysRotated { epoch: next.newest_epoch(), added, removed: removed.clone() };
-        context.keyring.adopt(&next);
+        let epoch = next.newest_epoch();
+        let event = match self.slots_of() {
+            None => Event::KeysRotated(KeysRotated { epoch, added, removed: removed.clone() }),
+            Some(domain) => {
+                Event::DomainRotated(DomainRotated { domain, epoch, added, removed: removed.clone() })
+            }
+        };
+        self.take_up(&next);
         if let Err(error) = self.commit_rotation(fold.as_ref(), old_epoch, &next, event).await {
             // Where the record may be in, the slots that it names must be there; what is left lying does no harm.
             if is_certain(&error) {
@@ -101,18 +110,29 @@ impl Repository {
         })
     }
 
+    /// Holds a new epoch, which does not seal before the journal says so.
+    fn take_up(&self, next: &Keyring) {
+        self.inner.context.keyring.adopt(next);
+        if let Some(journal) = next.journal() {
+            self.journal().keyring.adopt(&journal);
+        }
+    }
+
     async fn plan_rotation(
         &self,
         fold: &Fold,
         next: &Keyring,
         rotation: &Rotation,
     ) -> Result<Plan, KeysError> {
-        if let Some(slot) = rotation.remove.iter().find(|slot| !fold.keys.contains_key(*slot)) {
+        let own = self.slots_of();
+        let is_ours = |slot: &[u8; 8]| fold.keys.get(slot).is_some_and(|key| key.domain == own);
+        if let Some(slot) = rotation.remove.iter().find(|slot| !is_ours(slot)) {
             return Err(KeysError::NoSuchSlot { slot: hex::encode(slot) });
         }
         let (repository, ring) = (self.id(), &self.inner.context.keyring);
         let mut plan = Plan { slots: Vec::new(), replaced: BTreeSet::new(), left_behind: Vec::new() };
-        for (id, state) in fold.keys.iter().filter(|(id, _)| !rotation.remove.contains(*id)) {
+        let slots = fold.keys.iter().filter(|(_, key)| key.domain == own);
+        for (id, state) in slots.filter(|(id, _)| !rotation.remove.contains(*id)) {
             let mut leave = |label: &str, why| {
                 plan.left_behind.push(LeftBehind { slot: hex::encode(id), label: label.to_owned(), why });
             };
@@ -176,14 +196,19 @@ impl Repository {
         planned: &Fold,
         old_epoch: u32,
         next: &Keyring,
-        event: KeysRotated,
+        event: Event,
     ) -> Result<(), KeysError> {
+        // Only the operator's rotation is a new epoch of the journal.
+        let sealing = match self.slots_of() {
+            None => next.journal().unwrap_or_else(|| next.clone()),
+            Some(_) => (*self.journal().keyring).clone(),
+        };
         loop {
             let fold = self.fold().await?;
             if fold.keys != planned.keys || self.sealing_epoch() != old_epoch {
                 return Err(KeysError::Raced);
             }
-            match self.journal().attempt_with(next, fold, Event::KeysRotated(event.clone())).await? {
+            match self.journal().attempt_with(&sealing, fold, event.clone()).await? {
                 Attempt::In(_) => return Ok(()),
                 // Whoever was faster said something else than the keys, or the look above ends it.
                 Attempt::Lost => {}
@@ -192,7 +217,7 @@ impl Repository {
     }
 
     /// Deletes objects of slots, and says which are left.
-    async fn delete_slots(&self, slots: impl Iterator<Item = [u8; 8]>) -> Vec<String> {
+    pub(super) async fn delete_slots(&self, slots: impl Iterator<Item = [u8; 8]>) -> Vec<String> {
         let mut left = Vec::new();
         for slot in slots {
             let name = ObjectName::key_slot(slot);

@@ -38,7 +38,7 @@ impl Repository {
             let is_ours = fold
                 .sessions
                 .get(&left.owner.session)
-                .is_some_and(|session| session.agent == left.owner.agent);
+                .is_some_and(|session| self.unveil(&session.agent) == left.owner.agent);
             if is_ours {
                 let kept = unpublished(left.receipts, |pack| fold.packs.contains_key(pack));
                 // Its last sign of life may be of yesterday: nobody shall fence it in its first minute.

@@ -128,8 +128,8 @@ impl Session {
         let journal = self.repository.journal();
         for lost in 1..=MOST_LOST {
             let fold = journal.read().await?;
-            if let Some(there) = fold.points.get(&point).filter(|_| holds(Rule::LookForOwn)) {
-                return self.found(point, there.number).await;
+            if let Some((_, there)) = fold.map_of(&point).filter(|_| holds(Rule::LookForOwn)) {
+                return self.found(point, there).await;
             }
             if !fold.sessions.contains_key(&self.id) {
                 return Err(PublishError::Fenced { session: self.id });

@@ -71,6 +71,20 @@ impl Trial {
         abilities: Abilities,
         state: Option<PathBuf>,
     ) -> (Self, Repository) {
+        Self::begin_as(seed, abilities, state, false).await
+    }
+
+    /// One that key domains can share.
+    pub(crate) async fn begin_shared(seed: u64) -> (Self, Repository) {
+        Self::begin_as(seed, able(), None, true).await
+    }
+
+    async fn begin_as(
+        seed: u64,
+        abilities: Abilities,
+        state: Option<PathBuf>,
+        shared: bool,
+    ) -> (Self, Repository) {
         let store = FaultyStore::new(seed, Faults::default());
         let entropy = Arc::new(SeededEntropy::new(seed));
         let unlock = Unlock::KeyFile(KeyFile::generate(&*entropy));
@@ -79,6 +93,7 @@ impl Trial {
         let init = InitOptions {
             chunk_bytes: u32::try_from(CHUNK).unwrap(),
             cost: PassphraseCost::TEST,
+            shared,
             ..InitOptions::new(abilities, options("first", state))
         };
         let store = Arc::new(trial.store.clone());
@@ -206,7 +221,7 @@ fn name_by_content(session: &Session, content: &Content, chunks: &[usize]) {
 pub(crate) async fn upload_before(repository: &Repository, content: &Content) -> Receipts {
     let receipts = Receipts::new();
     let context = repository.inner.context.clone();
-    let mut writer = PackWriter::new(context, PackKind::Data, Repository::pack_settings(), receipts.clone());
+    let mut writer = PackWriter::new(context, PackKind::Data, repository.pack_settings(), receipts.clone());
     let mut compressor = Compressor::default();
     for fill in content.iter().copied().filter(|fill| *fill != 0) {
         let id = repository.chunk_hasher().id(&chunk(fill));

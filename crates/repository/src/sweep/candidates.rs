@@ -16,9 +16,8 @@ use crate::entry_runs::EntryRuns;
 use crate::errors::{JournalError, SweepError};
 use crate::fold::{Fold, MAX_PLANNED};
 use crate::layout::{ObjectKind, ObjectName, PackKind};
-use crate::map::{EntrySet, MapError};
+use crate::map::{EntrySet, MapError, MapRoot};
 use crate::pack::EntryRef;
-use crate::point::Point;
 use crate::record::{Placed, SweepPlanned};
 use crate::repository::Repository;
 #[cfg(test)]
@@ -45,6 +44,13 @@ pub(crate) struct Candidates {
     /// The sessions open when this was found.
     #[cfg(test)]
     open_then: BTreeSet<u64>,
+}
+
+/// Points whose maps share most of their nodes, as far as can be known.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Vein {
+    Volume(VolumeName),
+    Domain(u32),
 }
 
 impl Candidates {
@@ -90,9 +96,14 @@ impl Candidates {
     ) -> Result<(), SweepError> {
         let mut fold = Arc::new(fold.clone());
         for _ in 0..=MOST_RESTARTS {
-            let mut by_volume: BTreeMap<VolumeName, Vec<Point>> = BTreeMap::new();
-            for point in fold.points.values().filter(|point| !self.walked.contains(&point.id)) {
-                by_volume.entry(point.volume.clone()).or_default().push(point.clone());
+            // A domain may have been added, or have new keys, since.
+            repository.learn_domains().await?;
+            // Of another domain it cannot be known which points are of one volume.
+            let mut by_volume: BTreeMap<Vein, Vec<(RecoveryPointId, MapRoot)>> = BTreeMap::new();
+            for (id, map) in fold.maps().filter(|(id, _)| !self.walked.contains(id)) {
+                let own = fold.points.get(&id).map(|point| Vein::Volume(point.volume.clone()));
+                let vein = own.unwrap_or_else(|| Vein::Domain(fold.sealed.get(&id).map_or(0, |p| p.domain)));
+                by_volume.entry(vein).or_default().push((id, map));
             }
             if by_volume.is_empty() {
                 return Ok(());
@@ -108,14 +119,14 @@ impl Candidates {
                     Ok(()) => drop(self.walked.insert(point)),
                     Err(cause) if is_damage(&cause) => {
                         // Unless it went while it was read.
-                        if let Some(point) = repository.fold().await?.points.get(&point) {
-                            self.unknown.add(repository, point, &cause).await?;
-                            self.walked.insert(point.id);
+                        if let Some((map, number)) = repository.fold().await?.map_of(&point) {
+                            self.unknown.add(repository, (point, map, number), &cause).await?;
+                            self.walked.insert(point);
                         }
                         went = true;
                     }
                     Err(cause) => {
-                        if repository.fold().await?.points.contains_key(&point) {
+                        if repository.fold().await?.is_current(&point) {
                             return Err(SweepError::Map { point, cause });
                         }
                         went = true;
@@ -195,16 +206,16 @@ impl Candidates {
 /// Walks the maps of these points, one after another.
 async fn walk_all(
     repository: Repository,
-    points: Vec<Point>,
+    points: Vec<(RecoveryPointId, MapRoot)>,
     needed: Arc<Mutex<EntrySet>>,
 ) -> Vec<(RecoveryPointId, Result<(), MapError>)> {
     let mut answers = Vec::with_capacity(points.len());
-    for point in points {
-        let walked = match repository.map(&point).await {
+    for (point, map) in points {
+        let walked = match repository.map_of(point, map).await {
             Ok(map) => map.walk_beside(&needed).await,
             Err(cause) => Err(cause),
         };
-        answers.push((point.id, walked));
+        answers.push((point, walked));
     }
     answers
 }

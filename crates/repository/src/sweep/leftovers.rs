@@ -3,6 +3,8 @@
 //!
 //! Nothing rests on any of them, so nothing here is an error and no plan is needed.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use strongroom_model::PackId;
 
@@ -10,6 +12,7 @@ use super::SweepReport;
 use crate::fold::Fold;
 use crate::index::IndexRun;
 use crate::journal::opening::CHECKPOINTS_KEPT;
+use crate::keys::domain_of;
 use crate::layout::{ObjectKind, ObjectName};
 use crate::repository::Repository;
 use crate::store::Listed;
@@ -64,6 +67,25 @@ impl Repository {
         if small.len() <= MOST_SMALL_RUNS {
             return;
         }
+        if !self.is_shared() {
+            return self.join_runs_of(small, None, report).await;
+        }
+        // Rows of different domains never come into one run.
+        let mut by_domain: BTreeMap<u32, Vec<Listed>> = BTreeMap::new();
+        for object in small {
+            let Some((_, ObjectKind::IndexRun(key))) = ObjectName::parse(&object.name) else { continue };
+            if let Some(epoch) = self.epoch_of_run(key).await {
+                by_domain.entry(domain_of(epoch)).or_default().push(object);
+            }
+        }
+        for (domain, small) in by_domain {
+            if small.len() > MOST_SMALL_RUNS {
+                self.join_runs_of(small, Some(domain), report).await;
+            }
+        }
+    }
+
+    async fn join_runs_of(&self, mut small: Vec<Listed>, domain: Option<u32>, report: &mut SweepReport) {
         small.sort_by_key(|object| object.bytes);
         // Read after LIST: with no session open, every listed run is of a session that has ended, so packs that are
         // not in the table are gone.
@@ -83,10 +105,14 @@ impl Repository {
         let joined = IndexRun::join(&runs, stays);
         if !joined.is_empty() {
             let key = self.new_run_key();
-            if self.leave_run(key, &joined).await.is_err() {
+            let of = domain.filter(|domain| *domain != self.domain());
+            let epoch = of.and_then(|domain| Some(self.known_fold().domains.get(&domain)?.epoch));
+            if (of.is_some() && epoch.is_none()) || self.leave_run_under(epoch, key, &joined).await.is_err() {
                 return;
             }
-            self.add_run(key, joined).await;
+            if of.is_none() {
+                self.add_run(key, joined).await;
+            }
         }
         for name in names {
             self.remove_leftover(name.as_str(), report).await;

@@ -11,8 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use strongroom_model::{Failure, PackId, RecoveryPointId, Remedy, chain};
 
 use crate::errors::{JournalError, SweepError};
-use crate::map::MapError;
-use crate::point::Point;
+use crate::map::{MapError, MapRoot};
 use crate::record::Event;
 use crate::repository::Repository;
 
@@ -42,19 +41,19 @@ impl Unreadable {
     pub(super) async fn add(
         &mut self,
         repository: &Repository,
-        point: &Point,
+        (point, map, number): (RecoveryPointId, MapRoot, u64),
         cause: &MapError,
     ) -> Result<(), SweepError> {
-        self.points.insert(point.id, chain(cause));
-        match repository.map(point).await {
+        self.points.insert(point, chain(cause));
+        match repository.map_of(point, map).await {
             Ok(map) => self.named.extend(map.head().packs()),
             Err(cause) if is_damage(&cause) => {
-                if self.without_root.as_ref().is_none_or(|(newest, _)| *newest < point.number) {
-                    let newer = published_after(repository, point.number).await?;
-                    self.without_root = Some((point.number, newer));
+                if self.without_root.as_ref().is_none_or(|(newest, _)| *newest < number) {
+                    let newer = published_after(repository, number).await?;
+                    self.without_root = Some((number, newer));
                 }
             }
-            Err(cause) => return Err(SweepError::Map { point: point.id, cause }),
+            Err(cause) => return Err(SweepError::Map { point, cause }),
         }
         Ok(())
     }
@@ -86,9 +85,12 @@ async fn published_after(repository: &Repository, number: u64) -> Result<BTreeSe
     let mut events = futures::stream::iter(number + 1..=last).map(fetch).buffered(AT_ONCE);
     let mut packs = BTreeSet::new();
     while let Some(event) = events.try_next().await? {
-        if let Event::Published(published) = event {
-            packs.extend(published.packs.iter().map(|new| new.place.object.pack));
-        }
+        let new = match &event {
+            Event::Published(published) => &published.packs,
+            Event::PublishedInDomain(published) => &published.packs,
+            _ => continue,
+        };
+        packs.extend(new.iter().map(|new| new.place.object.pack));
     }
     Ok(packs)
 }

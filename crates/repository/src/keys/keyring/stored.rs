@@ -21,17 +21,31 @@
 //!
 //! Data: 0, the epoch is open and the data key zeros; 1, the private key that data is sealed to; 2, its public key. A
 //! ring with an owner secret has no 2; one without has nothing else.
+//!
+//! Version 3, every ring of a shared repository:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 2 | version, u16 = 3 |
+//! | 2 | 2 | how many epochs, u16, 1 to 1024 |
+//! | 4 | 32 | identity secret; zeros in a ring of the journal or of structure |
+//! | 36 | 32 | owner secret; zeros in every ring but an owner's |
+//! | 68 | 4 | domain, u32 |
+//! | 72 | 32 | private key of its letters; zeros where it gets none |
+//! | 104 | 72 each | as in version 2; data 3: the key of the journal stands in the place of the master key |
 
 use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{DataKey, Epoch, Keyring, MAX_EPOCHS, Secret};
+use super::domains::{MOST_DOMAINS, domain_of};
+use super::{DataKey, Epoch, Grants, Keyring, MAX_EPOCHS, Member, Secret};
 use crate::seal::PublicKey;
 use crate::seal::agreement::PrivateKey;
 
 const FIRST: u16 = 1;
 const SECOND: u16 = 2;
+const THIRD: u16 = 3;
 const FIRST_ROW: usize = 36;
 const SECOND_ROW: usize = 72;
 
@@ -39,15 +53,24 @@ impl Keyring {
     pub(in crate::keys) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let held = self.read();
         let open = held.epochs.values().all(|epoch| matches!(epoch.data, DataKey::Master));
-        let first = open && held.owner.is_none();
+        let first = open && held.owner.is_none() && self.member.is_none();
+        let version = match &self.member {
+            Some(_) => THIRD,
+            None if first => FIRST,
+            None => SECOND,
+        };
         // The whole size at once: growing would leave copies of secrets behind in freed memory.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(68 + SECOND_ROW * held.epochs.len()));
-        bytes.extend_from_slice(&if first { FIRST } else { SECOND }.to_le_bytes());
+        let mut bytes = Zeroizing::new(Vec::with_capacity(104 + SECOND_ROW * held.epochs.len()));
+        bytes.extend_from_slice(&version.to_le_bytes());
         let count = u16::try_from(held.epochs.len()).expect("at most MAX_EPOCHS");
         bytes.extend_from_slice(&count.to_le_bytes());
         bytes.extend_from_slice(&*self.identity);
         if !first {
             bytes.extend_from_slice(held.owner.as_deref().unwrap_or(&[0; 32]));
+        }
+        if let Some(Member { domain, letters }) = &self.member {
+            bytes.extend_from_slice(&domain.to_le_bytes());
+            bytes.extend_from_slice(letters.as_ref().map_or(&[0; 32][..], |key| &key.bytes()[..]));
         }
         for (number, epoch) in &held.epochs {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -59,6 +82,7 @@ impl Keyring {
                 DataKey::Master => (0_u32, &[0; 32]),
                 DataKey::Private(key) => (1, key.bytes()),
                 DataKey::Public(key) => (2, key.bytes()),
+                DataKey::Journal => (3, &[0; 32]),
             };
             bytes.extend_from_slice(&what.to_le_bytes());
             bytes.extend_from_slice(&*epoch.master);
@@ -74,12 +98,13 @@ impl Keyring {
         let (identity, rest) = rest.split_first_chunk::<32>().ok_or("it is too short")?;
         let (owner, rest, row) = match version {
             FIRST => (None, rest, FIRST_ROW),
-            SECOND => {
+            SECOND | THIRD => {
                 let (owner, rest) = rest.split_first_chunk::<32>().ok_or("it is too short")?;
                 (Some(owner).filter(|owner| **owner != [0; 32]), rest, SECOND_ROW)
             }
             _ => return Err("its version is unknown"),
         };
+        let (member, rest) = if version == THIRD { member(rest)? } else { (None, rest) };
         if count == 0 || count > MAX_EPOCHS || rest.len() != row * count {
             return Err("its length does not fit its count");
         }
@@ -89,21 +114,57 @@ impl Keyring {
             if epochs.last_key_value().map_or(0, |(last, _)| *last) >= number {
                 return Err("its epochs are not ascending");
             }
+            if member.as_ref().is_some_and(|member| domain_of(number) != member.domain) {
+                return Err("it has an epoch of another domain");
+            }
             epochs
                 .insert(number, if version == FIRST { first_row(&row[4..]) } else { second_row(&row[4..])? });
         }
-        let public = |epoch: &Epoch| matches!(epoch.data, DataKey::Public(_));
-        let fits = match (version, owner) {
-            (FIRST, _) => true,
-            (_, Some(_)) => !epochs.values().any(public),
-            (_, None) => epochs.values().all(public),
-        };
-        if !fits {
-            return Err("it is neither an owner's nor a write-only one");
-        }
         let owner = owner.map(|owner| Zeroizing::new(*owner));
-        Ok(Self::of(Zeroizing::new(*identity), owner, epochs))
+        let mut ring = Self::of(Zeroizing::new(*identity), owner, epochs);
+        ring.member = member;
+        if version == FIRST || ring.fits() {
+            Ok(ring)
+        } else {
+            Err("it is neither an owner's nor a write-only one")
+        }
     }
+
+    /// Whether what it holds is one of the rings that are given out.
+    fn fits(&self) -> bool {
+        let held = self.read();
+        let all = |is: fn(&DataKey) -> bool| held.epochs.values().all(|epoch| is(&epoch.data));
+        let public = |data: &DataKey| matches!(data, DataKey::Public(_));
+        let reads = |data: &DataKey| matches!(data, DataKey::Master | DataKey::Private(_));
+        let Some(Member { domain, letters }) = &self.member else {
+            return if held.owner.is_some() { all(reads) } else { all(public) };
+        };
+        let (has_owner, has_identity) = (held.owner.is_some(), *self.identity != [0; 32]);
+        match self.grants() {
+            Grants::Everything => {
+                let fits = *domain == 0 || all(|data| matches!(data, DataKey::Private(_)));
+                has_owner && letters.is_some() && all(reads) && fits
+            }
+            Grants::WriteOnly => !has_owner && all(public) && letters.is_some() == (*domain != 0),
+            Grants::Structure => !has_owner && letters.is_none() && all(public) && *domain != 0,
+            Grants::Journal => {
+                let journal = all(|data| matches!(data, DataKey::Journal));
+                !has_owner && !has_identity && letters.is_none() && journal && *domain == 0
+            }
+        }
+    }
+}
+
+/// The domain of a ring of version 3, and what its letters are opened with.
+fn member(bytes: &[u8]) -> Result<(Option<Member>, &[u8]), &'static str> {
+    let (domain, rest) = bytes.split_first_chunk::<4>().ok_or("it is too short")?;
+    let (letters, rest) = rest.split_first_chunk::<32>().ok_or("it is too short")?;
+    let domain = u32::from_le_bytes(*domain);
+    if domain > MOST_DOMAINS {
+        return Err("its domain is out of bounds");
+    }
+    let letters = (*letters != [0; 32]).then(|| PrivateKey::from_bytes(*letters));
+    Ok((Some(Member { domain, letters }), rest))
 }
 
 fn first_row(row: &[u8]) -> Epoch {
@@ -122,6 +183,7 @@ fn second_row(row: &[u8]) -> Result<Epoch, &'static str> {
             }
             DataKey::Public(key)
         }
+        3 if *key == [0; 32] => DataKey::Journal,
         _ => return Err("it has data keys of an unknown kind"),
     };
     Ok(Epoch { master: secret(&row[4..]), data })

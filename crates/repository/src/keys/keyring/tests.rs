@@ -26,14 +26,14 @@ fn what_is_no_keyring_is_refused() {
             assert!(Keyring::decode(&bytes[..cut]).is_err());
         }
         let mut newer = bytes.to_vec();
-        newer[0] = 3;
+        newer[0] = 4;
         assert_eq!(Keyring::decode(&newer).err(), Some("its version is unknown"));
     }
     let mut zero = first.to_vec();
     zero[36..40].fill(0);
     assert_eq!(Keyring::decode(&zero).err(), Some("its epochs are not ascending"));
     let mut unknown = second.to_vec();
-    unknown[72] = 3;
+    unknown[72] = 4;
     assert_eq!(Keyring::decode(&unknown).err(), Some("it has data keys of an unknown kind"));
     let mut neither = second.to_vec();
     neither[72] = 2;

@@ -106,6 +106,8 @@ impl KeySlot {
         let ring = match paired.grants {
             Grants::Everything => owner.clone(),
             Grants::WriteOnly => owner.write_only()?,
+            Grants::Journal => owner.journal()?,
+            Grants::Structure => owner.structure()?,
         };
         paired.epoch = owner.sealing().0;
         let trust = if self.kind == SlotKind::Recipient {

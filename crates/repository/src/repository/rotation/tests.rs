@@ -95,7 +95,7 @@ async fn a_record_under_the_keys_of_before_is_not_believed() {
     repository.rotate_keys(rotation).await.unwrap();
     // The thief can write to the bucket, knows the number of the next record, and even its predecessor's hash.
     let fold = repository.fold().await.unwrap();
-    let again = KeyAdded { slot: slot.id(), kind: "key-file".to_owned(), hash: [0; 32] };
+    let again = KeyAdded { slot: slot.id(), kind: "key-file".to_owned(), hash: [0; 32], domain: None };
     let forged = stolen.journal().attempt(Arc::clone(&fold), Event::KeyAdded(again)).await;
     drop(forged);
     let error = repository.fold().await.unwrap_err();
@@ -144,7 +144,7 @@ async fn a_slot_that_no_owner_made_is_given_nothing() {
         entropy,
     )
     .unwrap();
-    let added = repository.store_slot(&slot).await.unwrap();
+    let added = repository.store_slot(&slot, None).await.unwrap();
     repository.journal().say(Event::KeyAdded(added)).await.unwrap();
 
     let error = repository.rotate_keys(Rotation::default()).await.unwrap_err();

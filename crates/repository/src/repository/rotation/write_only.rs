@@ -130,7 +130,7 @@ async fn it_cannot_make_keys_nor_get_better_ones_by_a_rotation() {
     let (now, cost) = (trial.world.clock.now(), PassphraseCost::TEST);
     let slot =
         KeySlot::make(agent.id(), &own, &key, Grants::Everything, "thief", now, cost, entropy).unwrap();
-    let added = agent.store_slot(&slot).await.unwrap();
+    let added = agent.store_slot(&slot, None).await.unwrap();
     agent.journal().say(Event::KeyAdded(added)).await.unwrap();
     // Its own slot, said to grant everything.
     let own_slot =
