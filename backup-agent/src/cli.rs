@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod check;
 mod copy;
+mod domain;
 mod init;
 mod key;
 mod kit;

@@ -172,6 +172,7 @@ pub async fn back_up(
     let requests = agent.counts.all_requests();
 
     progress.stage("opening");
+    agent.repository.assign_volume(name)?;
     let session = agent.repository.open_session(&format!("backup of {name:?}")).await?;
     let kept_bytes = stored_bytes(&session);
     let mut run = Run {

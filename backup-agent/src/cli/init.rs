@@ -24,6 +24,9 @@ pub struct InitArgs {
     /// Seal data so that keys can be given out which write it and cannot read it
     #[arg(long)]
     write_only_agents: bool,
+    /// Let key domains share it: tenants who see neither data nor names nor equality of each other
+    #[arg(long)]
+    shared: bool,
 }
 
 /// What was made.
@@ -36,6 +39,7 @@ struct Made {
     made_key_file: bool,
     passphrase_slot: bool,
     several_writers: bool,
+    shared: bool,
     abilities: Abilities,
     warnings: Vec<String>,
 }
@@ -81,10 +85,11 @@ pub(super) async fn run(args: InitArgs, console: &Console, world: &World) -> Res
     let (unlock, made_key_file) = keys(&settings, world)?;
     let warnings = abilities.warnings();
     let chunk_bytes = u32::try_from(args.chunk_size.0).unwrap_or(u32::MAX);
-    let data_seal = if args.write_only_agents { DataSeal::Split } else { DataSeal::Open };
+    let data_seal = if args.write_only_agents || args.shared { DataSeal::Split } else { DataSeal::Open };
     let options = InitOptions {
         chunk_bytes,
         data_seal,
+        shared: args.shared,
         ..InitOptions::new(abilities.clone(), settings.open_options())
     };
     let repository = Repository::init(store, world.clone(), options, &unlock).await?;
@@ -96,6 +101,7 @@ pub(super) async fn run(args: InitArgs, console: &Console, world: &World) -> Res
         key_file: settings.key_file,
         made_key_file,
         several_writers: abilities.several_writers(),
+        shared: repository.is_shared(),
         abilities,
         warnings,
     };

@@ -37,25 +37,48 @@ pub enum KeyCommand {
 
 /// `strongroom repository key add`
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("new").required(true))]
 pub struct AddArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
-    /// The file with the new key; made, with mode 0600, when it is absent
-    #[arg(long, value_name = "KEY", group = "new")]
-    new_key_file: Option<PathBuf>,
-    /// The file whose first line is the new passphrase
-    #[arg(long, value_name = "FILE", group = "new")]
-    new_passphrase_file: Option<PathBuf>,
-    /// The public key of somebody who keeps the private key: what `key generate` printed
-    #[arg(long, value_name = "PUBLIC-KEY", group = "new")]
-    recipient: Option<String>,
+    #[command(flatten)]
+    new: NewKeyArgs,
     /// The key writes and cannot read data: for the agents of machines that may be stolen
     #[arg(long)]
     write_only: bool,
     /// What to call it
     #[arg(long, value_name = "TEXT", default_value = "")]
     label: String,
+}
+
+/// A new key, of one of three kinds.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct NewKeyArgs {
+    /// The file with the new key; made, with mode 0600, when it is absent
+    #[arg(long, value_name = "KEY")]
+    new_key_file: Option<PathBuf>,
+    /// The file whose first line is the new passphrase
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
+    /// The public key of somebody who keeps the private key: what `key generate` printed
+    #[arg(long, value_name = "PUBLIC-KEY")]
+    recipient: Option<String>,
+}
+
+impl NewKeyArgs {
+    /// The key; its file is made when it is absent.
+    pub(super) fn take(&self, world: &World) -> Result<NewKey, Failed> {
+        Ok(match (&self.new_key_file, &self.new_passphrase_file, &self.recipient) {
+            (_, _, Some(text)) => NewKey::Recipient(text.parse::<Recipient>()?),
+            (_, Some(path), _) => NewKey::Holder(Unlock::Passphrase(Passphrase::read(path)?)),
+            (Some(path), ..) if path.exists() => NewKey::Holder(Unlock::KeyFile(KeyFile::read(path)?)),
+            (path, ..) => {
+                let key = KeyFile::generate(&*world.entropy);
+                key.write_new(path.as_deref().expect("clap asks for one of the three"))?;
+                NewKey::Holder(Unlock::KeyFile(key))
+            }
+        })
+    }
 }
 
 /// `strongroom repository key remove`
@@ -192,16 +215,7 @@ struct Slots {
 async fn add(args: AddArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
     let repository = open(&args.repository, world).await?;
     let grants = if args.write_only { Grants::WriteOnly } else { Grants::Everything };
-    let key = match (&args.new_key_file, &args.new_passphrase_file, &args.recipient) {
-        (_, _, Some(text)) => NewKey::Recipient(text.parse::<Recipient>()?),
-        (_, Some(path), _) => NewKey::Holder(Unlock::Passphrase(Passphrase::read(path)?)),
-        (Some(path), ..) if path.exists() => NewKey::Holder(Unlock::KeyFile(KeyFile::read(path)?)),
-        (path, ..) => {
-            let key = KeyFile::generate(&*world.entropy);
-            key.write_new(path.as_deref().expect("clap asks for one of the three"))?;
-            NewKey::Holder(Unlock::KeyFile(key))
-        }
-    };
+    let key = args.new.take(world)?;
     let slot = repository.add_slot(&key, grants, &args.label, PassphraseCost::DEFAULT).await?;
     let slot = Shown::of(&slot, repository.sealing_epoch());
     console.result(&slot, |text| {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table, local_and_utc};
 use strongroom_model::{Failure, RecoveryPointId, Remedy, VolumeName, World};
-use strongroom_repository::{Fold, Point, PointInfo};
+use strongroom_repository::{DomainError, Fold, Point, PointInfo};
 use strongroom_settings::{RepositoryArgs, open_repository, open_repository_to_read};
 
 /// The name of a hold that is put on without one.
@@ -66,6 +66,8 @@ pub(crate) enum WhichPoint {
     None { given: String },
     #[error("{given:?} is the beginning of {count} recovery points")]
     Several { given: String, count: usize },
+    #[error(transparent)]
+    Others(#[from] DomainError),
 }
 
 impl Failure for WhichPoint {
@@ -73,6 +75,7 @@ impl Failure for WhichPoint {
         match self {
             Self::None { .. } => "point.none",
             Self::Several { .. } => "point.several",
+            Self::Others(cause) => cause.code(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Failure for WhichPoint {
         match self {
             Self::None { .. } => "`strongroom points list` shows the points that there are.".into(),
             Self::Several { .. } => "Write more of its characters.".into(),
+            Self::Others(cause) => cause.advice(),
         }
     }
 }
@@ -103,6 +107,14 @@ struct Shown {
 #[derive(Debug, Serialize)]
 struct List {
     points: Vec<Shown>,
+    /// In a shared repository: how many points this key does not open.
+    #[serde(skip_serializing_if = "is_zero")]
+    sealed_points: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like this")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What was done to a point.
@@ -147,7 +159,8 @@ async fn list(args: PointsArgs, console: &Console, world: &World) -> Result<Exit
         .filter(|point| args.volume.as_ref().is_none_or(|name| point.volume == *name))
         .collect();
     points.sort_by_key(|point| (&point.volume, point.info.taken_at, point.number));
-    let list = List { points: points.into_iter().map(Shown::from).collect() };
+    let sealed_points = fold.foreign_points();
+    let list = List { points: points.into_iter().map(Shown::from).collect(), sealed_points };
     console.result(&list, |text| {
         let mut table = Table::new(["POINT", "VOLUME", "TAKEN", "SIZE", "CHANGED", "NEW", "SENT", "HELD"])
             .right([3, 4, 5, 6])
@@ -169,6 +182,9 @@ async fn list(args: PointsArgs, console: &Console, world: &World) -> Result<Exit
             text.line("There are no recovery points.");
         } else {
             text.table(&table);
+        }
+        if list.sealed_points > 0 {
+            text.line(format_args!("{} points of other domains are sealed.", list.sealed_points));
         }
     });
     Ok(Exit::Done)
@@ -266,6 +282,14 @@ pub(crate) fn find<'a>(
         (Some(_), others) if !digits.is_empty() => {
             Err(WhichPoint::Several { given: given.to_owned(), count: others + 1 })
         }
-        _ => Err(WhichPoint::None { given: given.to_owned() }),
+        _ => {
+            let mut others = fold.sealed.values().filter(|point| !fold.points.contains_key(&point.id));
+            match others.find(|point| digits.len() >= 8 && point.id.hex().starts_with(digits)) {
+                Some(point) => {
+                    Err(DomainError::OthersPoint { point: point.id, domain: point.domain }.into())
+                }
+                None => Err(WhichPoint::None { given: given.to_owned() }),
+            }
+        }
     }
 }

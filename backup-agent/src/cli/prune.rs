@@ -55,7 +55,9 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
         .collect();
     let options = SweepOptions::default();
     let grace = if args.at_once { jiff::SignedDuration::ZERO } else { USUAL_GRACE };
-    let pruned = if args.dry_run {
+    let pruned = if !repository.sweeps() {
+        Pruned { dry_run: args.dry_run, forgotten, fenced: Vec::new(), plan: None, sweep: None }
+    } else if args.dry_run {
         let plan = Some(repository.plan_sweep_with_grace(&options, grace).await?);
         Pruned { dry_run: true, forgotten, fenced: Vec::new(), plan, sweep: None }
     } else {
@@ -114,7 +116,9 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
             }
             waits(text, &sweep.waits_for);
         }
-        if grace_keeps {
+        if !repository.sweeps() {
+            text.line("This is a key of a domain: what is not needed any more is freed by the operator's next sweep.");
+        } else if grace_keeps {
             text.line("What the points above need besides is freed a day after they were forgotten (--at-once: now).");
         }
         for (point, why) in &unreadable {

@@ -11,6 +11,7 @@ use strongroom_settings::{RepositoryArgs, open_repository};
 use super::audit::{self, AcceptRollbackArgs};
 use super::check::{self, CheckArgs, RepairArgs, ScrubArgs};
 use super::copy::{self, CopyArgs};
+use super::domain::{self, DomainCommand};
 use super::key::{self, KeyCommand};
 use super::{locks, prune};
 
@@ -34,6 +35,9 @@ pub enum RepositoryCommand {
     /// Manage the keys that open the repository
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Share the repository with key domains: tenants who see nothing of each other
+    #[command(subcommand)]
+    Domain(DomainCommand),
     /// Make the index again from the footers of the packs
     RebuildIndex(RepositoryArgs),
     /// Read the journal from its first record: every link of the chain, every rule, every checkpoint
@@ -72,6 +76,7 @@ pub(super) async fn run(
         RepositoryCommand::Audit(args) => audit::audit(args, console, world).await,
         RepositoryCommand::AcceptRollback(args) => audit::accept_rollback(args, console, world).await,
         RepositoryCommand::Key(command) => key::run(command, console, world).await,
+        RepositoryCommand::Domain(command) => domain::run(command, console, world).await,
     }
 }
 

@@ -55,6 +55,10 @@ pub(super) async fn keep(agent: &Agent, policies: &Policies) {
         Err(error) => failed("fencing", &error),
     }
     retain(agent, policies, None).await;
+    if !agent.repository.sweeps() {
+        // In a shared repository the operator frees what no domain needs.
+        return;
+    }
     match agent.repository.sweep_with_grace(&SweepOptions::default(), USUAL_GRACE).await {
         Ok(swept) => {
             tracing::info!(

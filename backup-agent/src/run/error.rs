@@ -7,7 +7,7 @@ use strongroom_block_io::BlockIoError;
 use strongroom_console::TimeSpan;
 use strongroom_model::{Failure, RecoveryPointId, Remedy, VolumeName};
 use strongroom_repository::map::MapError;
-use strongroom_repository::{PublishError, SessionError};
+use strongroom_repository::{DomainError, PublishError, SessionError};
 
 use crate::capture::CaptureError;
 use crate::driver::DriverError;
@@ -41,6 +41,9 @@ pub enum BackupError {
         /// Which image.
         path: PathBuf,
     },
+    /// The volume is another domain's.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
     /// The session.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -87,6 +90,7 @@ impl BackupError {
         match self {
             Self::Driver(cause) => Some(cause),
             Self::Open { cause, .. } => Some(cause),
+            Self::Domain(cause) => Some(cause),
             Self::Session(cause) => Some(cause),
             Self::Parent { cause, .. } => Some(cause),
             Self::Capture(cause) => Some(cause),

@@ -17,11 +17,11 @@ mod rebuild;
 mod repair;
 mod share;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
-use strongroom_model::{ByteRange, RecoveryPointId, VolumeName};
+use strongroom_model::{ByteRange, PackId, RecoveryPointId, VolumeName};
 
 pub use holds::LeftHold;
 pub use objects::Orphans;
@@ -265,7 +265,8 @@ impl Repository {
             open_sessions: fold.sessions.len() as u64,
             ..Stats::default()
         };
-        for pack in fold.packs.values() {
+        let own = self.own_packs(&points).await;
+        for (_, pack) in fold.packs.iter().filter(|(id, _)| own.as_ref().is_none_or(|own| own.contains(*id))) {
             let (packs, bytes) = match pack.place.kind {
                 PackKind::Data => (&mut stats.data_packs, &mut stats.data_bytes),
                 PackKind::Map => (&mut stats.map_packs, &mut stats.map_bytes),
@@ -280,6 +281,20 @@ impl Repository {
             }
         }
         Ok(stats)
+    }
+
+    /// Of a domain, the packs that the newest points need: how much others have is not said. `None`: all there are.
+    async fn own_packs(&self, points: &[&Point]) -> Option<BTreeSet<PackId>> {
+        if self.domain() == 0 {
+            return None;
+        }
+        let mut own = BTreeSet::new();
+        for point in points {
+            if let Ok(map) = self.map(point).await {
+                own.extend(map.head().packs());
+            }
+        }
+        Some(own)
     }
 
     async fn count_deltas(&self, point: &Point, stats: &mut Stats) -> Result<(), MapError> {

@@ -40,6 +40,8 @@ pub struct RepositoryConfig {
     pub key_file: Option<PathBuf>,
     /// The file that holds the passphrase of a key slot.
     pub passphrase_file: Option<PathBuf>,
+    /// The key domain that it belongs to, where the repository is shared: another domain's key is refused.
+    pub domain: Option<u32>,
     /// How to talk to S3. Credentials come by the SDK's usual chain, never from here.
     pub s3: Option<S3Settings>,
     /// Second copies of the whole repository, in the order in which they are read when the repository fails.

@@ -81,7 +81,12 @@ impl RepositorySettings {
     /// Where what is remembered goes, and as whom the repository is opened.
     #[must_use]
     pub fn open_options(&self) -> OpenOptions {
-        OpenOptions { state_dir: self.kept_in(), agent: machine_name(), ..OpenOptions::default() }
+        OpenOptions {
+            state_dir: self.kept_in(),
+            agent: machine_name(),
+            domain: self.domain,
+            ..OpenOptions::default()
+        }
     }
 
     /// The folder of caches and of what is on its way, where there is one.

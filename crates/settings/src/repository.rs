@@ -21,6 +21,9 @@ pub struct RepositoryArgs {
     /// A file that holds the passphrase of a key slot, instead of the key
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// The number of the key domain that is meant, where the repository is shared; 0 is the operator's
+    #[arg(long, value_name = "NUMBER", env = "STRONGROOM_DOMAIN")]
+    pub domain: Option<u32>,
     /// The configuration file; flags and environment come before it
     #[arg(long, value_name = "FILE", env = "STRONGROOM_CONFIG")]
     pub config: Option<PathBuf>,
@@ -38,6 +41,8 @@ pub struct RepositorySettings {
     /// The file with the passphrase. It comes before the key file where a repository is opened: a key file may be there
     /// by habit, in the environment or the configuration; a passphrase is asked for.
     pub passphrase_file: Option<PathBuf>,
+    /// Which key domain is meant, where the repository is shared; `None`: the one that the key opens.
+    pub domain: Option<u32>,
     /// Where caches and the high-water mark go, when the configuration says so.
     pub state_dir: Option<PathBuf>,
     /// Its second copies, where the configuration names them for this very repository.
@@ -190,6 +195,7 @@ impl RepositoryArgs {
             s3,
             key_file: key_file.cloned(),
             passphrase_file: passphrase_file.cloned(),
+            domain: self.domain.or(file.and_then(|file| file.domain)),
             state_dir: config.map(|config| config.agent.state_dir.clone()),
         })
     }

@@ -52,6 +52,12 @@ impl Repository {
         self.inner.context.keyring.is_shared()
     }
 
+    /// Whether this key's holder sweeps: in a shared repository the operator alone.
+    #[must_use]
+    pub fn sweeps(&self) -> bool {
+        self.domain() == 0
+    }
+
     /// A text of the journal, such as the agent of a session: opened where this key may read it.
     #[must_use]
     pub fn unveil(&self, text: &str) -> String {
