@@ -84,6 +84,17 @@ impl Target {
             Self::Given(given) => &given.volume,
         }
     }
+
+    /// What it is read from, whatever name its points have: a volume of a driver, or a file.
+    fn origin(&self) -> String {
+        match self {
+            Self::Volume(_, volume) => volume.id.to_string(),
+            Self::Cut(_, cut) => cut.volume.id.to_string(),
+            Self::Image(_, path) => {
+                std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+        }
+    }
 }
 
 /// An image that is neither a file here nor a volume of a driver: one in a backup of another program.
@@ -172,7 +183,7 @@ pub async fn back_up(
     let requests = agent.counts.all_requests();
 
     progress.stage("opening");
-    agent.repository.assign_volume(name)?;
+    agent.repository.assign_volume(name, &target.origin())?;
     let session = agent.repository.open_session(&format!("backup of {name:?}")).await?;
     let kept_bytes = stored_bytes(&session);
     let mut run = Run {

@@ -59,10 +59,41 @@ def check_commit_index():
     print("the commit index is understood")
 
 
+def check_wholes(vectors):
+    """A whole repository: each key lists and restores its own points, and opens no others."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in vectors["objects"].items():
+            path = f"{folder}/{name}"
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(bytes.fromhex(data))
+        for name, key in vectors["keys"].items():
+            with open(f"{folder}/the-key", "w", encoding="utf-8") as file:
+                file.write(key)
+            opened = reader.Repository(folder, f"{folder}/the-key")
+            own = {point["point"]: point for point in vectors["points"] if point["key"] == name}
+            for from_checkpoint in (False, True):
+                fold = opened.fold(from_checkpoint)
+                if opened.keyring.domain is not None:
+                    assert {"rp-" + point.hex() for point in fold.points} == set(own), f"{name} lists others"
+                for point in own.values():
+                    found = fold.points[bytes.fromhex(point["point"].removeprefix("rp-"))]
+                    assert found.volume == point["volume"]
+                    output = f"{folder}/{point['point']}"
+                    opened.restore(fold, found, output)
+                    with open(output, "rb") as file:
+                        image = file.read()
+                    os.unlink(output)
+                    assert (len(image), blake3(image).hexdigest()) == (point["volume_bytes"], point["blake3"])
+    print("every repository is understood")
+
+
 def main():
     check_commit_index()
     with open(sys.argv[1], encoding="utf-8") as file:
         vectors = json.load(file)
+    if "keys" in vectors:
+        return check_wholes(vectors)
     if "secrets" not in vectors:
         return check_deltas(vectors)
     secrets = vectors["secrets"]

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 CONTEXT = "strongroom 2026-11-21 format 1 "
-KEY_SLOT, RECORD, CHECKPOINT, FOOTER = 1, 2, 3, 5
+KEY_SLOT, RECORD, CHECKPOINT, FOOTER, NAMES = 1, 2, 3, 5, 8
 DATA, MAP = 0, 1
 CHUNK, DELTA, LEAF, NODE, ROOT = 1, 2, 3, 4, 5
 BLOCK = 4096
@@ -120,12 +120,15 @@ class Keyring:
     identity: bytes
     masters: dict
     data: dict = field(default_factory=dict)  # epoch: private key that data is sealed to; None in a write-only ring
+    domain: int = None  # in a shared repository: whose ring it is
+    letters: bytes = None  # what its letters are opened with
 
     @classmethod
     def decode(cls, plain):
         version, count = struct.unpack_from("<HH", plain)
-        start, size = (36, 36) if version == 1 else (68, 72)
-        need(version in (1, 2) and len(plain) == start + size * count, "keyring: unknown form")
+        need(version in (1, 2, 3), "keyring: unknown form")
+        start, size = {1: (36, 36), 2: (68, 72), 3: (104, 72)}[version]
+        need(len(plain) == start + size * count, "keyring: unknown form")
         rows = [plain[at : at + size] for at in range(start, len(plain), size)]
         epochs = [struct.unpack_from("<I", row)[0] for row in rows]
         if version == 1:
@@ -133,10 +136,21 @@ class Keyring:
         data = {}
         for epoch, row in zip(epochs, rows):
             what = struct.unpack_from("<I", row, 4)[0]
-            need(what <= 2, "keyring: data keys of an unknown kind")
+            need(what <= version, "keyring: data keys of an unknown kind")
             if what:
                 data[epoch] = row[40:] if what == 1 else None
-        return cls(plain[4:36], {epoch: row[8:40] for epoch, row in zip(epochs, rows)}, data)
+        ring = cls(plain[4:36], {epoch: row[8:40] for epoch, row in zip(epochs, rows)}, data)
+        if version == 3:
+            ring.domain, ring.letters = struct.unpack_from("<I", plain, 68)[0], plain[72:104]
+            need(all(epoch >> 20 == ring.domain for epoch in epochs), "keyring: an epoch of another domain")
+        return ring
+
+    def journal_key(self, epoch):
+        """What the operator's master key gives for the journal."""
+        return derive("journal key", self.master(epoch))
+
+    def names_key(self, epoch):
+        return derive("domain names key", self.master(epoch), self.identity)
 
     def master(self, epoch):
         need(epoch in self.masters, f"no master key of epoch {epoch}")
@@ -207,8 +221,8 @@ def fields(pairs, known, what):
 
 
 # How many fields the events of each kind have.
-EVENTS = dict(zip(range(1, 17), [2, 1, 2, 9, 2, 2, 2, 3, 4, 2, 3, 1, 5, 3, 3, 2], strict=True))
-EVENTS[20] = 3  # keys rotated
+EVENTS = dict(zip(range(1, 17), [2, 1, 2, 9, 2, 2, 2, 3, 4, 2, 4, 1, 5, 3, 3, 2], strict=True))
+EVENTS |= {20: 3, 21: 5, 22: 8, 23: 4}  # keys rotated; domain added, published in a domain, keys of a domain rotated
 
 
 # ---- section 9: the fold, as far as reading needs it ------------------------------------------------------------
@@ -241,6 +255,14 @@ class Fold:
     points: dict = field(default_factory=dict)
     packs: dict = field(default_factory=dict)
     plan: dict = None
+    reveal: object = None  # (point, domain, map, number, sealed names) -> Point; None for another domain's
+
+    def publish(self, packs, revives):
+        for place in packs:
+            placed, size = place[0], place[1]
+            self.packs[placed[1:17]] = Place(placed[0], placed[1:], size)
+        if self.plan is not None:
+            self.plan["revived"].update(revives)
 
     def enact(self, record):
         fields(record, range(7), "record")
@@ -249,13 +271,14 @@ class Fold:
         fields(event, range(EVENTS[kind]), f"event of kind {kind}")
         if kind == 4:  # published
             self.points[event[1]] = Point(event[1], event[2], event[4], event[8], record[0])
-            for place in event[5]:
-                placed, size = place[0], place[1]
-                self.packs[placed[1:17]] = Place(placed[0], placed[1:], size)
-            if self.plan is not None:
-                self.plan["revived"].update(event[6])
+            self.publish(event[5], event[6])
+        elif kind == 22:  # published in a domain
+            point = self.reveal(event[1], event[2], event[3], record[0], event[7])
+            if point is not None:
+                self.points[event[1]] = point
+            self.publish(event[4], event[5])
         elif kind == 5:  # forgotten
-            del self.points[event[0]]
+            self.points.pop(event[0], None)
         elif kind == 8:  # sweep planned
             self.plan = {"objects": set(event[0]), "revived": set()}
         elif kind == 9:  # pack rewritten
@@ -282,11 +305,40 @@ class Repository:
         promoted = os.path.exists(os.path.join(folder, "promoted.json"))
         self.until = head["copy"]["until"] if "copy" in head and not promoted else None
         self.keyring = self.unlock(key_path)
+        self.journal_secret = self.journal_keys()
         self.footers = {}
 
     def read(self, name):
         with open(os.path.join(self.folder, name), "rb") as file:
             return file.read()
+
+    def journal_keys(self):
+        """What the journal is sealed under: of a shared repository a key of its own."""
+        if self.keyring.domain is None:
+            return self.keyring.master
+        if self.keyring.domain == 0:
+            return self.keyring.journal_key
+        letters, rings = self.keyring.letters, []
+        for name in sorted(os.listdir(os.path.join(self.folder, "keys"))):
+            slot = json.loads(self.read(f"keys/{name}"))
+            if slot["kind"] != "recipient" or slot.get("grants") != "journal":
+                continue
+            holder = b"".join(slot[field].encode() + b"\0" for field in ("kind", "label", "created_at"))
+            plain = self.open_pair(bytes.fromhex(name), slot, holder, letters, True)
+            if plain is not None:
+                rings.append(Keyring.decode(plain))
+        need(rings, "the operator has not given this domain the journal")
+        return max(rings, key=lambda ring: max(ring.masters)).master
+
+    def reveal(self, point, domain, map, number, sealed):
+        """What a sealed point is, where it is of this key's domain and under keys that it has."""
+        if domain != self.keyring.domain or Header.parse(b"SRGMBLOB", sealed).epoch not in self.keyring.masters:
+            return None
+        binding = struct.pack("<I", domain) + point
+        plain = open_blob(self.keyring.names_key, self.id, NAMES, binding, sealed, f"the names of {point.hex()}")
+        need(plain is not None, f"the names of {point.hex()} are sealed under another key")
+        names = fields(cbor(plain), range(3), "names")
+        return Point(point, names[0], map, names[2], number)
 
     def unlock(self, key_path):
         passphrase = key_path.startswith("passphrase:")
@@ -359,7 +411,8 @@ class Repository:
         return plain
 
     def blob(self, kind, binding, name):
-        plain = open_blob(self.keyring.master, self.id, kind, binding, self.read(name), name)
+        """An object of the journal."""
+        plain = open_blob(self.journal_secret, self.id, kind, binding, self.read(name), name)
         need(plain is not None, f"{name}: sealed under another key")
         return plain
 
@@ -367,6 +420,7 @@ class Repository:
 
     def fold(self, from_checkpoint):
         fold = self.checkpoint() if from_checkpoint else Fold()
+        fold.reveal = self.reveal
         while True:
             number = fold.number + 1
             name = f"journal/{number:020}"
@@ -391,6 +445,10 @@ class Repository:
         fold = Fold(number, stored[2])
         for point in stored[3]:
             fold.points[point[0]] = Point(point[0], point[1], point[2], point[6], point[4])
+        for point in stored.get(21, []):
+            revealed = self.reveal(point[0], point[1], point[2], point[3], point[6])
+            if revealed is not None:
+                fold.points[point[0]] = revealed
         for pack, suffix, kind, size, _ in struct.iter_unpack("<16s8sBQI", stored[4]):
             fold.packs[pack] = Place(kind, pack + suffix, size)
         if 7 in stored:

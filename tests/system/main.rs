@@ -20,6 +20,7 @@ mod damage;
 mod deploy;
 mod docker;
 mod documents;
+mod domains;
 mod files;
 mod images;
 mod imports;

@@ -16,4 +16,5 @@ mod reader;
 #[path = "../s3/server.rs"]
 mod server;
 mod vectors;
+mod wholes;
 mod world;

@@ -402,8 +402,8 @@ fn what_is_not_known_is_refused() {
     // The event is the last field: 06 a2 00 <kind> 01 …
     let at = good.windows(3).rposition(|bytes| bytes == [6, 0xa2, 0]).unwrap() + 3;
     let mut kind = good.clone();
-    kind[at] = 23;
-    assert_eq!(from_bytes::<Record>(&kind), Err(CborError::UnknownKind { what: "record", kind: 23 }));
+    kind[at] = 0;
+    assert_eq!(from_bytes::<Record>(&kind), Err(CborError::UnknownKind { what: "record", kind: 0 }));
     let mut field = good.clone();
     field[at + 3] = 9;
     assert!(matches!(from_bytes::<Record>(&field), Err(CborError::UnknownField { key: 9, .. })));

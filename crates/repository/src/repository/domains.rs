@@ -19,7 +19,7 @@ use crate::layout::ObjectName;
 use crate::names;
 use crate::record::{DomainAdded, Event, Forgotten, STRUCTURE_ONLY};
 
-/// Of which domain a volume was backed up by this machine; beside the repository's state folders.
+/// In which domain this machine backed up a volume; beside the repository's state folders.
 const VOLUMES_FILE: &str = "volumes-of-domains.json";
 
 /// A domain as this key sees it.
@@ -274,16 +274,16 @@ impl Repository {
         Ok(())
     }
 
-    /// Notes that this machine backs a volume up in the domain of its key.
+    /// Notes that this machine backs a volume up in the domain of its key. `origin` says which volume it is, whatever it is called.
     ///
     /// # Errors
     /// [`DomainError::Moved`] when it was another domain before: its older points would be left to the other key.
-    pub fn assign_volume(&self, volume: &VolumeName) -> Result<(), DomainError> {
+    pub fn assign_volume(&self, volume: &VolumeName, origin: &str) -> Result<(), DomainError> {
         let folder = self.journal().state.as_ref().and_then(|state| state.path().parent());
         let (true, Some(folder)) = (self.is_shared(), folder) else { return Ok(()) };
         let path = folder.join(format!("{}-{VOLUMES_FILE}", self.id()));
         let mut volumes: BTreeMap<String, u32> = state::read_json(&path)?.unwrap_or_default();
-        match volumes.insert(volume.as_str().to_owned(), self.domain()) {
+        match volumes.insert(origin.to_owned(), self.domain()) {
             Some(before) if before == self.domain() => Ok(()),
             Some(before) => Err(DomainError::Moved {
                 volume: volume.clone(),

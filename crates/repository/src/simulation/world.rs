@@ -129,7 +129,7 @@ pub(crate) fn volume(name: &str) -> VolumeName {
 }
 
 /// Not compressible to nothing, and the same for the same fill.
-fn chunk(fill: u8) -> bytes::Bytes {
+pub(crate) fn chunk(fill: u8) -> bytes::Bytes {
     static CHUNKS: std::sync::OnceLock<Vec<bytes::Bytes>> = std::sync::OnceLock::new();
     let make = |fill| {
         let mut bytes = vec![0; CHUNK];

@@ -4,9 +4,10 @@ use strongroom_model::Failure;
 
 use super::*;
 use crate::keys::{KeyFile, Unlock};
-use crate::layout::PackKind;
-use crate::pack::read_footer;
-use crate::simulation::world::{Trial, backup, options, restore};
+use crate::layout::{ObjectKind, PackKind};
+use crate::pack::{PackPlace, read_footer};
+use crate::seal::{self, BlobKind};
+use crate::simulation::world::{Trial, backup, chunk, options, restore};
 use crate::sweep::SweepOptions;
 
 const ALL: SweepOptions = SweepOptions { min_hole_ratio: 0.0, max_rewrite_bytes: u64::MAX };
@@ -89,6 +90,83 @@ async fn no_name_of_a_domain_stands_in_anything_that_another_opens() {
         }
         assert!(!format!("{fold:?}").contains("secret"));
     }
+}
+
+/// Everything that these keys open of the objects of a repository, and the objects as they are.
+async fn all_it_opens(trial: &Trial, who: &Repository) -> Vec<Vec<u8>> {
+    let (context, id) = (&who.inner.context, who.id());
+    let mut opened = Vec::new();
+    for name in trial.store.names("") {
+        let sealed = trial.store.object(&name).unwrap();
+        let plain = match ObjectName::parse(&name).unwrap().1 {
+            ObjectKind::Journal(number) => {
+                let (ring, binding) = (&who.journal().keyring, number.to_le_bytes());
+                seal::open(ring, id, BlobKind::JournalRecord, &binding, &sealed).ok()
+            }
+            ObjectKind::Checkpoint(number) => {
+                let (ring, binding) = (&who.journal().keyring, number.to_le_bytes());
+                seal::open(ring, id, BlobKind::Checkpoint, &binding, &sealed).ok()
+            }
+            ObjectKind::IndexRun(key) => {
+                seal::open(&context.keyring, id, BlobKind::IndexRun, &key, &sealed).ok()
+            }
+            ObjectKind::Pack(kind, object) => {
+                let place = PackPlace { kind, object, bytes: sealed.len() as u64 };
+                if let Ok(footer) = read_footer(context, place).await {
+                    for row in footer.rows() {
+                        opened.push(row.id.bytes().to_vec());
+                        let range = usize::try_from(row.offset).unwrap()..usize::try_from(row.end()).unwrap();
+                        let entry = crate::pack::open_entry(&footer, row, &sealed[range]);
+                        opened.extend(entry.ok().map(|plain| plain.to_vec()));
+                    }
+                }
+                None
+            }
+            _ => None,
+        };
+        opened.extend(plain);
+        opened.push(sealed.to_vec());
+    }
+    opened
+}
+
+fn holds(opened: &[Vec<u8>], needle: &[u8]) -> bool {
+    opened.iter().any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+}
+
+#[tokio::test]
+async fn nothing_that_a_key_opens_holds_bytes_ids_or_names_of_another_domain() {
+    let (trial, operator, tenants) = shared(712, 2).await;
+    let (a, b) = (tenants[0].open("a").await, tenants[1].open("secret-host").await);
+    let fills: Vec<u8> = vec![1, 2, 200];
+    backup(&a, "volume-of-a", &vec![1, 2, 100], None).await.unwrap();
+    let point = backup(&b, "secret-volume", &fills, None).await.unwrap().point;
+    b.hold(point, "secret-hold").await.unwrap();
+    for one in [&a, &b] {
+        one.fold().await.unwrap();
+        one.journal().checkpoint_now().await;
+    }
+    operator.fold().await.unwrap();
+    let (of_a, of_b, of_operator) =
+        (all_it_opens(&trial, &a).await, all_it_opens(&trial, &b).await, all_it_opens(&trial, &operator).await);
+    operator.learn_domains().await.unwrap();
+    let of_learned = all_it_opens(&trial, &operator).await;
+    let ids: Vec<_> = fills.iter().map(|fill| b.chunk_hasher().id(&chunk(*fill))).collect();
+    // The search finds what is there: everything of B's own, and A's own plain bytes.
+    assert!(ids.iter().all(|id| holds(&of_b, id.bytes())) && holds(&of_b, &chunk(200)[..64]));
+    assert!(holds(&of_a, &chunk(1)[..64]) && holds(&of_a, &chunk(100)[..64]));
+    for (who, opened) in [("A", &of_a), ("the operator", &of_operator)] {
+        assert!(!ids.iter().any(|id| holds(opened, &id.bytes()[..16])), "{who} found an id");
+    }
+    for (who, opened) in [("A", &of_a), ("the operator", &of_operator), ("the sweeper", &of_learned)] {
+        assert!(!holds(opened, &chunk(200)[..64]), "{who} found plain bytes");
+        assert!(!holds(opened, b"secret"), "{who} found a name");
+    }
+    // Whoever sweeps sees ids, and cannot make them.
+    assert!(ids.iter().all(|id| holds(&of_learned, id.bytes())));
+    assert!(!fills.iter().any(|fill| holds(&of_learned, operator.chunk_hasher().id(&chunk(*fill)).bytes())));
+    let in_2 = crate::chunk::ChunkHasher::new(&operator.inner.context.keyring, 2);
+    assert!(!fills.iter().any(|fill| holds(&of_learned, in_2.id(&chunk(*fill)).bytes())));
 }
 
 #[tokio::test]
@@ -264,9 +342,10 @@ async fn domains_on_one_machine_keep_their_memories_apart_and_volumes_do_not_mov
     let id = a.chunk_hasher().id(b"content");
     assert_ne!(id, b.chunk_hasher().id(b"content"));
     let volume = "db".parse().unwrap();
-    a.assign_volume(&volume).unwrap();
-    a.assign_volume(&volume).unwrap();
-    assert_eq!(b.assign_volume(&volume).unwrap_err().code(), "domain.moved");
+    a.assign_volume(&volume, "vol-1").unwrap();
+    a.assign_volume(&volume, "vol-1").unwrap();
+    b.assign_volume(&volume, "vol-2").unwrap();
+    assert_eq!(b.assign_volume(&volume, "vol-1").unwrap_err().code(), "domain.moved");
 }
 
 #[tokio::test]

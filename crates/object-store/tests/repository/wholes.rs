@@ -1,0 +1,164 @@
+//! Test vectors that are whole repositories: every object, the keys, and what each key restores. `v1-sealed.json` has sealed packs
+//! and keyrings of version 2, `v1-domains.json` a shared repository of an operator and two domains.
+//!
+//! They are read, not made again: what is sealed in the background draws in no fixed order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use strongroom_model::World;
+use strongroom_object_store::memory::MemoryStore;
+use strongroom_repository::keys::{DataSeal, Grants, KeyFile, NewKey, Unlock};
+use strongroom_repository::layout::ObjectName;
+use strongroom_repository::store::ObjectStore;
+use strongroom_repository::{InitOptions, Repository, Rotation};
+
+use crate::world;
+
+fn path(name: &str) -> PathBuf {
+    world::tests_folder().join("vectors").join(name)
+}
+
+/// Text, so that the vectors stay small; of each volume another.
+fn image(seed: u64) -> Vec<u8> {
+    format!("volume {seed} says again and again what it is; ").into_bytes().repeat(900)
+}
+
+struct Making {
+    store: Arc<MemoryStore>,
+    world: World,
+    keys: Map<String, Value>,
+    points: Vec<Value>,
+}
+
+impl Making {
+    fn begin(seed: u64) -> Self {
+        let (store, world) = (Arc::new(MemoryStore::default()), world::world(seed));
+        Self { store, world, keys: Map::new(), points: Vec::new() }
+    }
+
+    fn key(&mut self, name: &str) -> KeyFile {
+        let key = KeyFile::generate(&*self.world.entropy);
+        self.keys.insert(name.to_owned(), json!(*key.text()));
+        key
+    }
+
+    async fn init(&self, key: &KeyFile, shared: bool) -> Repository {
+        let options = InitOptions {
+            chunk_bytes: world::CHUNK_BYTES,
+            cost: world::CHEAP,
+            data_seal: DataSeal::Split,
+            shared,
+            ..InitOptions::new(world::abilities(), world::options())
+        };
+        let keys = [Unlock::KeyFile(key.clone())];
+        Repository::init(Arc::clone(&self.store) as _, self.world.clone(), options, &keys).await.unwrap()
+    }
+
+    async fn open(&self, key: &KeyFile) -> Repository {
+        let key = Unlock::KeyFile(key.clone());
+        let store = Arc::clone(&self.store) as _;
+        Repository::open(store, self.world.clone(), &key, world::options()).await.unwrap()
+    }
+
+    /// A backup through `by`, which `key` restores.
+    async fn back_up(&mut self, by: &Repository, key: &str, volume: &str, seed: u64) {
+        let image = image(seed);
+        let point = world::back_up(by, &self.world, volume, &image).await.to_string();
+        let hash = blake3::hash(&image).to_hex().to_string();
+        self.points.push(json!({
+            "key": key, "point": point, "volume": volume, "volume_bytes": image.len(), "blake3": hash,
+        }));
+    }
+
+    fn write(self, name: &str) {
+        let objects: Map<_, _> =
+            self.store.contents().into_iter().map(|(name, body)| (name, json!(hex::encode(body)))).collect();
+        let vectors = json!({
+            "about": "Made by crates/object-store/tests/repository/wholes.rs; see README.md beside this file.",
+            "keys": self.keys, "points": self.points, "objects": objects,
+        });
+        let text = serde_json::to_string_pretty(&vectors).unwrap();
+        std::fs::write(path(name), format!("{text}\n")).unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "writes tests/vectors/v1-sealed.json; what is committed is never written again"]
+async fn write_the_sealed_repository() {
+    let mut making = Making::begin(110);
+    let (owner, agent) = (making.key("owner"), making.key("agent"));
+    let repository = making.init(&owner, false).await;
+    let to = NewKey::Holder(Unlock::KeyFile(agent.clone()));
+    repository.add_slot(&to, Grants::WriteOnly, "host 7", world::CHEAP).await.unwrap();
+    let at_host = making.open(&agent).await;
+    making.back_up(&at_host, "owner", "db", 1).await;
+    repository.rotate_keys(Rotation::default()).await.unwrap();
+    making.back_up(&at_host, "owner", "db", 2).await;
+    making.back_up(&repository, "owner", "web", 3).await;
+    making.write("v1-sealed.json");
+}
+
+#[tokio::test]
+#[ignore = "writes tests/vectors/v1-domains.json; what is committed is never written again"]
+async fn write_the_shared_repository() {
+    let mut making = Making::begin(111);
+    let key = making.key("operator");
+    let operator = making.init(&key, true).await;
+    let mut domains = Vec::new();
+    for name in ["first", "second"] {
+        let key = making.key(name);
+        let to = (NewKey::Holder(Unlock::KeyFile(key.clone())), format!("{name} key"));
+        operator.add_domain(name, &[to], world::CHEAP).await.unwrap();
+        domains.push(making.open(&key).await);
+    }
+    making.back_up(&operator, "operator", "own", 1).await;
+    // Equal content, and the same name.
+    making.back_up(&domains[0], "first", "db", 2).await;
+    making.back_up(&domains[1], "second", "db", 2).await;
+    domains[0].rotate_keys(Rotation::default()).await.unwrap();
+    operator.rotate_keys(Rotation::default()).await.unwrap();
+    making.back_up(&domains[0], "first", "db", 3).await;
+    let points = domains[0].fold().await.unwrap();
+    let held = *points.points.keys().next().unwrap();
+    domains[0].hold(held, "audit").await.unwrap();
+    making.back_up(&domains[1], "second", "web", 4).await;
+    making.write("v1-domains.json");
+}
+
+async fn is_read(name: &str) {
+    let committed: Value = serde_json::from_slice(&std::fs::read(path(name)).unwrap()).unwrap();
+    let store = MemoryStore::default();
+    for (name, object) in committed["objects"].as_object().unwrap() {
+        let (name, _) = ObjectName::parse(name).unwrap();
+        store.put(&name, hex::decode(object.as_str().unwrap()).unwrap().into()).await.unwrap();
+    }
+    for (name, key) in committed["keys"].as_object().unwrap() {
+        let key = Unlock::KeyFile(KeyFile::parse(key.as_str().unwrap()).unwrap());
+        let store = Arc::new(store.clone()) as Arc<dyn ObjectStore>;
+        let opened = Repository::open(store, world::world(0), &key, world::options()).await.unwrap();
+        assert!(opened.audit(&|_, _| {}).await.unwrap().wrong_checkpoints.is_empty());
+        assert!(opened.check(false, &|_, _| {}).await.unwrap().is_whole());
+        let own = committed["points"].as_array().unwrap().iter().filter(|point| point["key"] == *name);
+        let mut count = 0;
+        for point in own {
+            let restored = world::restore(&opened, point["point"].as_str().unwrap().parse().unwrap()).await;
+            assert_eq!(blake3::hash(&restored.unwrap()).to_hex().as_str(), point["blake3"], "{name}: {point}");
+            count += 1;
+        }
+        if opened.is_shared() {
+            assert_eq!(opened.fold().await.unwrap().points.len(), count, "{name} sees its own alone");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_committed_sealed_repository_is_read() {
+    is_read("v1-sealed.json").await;
+}
+
+#[tokio::test]
+async fn the_committed_shared_repository_is_read_by_each_of_its_keys() {
+    is_read("v1-domains.json").await;
+}
