@@ -87,7 +87,8 @@ fn two_tenants_with_equal_content_share_a_repository_and_nothing_else() {
     by_a(&["repository", "domain", "add", "three", "--new-key-file", text(&ground.path("three"))])
         .refused(1, "domain.not-operator");
     by_a(&["points", "list", "--domain", "2"]).refused(1, "domain.wrong-key");
-    by_a(&["backup", "image", "--volume", "disk", text(&a.image), "--domain", "9"]).refused(1, "domain.wrong-key");
+    by_a(&["backup", "image", "--volume", "disk", text(&a.image), "--domain", "9"])
+        .refused(1, "domain.wrong-key");
     // The same machine has both keys, and mistakes one for the other.
     ground
         .call(["backup", "image", "--volume", "only-of-a", text(&a.image)].into_iter().chain(a.key()))
@@ -129,10 +130,19 @@ fn the_operator_frees_and_checks_for_all_and_a_domain_rotates_alone() {
     assert!(stored_bytes(&ground, "packs") < before * 3 / 4);
 
     let spare = ground.path("spare");
-    ground.run(["repository", "key", "add", "--new-key-file", text(&spare), "--label", "spare"].into_iter().chain(a.key())).ok();
+    ground
+        .run(
+            ["repository", "key", "add", "--new-key-file", text(&spare), "--label", "spare"]
+                .into_iter()
+                .chain(a.key()),
+        )
+        .ok();
     let slots = ground.run(["repository", "key", "list"].into_iter().chain(a.key())).ok().json();
     let of_spare = |slot: &&serde_json::Value| slot["label"] == "spare";
-    let slot = slots["slots"].as_array().unwrap().iter().find(of_spare).unwrap()["slot"].as_str().unwrap().to_owned();
+    let slot = slots["slots"].as_array().unwrap().iter().find(of_spare).unwrap()["slot"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     ground.run(["repository", "key", "rotate", "--remove", &slot].into_iter().chain(a.key())).ok();
     ground.call(["points", "list", "--key-file", text(&spare)]).run().refused(1, "key.wrong");
     ground.run(["repository", "key", "rotate"]).ok();

@@ -161,7 +161,10 @@ async fn close(args: CloseArgs, console: &Console, world: &World) -> Result<Exit
             closed.domain, closed.epoch
         ));
         if args.forget_points {
-            text.line(format_args!("forgot {} points; `repository prune` frees their space", closed.forgotten));
+            text.line(format_args!(
+                "forgot {} points; `repository prune` frees their space",
+                closed.forgotten
+            ));
         }
     });
     Ok(Exit::Done)

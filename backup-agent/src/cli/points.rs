@@ -285,9 +285,7 @@ pub(crate) fn find<'a>(
         _ => {
             let mut others = fold.sealed.values().filter(|point| !fold.points.contains_key(&point.id));
             match others.find(|point| digits.len() >= 8 && point.id.hex().starts_with(digits)) {
-                Some(point) => {
-                    Err(DomainError::OthersPoint { point: point.id, domain: point.domain }.into())
-                }
+                Some(point) => Err(DomainError::OthersPoint { point: point.id, domain: point.domain }.into()),
                 None => Err(WhichPoint::None { given: given.to_owned() }),
             }
         }

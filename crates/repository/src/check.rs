@@ -266,7 +266,8 @@ impl Repository {
             ..Stats::default()
         };
         let own = self.own_packs(&points).await;
-        for (_, pack) in fold.packs.iter().filter(|(id, _)| own.as_ref().is_none_or(|own| own.contains(*id))) {
+        for (_, pack) in fold.packs.iter().filter(|(id, _)| own.as_ref().is_none_or(|own| own.contains(*id)))
+        {
             let (packs, bytes) = match pack.place.kind {
                 PackKind::Data => (&mut stats.data_packs, &mut stats.data_bytes),
                 PackKind::Map => (&mut stats.map_packs, &mut stats.map_bytes),

@@ -300,9 +300,7 @@ impl Fold {
     /// All current points, with their maps: also those of other domains.
     pub fn maps(&self) -> impl Iterator<Item = (RecoveryPointId, MapRoot)> + '_ {
         let plain = self.points.values().filter(|point| !self.sealed.contains_key(&point.id));
-        plain
-            .map(|point| (point.id, point.map))
-            .chain(self.sealed.iter().map(|(id, point)| (*id, point.map)))
+        plain.map(|point| (point.id, point.map)).chain(self.sealed.iter().map(|(id, point)| (*id, point.map)))
     }
 
     /// The map and the record of a current point, of whatever domain.
@@ -506,8 +504,7 @@ impl Fold {
     }
 
     fn add_key(&mut self, added: &KeyAdded, added_at: Timestamp) {
-        let state =
-            KeyState { kind: added.kind.clone(), hash: added.hash, added_at, domain: added.domain };
+        let state = KeyState { kind: added.kind.clone(), hash: added.hash, added_at, domain: added.domain };
         self.keys.insert(added.slot, state);
     }
 

@@ -107,7 +107,8 @@ impl Repository {
 
     async fn fetch_run(&self, key: RunKey) {
         // Another domain's runs do not open, or name chunks that this one never has.
-        if self.is_shared() && self.epoch_of_run(key).await.is_none_or(|epoch| domain_of(epoch) != self.domain())
+        if self.is_shared()
+            && self.epoch_of_run(key).await.is_none_or(|epoch| domain_of(epoch) != self.domain())
         {
             return;
         }

@@ -40,7 +40,8 @@ pub mod sweep;
 
 pub use cbor::CborError;
 pub use errors::{
-    DomainError, InitError, JournalError, KeysError, LeftBehind, OpenError, PublishError, SessionError, SweepError,
+    DomainError, InitError, JournalError, KeysError, LeftBehind, OpenError, PublishError, SessionError,
+    SweepError,
 };
 pub use fold::{DomainState, Fold, SealedPoint};
 pub use patience::Patience;

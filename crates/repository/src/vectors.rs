@@ -6,6 +6,7 @@
 //! version of zstd may compress to other bytes. Then this one test says so; that the old bytes are still read, the other does.)
 
 mod deltas;
+mod rings;
 
 use std::path::Path;
 use std::sync::Arc;

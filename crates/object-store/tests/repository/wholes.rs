@@ -144,7 +144,11 @@ async fn is_read(name: &str) {
         let mut count = 0;
         for point in own {
             let restored = world::restore(&opened, point["point"].as_str().unwrap().parse().unwrap()).await;
-            assert_eq!(blake3::hash(&restored.unwrap()).to_hex().as_str(), point["blake3"], "{name}: {point}");
+            assert_eq!(
+                blake3::hash(&restored.unwrap()).to_hex().as_str(),
+                point["blake3"],
+                "{name}: {point}"
+            );
             count += 1;
         }
         if opened.is_shared() {

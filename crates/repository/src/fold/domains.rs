@@ -88,7 +88,9 @@ impl Fold {
     /// Puts what `ring` opens of a sealed point among the points.
     pub(crate) fn reveal(&mut self, ring: &Keyring, repository: RepositoryId, id: RecoveryPointId) {
         let Some(sealed) = self.sealed.get(&id).filter(|point| point.domain == ring.domain()) else { return };
-        let Some(names) = names::open_names(ring, repository, sealed.domain, id, &sealed.names) else { return };
+        let Some(names) = names::open_names(ring, repository, sealed.domain, id, &sealed.names) else {
+            return;
+        };
         let held = sealed.held.iter().map(|hold| names::unveil(ring, repository, hold)).collect();
         let point = Point {
             id,

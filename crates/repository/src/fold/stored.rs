@@ -16,9 +16,7 @@ use minicbor::Decoder;
 use strongroom_model::PackId;
 
 use super::verified::{Moments, VerifiedPacks};
-use super::{
-    DomainState, Fold, ForgottenPoint, KeyState, OpenSession, PackState, PendingPlan, SealedPoint,
-};
+use super::{DomainState, Fold, ForgottenPoint, KeyState, OpenSession, PackState, PendingPlan, SealedPoint};
 use crate::cbor::{Cbor, CborError, Enc, cbor_map, sure};
 use crate::entry_runs::EntryRuns;
 use crate::layout::{PackKind, PackObject};

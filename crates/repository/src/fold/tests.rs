@@ -275,7 +275,9 @@ fn a_done_sweep_takes_off_what_was_planned_and_not_revived() {
 #[test]
 fn the_last_key_is_not_removed() {
     let mut fold = Fold::default();
-    let add = |slot| Event::KeyAdded(KeyAdded { slot: [slot; 8], kind: "key-file".into(), hash: [slot; 32], domain: None });
+    let add = |slot| {
+        Event::KeyAdded(KeyAdded { slot: [slot; 8], kind: "key-file".into(), hash: [slot; 32], domain: None })
+    };
     let remove = |slot| Event::KeyRemoved(KeyRemoved { slot: [slot; 8] });
     say(&mut fold, add(1));
     assert!(matches!(try_say(&mut fold, add(1)), Err(RuleError::KeyTwice(_))));
@@ -379,7 +381,10 @@ const GOLDEN_FOLD: &str = "0203b918db4cad4ebda43218ff931fec5f7eb505ccc86fa968e27
 /// A fold in which every field has something.
 fn busy() -> Fold {
     let mut fold = start();
-    say(&mut fold, Event::KeyAdded(KeyAdded { slot: [1; 8], kind: "key-file".into(), hash: [1; 32], domain: None }));
+    say(
+        &mut fold,
+        Event::KeyAdded(KeyAdded { slot: [1; 8], kind: "key-file".into(), hash: [1; 32], domain: None }),
+    );
     say(&mut fold, Event::Held(Hold { point: point(1), hold: "audit".into() }));
     let plan = say(&mut fold, planned(&[9], &[(2, EntryRuns::run(0, 4))], &[1]));
     say(&mut fold, Event::Closed(Closed { session: 1 }));

@@ -176,7 +176,9 @@ impl Failure for KeyError {
             | Self::SeveralDomains
             | Self::RotateFirst
             | Self::WriteOnlyOff => Remedy::FixRequest,
-            Self::File { .. } | Self::Exposed { .. } | Self::NoJournal { .. } | Self::Keyring { .. } => Remedy::FixSurroundings,
+            Self::File { .. } | Self::Exposed { .. } | Self::NoJournal { .. } | Self::Keyring { .. } => {
+                Remedy::FixSurroundings
+            }
             Self::Slot { .. } | Self::Forged { .. } => Remedy::FixData,
         }
     }

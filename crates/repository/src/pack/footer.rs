@@ -220,8 +220,17 @@ pub(super) fn seal_footer(
     // A footer of another domain's pack, which a sweep writes anew, stays under that domain's keys.
     let (epoch, master) = context.keyring.sealing_for(header.seal.epoch);
     let (ring, repository) = (&context.keyring, context.repository);
-    seal::seal_under(&master, epoch, ring.cipher(), repository, BlobKind::PackFooter, &binding, &plain, entropy)
-        .expect("16,384 rows of 48 bytes are far below a footer's limit")
+    seal::seal_under(
+        &master,
+        epoch,
+        ring.cipher(),
+        repository,
+        BlobKind::PackFooter,
+        &binding,
+        &plain,
+        entropy,
+    )
+    .expect("16,384 rows of 48 bytes are far below a footer's limit")
 }
 
 /// Pack id, object suffix, kind: the footer belongs to this object and no other.

@@ -84,7 +84,8 @@ impl Repository {
             return Err(DomainError::TooMany);
         }
         let made = self.make_domain(number, keys, cost).await?;
-        let (epoch, (journal, own)) = (made.epoch, made.slots.split_first().expect("the journal's comes first"));
+        let (epoch, (journal, own)) =
+            (made.epoch, made.slots.split_first().expect("the journal's comes first"));
         let event = Event::DomainAdded(DomainAdded {
             domain: number,
             epoch,
@@ -191,9 +192,8 @@ impl Repository {
     /// [`DomainError::Unknown`], or when the repository is not shared or the journal fails.
     pub async fn find_domain(&self, asked: &str) -> Result<Domain, DomainError> {
         let domains = self.list_domains().await?;
-        let is_meant = |domain: &&Domain| {
-            domain.name.as_deref() == Some(asked) || asked.parse() == Ok(domain.number)
-        };
+        let is_meant =
+            |domain: &&Domain| domain.name.as_deref() == Some(asked) || asked.parse() == Ok(domain.number);
         let found = domains.iter().find(is_meant).cloned();
         found.ok_or_else(|| DomainError::Unknown { asked: asked.to_owned() })
     }
@@ -228,8 +228,7 @@ impl Repository {
         let of = |point: &&SealedPoint| point.domain == domain && point.held.is_empty();
         let mut forgotten = 0;
         for point in fold.sealed.values().filter(of) {
-            let event =
-                Event::Forgotten(Forgotten { point: point.id, reason: reason.to_owned() });
+            let event = Event::Forgotten(Forgotten { point: point.id, reason: reason.to_owned() });
             let may_go = |fold: &Fold| fold.sealed.get(&point.id).is_some_and(|point| point.held.is_empty());
             let said = self.journal().append(|fold| may_go(fold).then(|| event.clone())).await?;
             forgotten += u64::from(said.is_some());
@@ -308,7 +307,11 @@ struct MadeDomain {
 }
 
 fn warn(domain: u32, cause: &KeyError) {
-    tracing::warn!(domain, cause = strongroom_model::chain(cause), "the structure of a domain cannot be opened");
+    tracing::warn!(
+        domain,
+        cause = strongroom_model::chain(cause),
+        "the structure of a domain cannot be opened"
+    );
 }
 
 #[cfg(test)]

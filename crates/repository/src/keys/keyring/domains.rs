@@ -54,7 +54,8 @@ impl Keyring {
         let (identity, owner) = (secret(entropy), secret(entropy));
         let letters = Some(PrivateKey::generate(entropy));
         let first = (domain << EPOCH_BITS) + 1;
-        let mut ring = Self::of(identity, Some(owner), BTreeMap::from([(first, Epoch::fresh(seal, entropy))]));
+        let mut ring =
+            Self::of(identity, Some(owner), BTreeMap::from([(first, Epoch::fresh(seal, entropy))]));
         ring.member = Some(Member { domain, letters });
         ring
     }
@@ -118,7 +119,8 @@ impl Keyring {
         let mut epochs = BTreeMap::new();
         for (number, epoch) in &held.epochs {
             let DataKey::Private(key) = &epoch.data else { return None };
-            epochs.insert(*number, Epoch { master: epoch.master.clone(), data: DataKey::Public(key.public()) });
+            epochs
+                .insert(*number, Epoch { master: epoch.master.clone(), data: DataKey::Public(key.public()) });
         }
         drop(held);
         Some(self.bare(epochs))

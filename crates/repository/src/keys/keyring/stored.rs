@@ -50,7 +50,7 @@ const FIRST_ROW: usize = 36;
 const SECOND_ROW: usize = 72;
 
 impl Keyring {
-    pub(in crate::keys) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let held = self.read();
         let open = held.epochs.values().all(|epoch| matches!(epoch.data, DataKey::Master));
         let first = open && held.owner.is_none() && self.member.is_none();
@@ -91,7 +91,7 @@ impl Keyring {
         bytes
     }
 
-    pub(in crate::keys) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let (head, rest) = bytes.split_first_chunk::<4>().ok_or("it is too short")?;
         let version = u16::from_le_bytes([head[0], head[1]]);
         let count = usize::from(u16::from_le_bytes([head[2], head[3]]));

@@ -52,7 +52,10 @@ fn a_wrong_key_a_wrong_passphrase_and_the_wrong_kind_are_told_as_wrong() {
         assert!(matches!(slot.open(REPOSITORY, &unlock), Err(KeyError::Wrong { .. })));
     }
     let slots = [by_file, by_phrase];
-    assert!(matches!(open_any(REPOSITORY, &slots, &key_file(2), None), Err(KeyError::NoneFits { slots: 2, .. })));
+    assert!(matches!(
+        open_any(REPOSITORY, &slots, &key_file(2), None),
+        Err(KeyError::NoneFits { slots: 2, .. })
+    ));
     assert_eq!(open_any(REPOSITORY, &slots, &passphrase("right"), None).unwrap().1.id(), slots[1].id());
 }
 

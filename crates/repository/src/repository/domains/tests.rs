@@ -80,7 +80,10 @@ async fn no_name_of_a_domain_stands_in_anything_that_another_opens() {
     b.release(point, "secret-hold").await.unwrap();
     b.forget(point, "secret-reason").await.unwrap();
     let session = b.known_fold().sessions.values().next().unwrap().clone();
-    assert_eq!((b.unveil(&session.agent), b.unveil(&session.purpose)), ("secret-host".into(), "secret-purpose".into()));
+    assert_eq!(
+        (b.unveil(&session.agent), b.unveil(&session.purpose)),
+        ("secret-host".into(), "secret-purpose".into())
+    );
     for other in [&a, &operator] {
         let fold = other.fold().await.unwrap();
         assert_eq!(other.unveil(&fold.sessions.values().next().unwrap().agent), "(sealed, domain 2)");
@@ -147,8 +150,11 @@ async fn nothing_that_a_key_opens_holds_bytes_ids_or_names_of_another_domain() {
         one.journal().checkpoint_now().await;
     }
     operator.fold().await.unwrap();
-    let (of_a, of_b, of_operator) =
-        (all_it_opens(&trial, &a).await, all_it_opens(&trial, &b).await, all_it_opens(&trial, &operator).await);
+    let (of_a, of_b, of_operator) = (
+        all_it_opens(&trial, &a).await,
+        all_it_opens(&trial, &b).await,
+        all_it_opens(&trial, &operator).await,
+    );
     operator.learn_domains().await.unwrap();
     let of_learned = all_it_opens(&trial, &operator).await;
     let ids: Vec<_> = fills.iter().map(|fill| b.chunk_hasher().id(&chunk(*fill))).collect();
@@ -273,7 +279,10 @@ async fn the_operators_rotation_gives_every_domain_the_new_journal_and_closing_o
     operator.close_domain(2, false).await.unwrap();
     assert!(backup_fails(&b).await, "its journal ended");
     let error = tenants[1].try_open(options("b", None)).await.unwrap_err();
-    assert!(["domain.no-journal", "seal.unknown-epoch", "journal.sealed"].contains(&error.code()), "{error:?}");
+    assert!(
+        ["domain.no-journal", "seal.unknown-epoch", "journal.sealed"].contains(&error.code()),
+        "{error:?}"
+    );
     backup(&again, "db", &vec![3], None).await.unwrap();
     assert_eq!(operator.forget_domain(1, "gone").await.unwrap(), 3);
     assert!(again.fold().await.unwrap().points.is_empty());
@@ -298,12 +307,15 @@ async fn keys_of_a_domain_are_managed_in_it_alone() {
     assert_eq!(error.code(), "domain.not-operator");
     let error = operator.add_domain("t1", &[], PassphraseCost::TEST).await.unwrap_err();
     assert_eq!(error.code(), "domain.name-taken");
-    let names: Vec<_> = operator.list_domains().await.unwrap().into_iter().map(|domain| domain.name).collect();
+    let names: Vec<_> =
+        operator.list_domains().await.unwrap().into_iter().map(|domain| domain.name).collect();
     assert_eq!(names, [None, Some("t1".to_owned()), Some("t2".to_owned())]);
     assert!(a.list_domains().await.unwrap().iter().all(|domain| domain.name.is_none()));
     assert_eq!(a.find_domain("9").await.unwrap_err().code(), "domain.unknown");
     let write_only = Unlock::KeyFile(KeyFile::generate(&*tenants[0].world.entropy));
-    a.add_slot(&NewKey::Holder(write_only.clone()), Grants::WriteOnly, "host", PassphraseCost::TEST).await.unwrap();
+    a.add_slot(&NewKey::Holder(write_only.clone()), Grants::WriteOnly, "host", PassphraseCost::TEST)
+        .await
+        .unwrap();
     let host = Trial { unlock: write_only, ..tenants[0].clone() }.open("host").await;
     let point = backup(&host, "db", &vec![4, 5], None).await.unwrap().point;
     assert!(restore(&host, point).await.is_err());

@@ -65,7 +65,8 @@ fn what_a_domain_gets_of_the_operator_opens_the_journal_alone() {
     let operator = operator();
     let journal = read_back(&operator.journal().unwrap());
     assert_ne!(journal.master(1), operator.master(1));
-    for secret in [&operator.identity()[..], &operator.owner().unwrap()[..], &operator.master(1).unwrap()[..]] {
+    for secret in [&operator.identity()[..], &operator.owner().unwrap()[..], &operator.master(1).unwrap()[..]]
+    {
         assert!(!holds(&journal, secret));
     }
     assert!(journal.names(1).is_none());
