@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::content::{assert_same, write_image};
 use crate::ground::{Ground, text};
+use crate::json_output::undocumented_fields;
 
 const SIZE: u64 = 8 << 20;
 
@@ -17,7 +18,8 @@ impl Tenant {
     /// A domain with a key file of its own.
     fn add(ground: &Ground, name: &str) -> Self {
         let (key, image) = (ground.path(&format!("{name}-key")), ground.path(&format!("{name}.img")));
-        ground.run(["repository", "domain", "add", name, "--new-key-file", text(&key)]).ok();
+        let line = ["repository", "domain", "add", name, "--new-key-file", text(&key)];
+        assert_eq!(undocumented_fields(&ground.run(line).ok().json()), [""; 0]);
         Self { key, image }
     }
 
@@ -105,6 +107,7 @@ fn two_tenants_with_equal_content_share_a_repository_and_nothing_else() {
     ground.call(["repository", "domain", "close", "9", "--yes"]).run().refused(1, "domain.unknown");
     let domains = ground.run(["repository", "domain", "list"]).ok().json();
     assert_eq!(domains["domains"][1]["name"], "one");
+    assert_eq!(undocumented_fields(&domains), [""; 0]);
     let domains = ground.run(["repository", "domain", "list"].into_iter().chain(b.key())).ok().json();
     assert!(domains["domains"].as_array().unwrap().iter().all(|domain| domain["name"].is_null()));
 }
@@ -167,7 +170,9 @@ fn the_operator_frees_and_checks_for_all_and_a_domain_rotates_alone() {
         .ok();
     assert_same(&back, &b.image);
 
-    ground.run(["repository", "domain", "close", "two", "--forget-points", "--yes"]).ok();
+    let closed = ground.run(["repository", "domain", "close", "two", "--forget-points", "--yes"]).ok().json();
+    assert_eq!(closed["forgotten"], 1, "{closed}");
+    assert_eq!(undocumented_fields(&closed), [""; 0]);
     assert_ne!(ground.run(["points", "list"].into_iter().chain(b.key())).json()["type"], "result");
     a.brings_back(&ground, "disk");
 }

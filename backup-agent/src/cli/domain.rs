@@ -43,7 +43,7 @@ pub struct CloseArgs {
     repository: RepositoryArgs,
     /// Its number or name, as `domain list` shows them
     #[arg(value_name = "DOMAIN")]
-    domain: String,
+    which: String,
     /// Forget its points that are not held, too; a later prune frees their space
     #[arg(long)]
     forget_points: bool,
@@ -143,7 +143,7 @@ async fn close(args: CloseArgs, console: &Console, world: &World) -> Result<Exit
         forgotten: u64,
     }
     let repository = open(&args.repository, world).await?;
-    let domain = repository.find_domain(&args.domain).await?;
+    let domain = repository.find_domain(&args.which).await?;
     let question = match args.forget_points {
         true => format!("Close domain {} and forget its {} points?", domain.number, domain.points),
         false => format!("Close domain {}? Its {} points stay.", domain.number, domain.points),
