@@ -93,6 +93,7 @@ impl Target {
             Self::Image(_, path) => {
                 std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()).display().to_string()
             }
+            Self::Given(given) => given.path.clone(),
         }
     }
 }
