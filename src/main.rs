@@ -79,6 +79,7 @@ async fn dispatch(command: Command, console: &Console, world: &World) -> Result<
 fn beside_the_agent(beside: strongroom_agent::cli::Beside) -> strongroom_restore::serve::Surroundings {
     strongroom_restore::serve::Surroundings {
         opened: beside.opened,
+        settings: beside.settings,
         endpoint: beside.endpoint,
         state_dir: beside.state_dir.join("restore"),
         budget_bytes: beside.budget_bytes,

@@ -14,7 +14,7 @@ use strongroom_repository::store::{ObjectStore, StoreError};
 use strongroom_repository::{Fold, Repository};
 use strongroom_settings::RepositorySettings;
 
-use crate::status::Health;
+use crate::status::{Health, locks};
 
 /// A second copy, as the configuration names it.
 #[derive(Debug, Clone)]
@@ -149,7 +149,19 @@ impl Copy {
             CopyState::Promoted(_) => Err("it was promoted: it is a repository of its own now".to_owned()),
             CopyState::Own(_) => Err("a repository lies there that is no copy".to_owned()),
         });
-        self.assess(fold, state, now)
+        let mut status = self.assess(fold, state, now);
+        // A copy that does not answer has said so.
+        if status.until.is_some() {
+            let problem = match repository.lock_state(&self.store).await {
+                Ok(state) => state.as_ref().and_then(locks),
+                Err(error) => Some(chain(&error)),
+            };
+            if let Some(problem) = problem {
+                status.health = Health::AtRisk;
+                status.problems.push(problem);
+            }
+        }
+        status
     }
 
     /// The verdict: pure.

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_model::{RecoveryPointId, VolumeId, VolumeName};
 use strongroom_repository::check::Proof;
+use strongroom_repository::locks::LockState;
 use strongroom_repository::{Fold, Point, Source};
 use strongroom_settings::CheckConfig;
 
@@ -102,6 +103,24 @@ pub fn assess(
     all.extend(points.into_iter().map(|(name, points)| from_repository(name, &points, node, policies, now)));
     all.sort_by(|one, other| one.volume.cmp(&other.volume));
     all
+}
+
+/// What is wrong with the retention locks in a store, as the store itself says of some packs.
+#[must_use]
+pub fn locks(state: &LockState) -> Option<String> {
+    let LockState { packs, late, ends_at, .. } = state;
+    if let (0, Some(why)) = (packs, &state.trouble) {
+        return Some(format!("its retention locks cannot be looked at: {why}"));
+    }
+    let what = match (late, ends_at) {
+        (0, _) => return None,
+        (_, Some(at)) => format!("the first of them ends {}", at.strftime("%Y-%m-%d %H:%M:%S UTC")),
+        (_, None) => "there are packs without any".to_owned(),
+    };
+    Some(format!(
+        "the retention locks of {late} of {packs} packs that were looked at are not extended in time: {what}. \
+         `strongroom repository extend-locks` says why"
+    ))
 }
 
 /// What is wrong with the stored data as far as checks noted it in the journal, one sentence each.

@@ -5,6 +5,7 @@
 //! what is durable in it, are what the next who asks goes on from. An error is told once; asked again, it is tried again.
 
 mod jobs;
+mod reading;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use strongroom_proto::control::{
 };
 use strongroom_proto::{code_for, control, status};
 use strongroom_repository::{Point, Source};
-use strongroom_settings::{Candidate, Choice, OpenedRepository, SelectError, Selection, select};
+use strongroom_settings::{
+    Candidate, Choice, OpenedRepository, RepositorySettings, SelectError, Selection, select,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -32,12 +35,15 @@ use crate::restore::{Restore, hold_name};
 use crate::target::volume::run_of;
 
 use jobs::{Jobs, State};
+use reading::Reading;
 
 /// What the service needs of the agent beside which it is served.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     /// The repository, once it is open.
     pub opened: watch::Receiver<Option<OpenedRepository>>,
+    /// What it was opened with: where it has copies, restores read from whichever place answers.
+    pub settings: RepositorySettings,
     /// The driver's socket.
     pub endpoint: Option<String>,
     /// Where journals are kept.
@@ -58,12 +64,18 @@ const AT_ONCE: u32 = 2;
 /// The service, to be added to the agent's.
 #[must_use]
 pub fn service(surroundings: Surroundings) -> RestoreControlServer<impl RestoreControl> {
-    RestoreControlServer::new(Service { jobs: Jobs::new(AT_ONCE), surroundings: Arc::new(surroundings) })
+    RestoreControlServer::new(Service {
+        jobs: Jobs::new(AT_ONCE),
+        reading: Reading::default(),
+        surroundings: Arc::new(surroundings),
+    })
 }
 
 #[derive(Debug)]
 struct Service {
     surroundings: Arc<Surroundings>,
+    /// What restores read from.
+    reading: Reading,
     jobs: Jobs,
 }
 
@@ -149,7 +161,8 @@ impl Service {
         let surroundings = &self.surroundings;
         let selection = Selection::parse(which, surroundings.world.clock.now(), &surroundings.zone)
             .map_err(|reason| Refused::Wrong { field: "which", reason })?;
-        let fold = self.opened()?.repository.fold().await.map_err(|error| told(&error.into()))?;
+        let opened = self.reading.of(&self.surroundings).await.map_err(|failed| told(&failed))?;
+        let fold = opened.repository.fold().await.map_err(|error| told(&error.into()))?;
         let candidates: Vec<Candidate> = fold.points.values().map(Candidate::from).collect();
         let chosen = select(&candidates, selection.volume.as_ref(), &selection.choice).map_err(|error| {
             let code = match &error {
@@ -166,14 +179,19 @@ impl Service {
     }
 
     fn begin(&self, wish: Wish) -> Result<(), Status> {
-        let opened = self.opened()?;
-        let surroundings = Arc::clone(&self.surroundings);
+        let (surroundings, reading) = (Arc::clone(&self.surroundings), self.reading.clone());
+        if surroundings.settings.copies.is_empty() {
+            self.opened()?;
+        }
         let (id, progress) = (wish.volume, Progress::silent());
         let watch = progress.clone();
         self.jobs
             .begin(id, progress, &self.surroundings.cancel, async move {
                 tracing::info!(volume = %wish.name, point = %wish.point, "restoring");
-                let done = fill(&surroundings, opened, &wish, watch).await;
+                let done = match reading.of(&surroundings).await {
+                    Ok(opened) => fill(&surroundings, opened, &wish, watch).await,
+                    Err(failed) => Err(failed),
+                };
                 match &done {
                     Ok(()) => tracing::info!(volume = %wish.name, point = %wish.point, "restored"),
                     Err(failed) => tracing::error!(

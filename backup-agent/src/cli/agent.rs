@@ -37,6 +37,8 @@ const PAUSE: Duration = Duration::from_secs(30);
 pub struct Beside {
     /// The repository, once it is open.
     pub opened: watch::Receiver<Option<OpenedRepository>>,
+    /// What it is opened with.
+    pub settings: RepositorySettings,
     /// The driver's socket.
     pub endpoint: Option<String>,
     /// Where the agent keeps its state.
@@ -89,6 +91,7 @@ pub(super) async fn run(
     };
     let beside = Beside {
         opened,
+        settings: settings.clone(),
         endpoint: endpoint.clone(),
         state_dir: config.agent.state_dir.clone(),
         budget_bytes: config.agent.memory_budget.bytes(),

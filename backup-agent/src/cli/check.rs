@@ -5,20 +5,29 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Text, local};
-use strongroom_model::{ByteRange, World};
+use strongroom_model::{ByteRange, World, chain};
 use strongroom_repository::check::{
     CheckOptions, CheckReport, Damage, LeftHold, Proof, ReadData, RepairPlan, RepairReport,
 };
 use strongroom_repository::scrub::{self, POSITIONS, ScrubRange, ScrubReport};
-use strongroom_settings::{Interval, RepositoryArgs, Share, Size as SizeArg, open_repository, open_store};
+use strongroom_settings::{
+    Interval, RepositoryArgs, RepositorySettings, Share, Size as SizeArg, open_repository, open_store,
+};
 
 use super::repository::report;
+use crate::copies::Copy;
 
 /// `strongroom repository check`
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
+    /// Check this copy instead of the repository: its name in the configuration, or a URL
+    #[arg(long, value_name = "COPY")]
+    place: Option<String>,
+    /// Check the repository and every copy that the configuration names
+    #[arg(long, conflicts_with = "place")]
+    all_places: bool,
     /// Read data, decrypt it and compare it with its ids: all of it, or a part that begins with what was verified
     /// longest ago
     #[arg(long)]
@@ -71,6 +80,10 @@ pub struct ScrubArgs {
 pub struct RepairArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
+    /// Take damaged packs from this copy: its name in the configuration, or a URL. Without it: from all that the
+    /// configuration names
+    #[arg(long, value_name = "COPY")]
+    from: Option<String>,
     /// Do it, without asking
     #[arg(long)]
     yes: bool,
@@ -82,8 +95,102 @@ fn position(text: &str) -> Result<u32, String> {
     parsed.ok_or_else(|| "a position has four hexadecimal digits, like 3f00".to_owned())
 }
 
+/// What a check saw at one of several places.
+#[derive(Debug, Serialize)]
+struct CheckedPlace {
+    /// The name of the copy; `repository` for the repository itself.
+    place: String,
+    location: String,
+    #[serde(flatten)]
+    seen: SeenThere,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum SeenThere {
+    Checked(CheckReport),
+    NotChecked { code: &'static str, message: String, advice: String },
+}
+
+#[derive(Debug, Serialize)]
+struct CheckedPlaces {
+    places: Vec<CheckedPlace>,
+}
+
 pub(super) async fn check(args: CheckArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let repository = open_repository(&args.repository.resolve()?, world).await?.repository;
+    let settings = args.repository.resolve()?;
+    if args.all_places {
+        return check_all(&args, &settings, console, world).await;
+    }
+    let checked = match &args.place {
+        None => check_one(&args, &settings, "checking", true, console, world).await?,
+        Some(place) => {
+            check_one(&args, &settings.of_place(place), &format!("checking {place}"), false, console, world)
+                .await?
+        }
+    };
+    console.result(&checked, |text| tell(text, console, &checked));
+    Ok(if checked.is_whole() { Exit::Done } else { Exit::Damaged })
+}
+
+/// One after the other: that one cannot be opened says nothing of the next.
+async fn check_all(
+    args: &CheckArgs,
+    settings: &RepositorySettings,
+    console: &Console,
+    world: &World,
+) -> Result<Exit, Failed> {
+    let copies = settings.copies.iter().map(|copy| (copy.name.clone(), settings.of_copy(copy), false));
+    let mut places = Vec::new();
+    for (place, settings, own) in
+        std::iter::once(("repository".to_owned(), settings.clone(), true)).chain(copies)
+    {
+        let label = format!("checking {place}");
+        let seen = match check_one(args, &settings, &label, own, console, world).await {
+            Ok(checked) => SeenThere::Checked(checked),
+            Err(failed) => {
+                let failure = failed.failure();
+                SeenThere::NotChecked {
+                    code: failure.code(),
+                    message: chain(failure),
+                    advice: failure.advice(),
+                }
+            }
+        };
+        places.push(CheckedPlace { place, location: settings.url, seen });
+    }
+    let checked = CheckedPlaces { places };
+    console.result(&checked, |text| {
+        for place in &checked.places {
+            text.line(format_args!("{} ({}):", place.place, place.location));
+            match &place.seen {
+                SeenThere::Checked(checked) => tell(text, console, checked),
+                SeenThere::NotChecked { code, message, advice } => {
+                    text.line(format_args!("not checked: {message} [{code}]. {advice}"));
+                }
+            }
+        }
+    });
+    let any = |is: fn(&SeenThere) -> bool| checked.places.iter().any(|place| is(&place.seen));
+    Ok(if any(|seen| matches!(seen, SeenThere::Checked(checked) if !checked.is_whole())) {
+        Exit::Damaged
+    } else if any(|seen| matches!(seen, SeenThere::NotChecked { .. })) {
+        Exit::FAILED
+    } else {
+        Exit::Done
+    })
+}
+
+/// Nothing is noted in a copy: its journal is that of the repository.
+async fn check_one(
+    args: &CheckArgs,
+    settings: &RepositorySettings,
+    label: &str,
+    notes: bool,
+    console: &Console,
+    world: &World,
+) -> Result<CheckReport, Failed> {
+    let repository = open_repository(settings, world).await?.repository;
     let part = &args.part;
     let read = match (part.share, part.bytes, part.packs, part.time) {
         (Some(share), ..) => ReadData::Share(share.fraction()),
@@ -94,13 +201,11 @@ pub(super) async fn check(args: CheckArgs, console: &Console, world: &World) -> 
         _ => ReadData::Nothing,
     };
     repository.may_check(args.read_data).await?;
-    let options = CheckOptions { read, record: !args.no_note, ..CheckOptions::default() };
-    let progress = Arc::new(console.progress("checking", None));
+    let options = CheckOptions { read, record: notes && !args.no_note, ..CheckOptions::default() };
+    let progress = Arc::new(console.progress(label, None));
     let checked = repository.check_with(&options, &report(&progress)).await;
     progress.finish();
-    let checked = checked?;
-    console.result(&checked, |text| tell(text, console, &checked));
-    Ok(if checked.is_whole() { Exit::Done } else { Exit::Damaged })
+    Ok(checked?)
 }
 
 fn tell(text: &mut Text<'_>, console: &Console, checked: &CheckReport) {
@@ -249,10 +354,16 @@ struct Repaired {
 }
 
 pub(super) async fn repair(args: RepairArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let repository = open_repository(&args.repository.resolve()?, world).await?.repository;
+    let settings = args.repository.resolve()?;
+    let mut copies = Vec::new();
+    match &args.from {
+        Some(from) => copies.push(settings.of_place(from).open_counted(world).await?.store),
+        None => copies.extend(Copy::all(&settings, world).await?.into_iter().map(|copy| copy.store)),
+    }
+    let repository = open_repository(&settings, world).await?.repository;
     repository.may_check(false).await?;
     let progress = Arc::new(console.progress("looking", None));
-    let planned = repository.plan_repair(&report(&progress)).await;
+    let planned = repository.plan_repair(&copies, &report(&progress)).await;
     progress.finish();
     let plan = planned?;
     let mut done = None;
@@ -262,11 +373,12 @@ pub(super) async fn repair(args: RepairArgs, console: &Console, world: &World) -
         }
         console.confirm("Do this?", args.yes)?;
         let progress = Arc::new(console.progress("repairing", None));
-        let repaired = repository.repair(&plan, &report(&progress)).await;
+        let repaired = repository.repair(&plan, &copies, &report(&progress)).await;
         progress.finish();
         done = Some(repaired?);
     }
-    let exit = if plan.leaves_damage() { Exit::Damaged } else { Exit::Done };
+    let failed = done.as_ref().is_some_and(|done: &RepairReport| !done.not_put_back.is_empty());
+    let exit = if plan.leaves_damage() || failed { Exit::Damaged } else { Exit::Done };
     let repaired = Repaired { plan, done };
     console.result(&repaired, |text| outcome(text, console, &repaired));
     Ok(exit)
@@ -276,6 +388,10 @@ fn steps(plan: &RepairPlan) -> Vec<String> {
     let mut steps = Vec::new();
     for (run, why) in &plan.index {
         steps.push(format!("{run}: {why}"));
+    }
+    for pack in &plan.put_back {
+        steps.push(format!("{}: {}", pack.object, pack.what));
+        steps.push(format!("- put it back from {} ({})", pack.from, Size(pack.bytes)));
     }
     if !plan.index.is_empty() {
         steps.push("- make the index again from the footers of all packs".to_owned());
@@ -291,6 +407,12 @@ fn steps(plan: &RepairPlan) -> Vec<String> {
 
 fn outcome(text: &mut Text<'_>, console: &Console, repaired: &Repaired) {
     if let Some(done) = &repaired.done {
+        if done.put_back > 0 {
+            text.line(format_args!("put back {} packs", done.put_back));
+        }
+        for (object, why) in &done.not_put_back {
+            text.line(format_args!("{object} could not be put back: {why}"));
+        }
         if let Some(index) = done.index {
             text.line(format_args!("{} entries of {} packs are in the index", index.entries, index.packs));
         }
@@ -317,8 +439,8 @@ fn outcome(text: &mut Text<'_>, console: &Console, repaired: &Repaired) {
     }
     if plan.leaves_damage() {
         text.line(
-            "What is lost comes back only from elsewhere: the next backup of a volume stores anew what it still holds; an \
-             object that a copy of the bucket has can be put back under its name; `restore --keep-going` brings back the \
+            "What is lost comes back only from elsewhere: the next backup of a volume stores anew what it still holds; a \
+             copy that has it whole is named with --from; `restore --keep-going` brings back the \
              rest of a damaged point.",
         );
     } else if plan.does_nothing() {

@@ -7,14 +7,14 @@ use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table, TimeSpan, local};
 use strongroom_model::{Failure as _, World, chain};
 use strongroom_repository::check::{LeftHold, Proof};
-use strongroom_settings::{RepositoryArgs, open_repository};
+use strongroom_settings::{OpenedRepository, RepositoryArgs, open_repository};
 
 use super::backup::RunError;
 use super::check::{left_hold, proof as proof_text};
 use crate::copies::{Copy, CopyStatus};
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
-use crate::status::{Health, VolumeStatus, Whereabouts, assess, stored_data, worst};
+use crate::status::{Health, VolumeStatus, Whereabouts, assess, locks, stored_data, worst};
 
 /// `strongroom status`
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
     let now = world.clock.now();
     let policies = Policies::new(&config, path, console.time_zone(), now)?;
     let all_copies = Copy::all(&settings, world).await?;
-    let repository = open_repository(&settings, world).await?.repository;
+    let OpenedRepository { repository, store, .. } = open_repository(&settings, world).await?;
     let fold = repository.fold().await?;
 
     let mut problems = repository.head().abilities.warnings();
@@ -60,6 +60,12 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
     if !stored.is_empty() {
         health = Health::AtRisk;
         problems.extend(stored);
+    }
+    if let Some(state) = repository.lock_state(&store).await?
+        && let Some(problem) = locks(&state)
+    {
+        health = Health::AtRisk;
+        problems.push(format!("{}: {problem}", repository.location()));
     }
     let holds = repository.left_holds().await;
     let driver = match &config.driver {

@@ -154,3 +154,17 @@ fn stored_data_is_a_problem_when_it_is_damaged_or_was_asked_for_and_not_verified
         assert_eq!(found.len(), problems, "{proof:?}: {found:?}");
     }
 }
+
+#[test]
+fn locks_that_nobody_extends_are_a_risk_and_locks_that_cannot_be_seen_as_well() {
+    let ends_at = "2026-11-21T12:00:00Z".parse().ok();
+    let fine = LockState { packs: 16, late: 0, ends_at: None, trouble: None };
+    assert_eq!(locks(&fine), None);
+    assert!(
+        locks(&LockState { late: 3, ends_at, ..fine.clone() })
+            .is_some_and(|told| told.contains("2026-11-21"))
+    );
+    assert!(locks(&LockState { late: 3, ..fine.clone() }).is_some_and(|told| told.contains("without")));
+    let blind = LockState { packs: 0, trouble: Some("refused".to_owned()), ..fine };
+    assert!(locks(&blind).is_some_and(|told| told.contains("refused")));
+}

@@ -112,6 +112,7 @@ impl ObjectStore for MemoryStore {
             bytes: body.len() as u64,
             last_modified,
             store_time: self.clock.as_ref().map(|c| c.now()),
+            locked_until: None,
         })
     }
 

@@ -326,7 +326,8 @@ impl ObjectStore for S3Store {
         else {
             return Err(self.rejected(name.as_str(), "the answer says neither size nor age"));
         };
-        Ok(ObjectInfo { bytes, last_modified, store_time })
+        let locked_until = answer.object_lock_retain_until_date().and_then(timestamp);
+        Ok(ObjectInfo { bytes, last_modified, store_time, locked_until })
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<ListPage, StoreError> {

@@ -13,6 +13,7 @@ mod needs;
 mod notes;
 mod objects;
 mod packs;
+mod put_back;
 mod rebuild;
 mod repair;
 mod share;
@@ -25,6 +26,7 @@ use strongroom_model::{ByteRange, PackId, RecoveryPointId, VolumeName};
 
 pub use holds::LeftHold;
 pub use objects::Orphans;
+pub use put_back::PutBack;
 pub use repair::{PointLoss, RepairPlan, RepairReport};
 pub use share::{Proof, ReadData};
 

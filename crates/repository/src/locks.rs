@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::check::Progress;
 use crate::errors::JournalError;
+use crate::fold::Fold;
 use crate::pack::PackPlace;
 use crate::record::Placed;
 use crate::repository::Repository;
@@ -22,6 +23,9 @@ const AT_ONCE: usize = 16;
 
 /// Of so many failures the reason is told.
 const MOST_TOLD: usize = 100;
+
+/// Packs whose locks are looked at to see whether all are prolonged: a store that refuses, refuses them all.
+const SAMPLE: usize = 16;
 
 /// What became of the locks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
@@ -36,7 +40,62 @@ pub struct LockReport {
     pub failures: BTreeMap<String, String>,
 }
 
+/// Whether locks are prolonged in time, as the store itself says of some packs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LockState {
+    /// Packs that were looked at.
+    pub packs: usize,
+    /// Those of them whose lock holds for less than half of a span, or that have none.
+    pub late: usize,
+    /// When the first of those locks ends, or ended; `None`: it has none.
+    pub ends_at: Option<Timestamp>,
+    /// Why others could not be looked at.
+    pub trouble: Option<String>,
+}
+
 impl Repository {
+    /// Looks at the locks of some packs that live, in the store of the repository or in that of a copy; `None` where the
+    /// settings ask for no locks there. Locks are prolonged four times in a span: one that holds for less than half of it was
+    /// passed over twice.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn lock_state(&self, store: &Arc<dyn ObjectStore>) -> Result<Option<LockState>, JournalError> {
+        let Some(span) = store.lock_span() else { return Ok(None) };
+        let fold = self.fold().await?;
+        let living: Vec<PackPlace> =
+            fold.packs.values().map(|state| state.place).filter(|place| !is_dying(&fold, *place)).collect();
+        let due = self.inner.world.clock.now();
+        let due = jiff::SignedDuration::try_from(span / 2).ok().and_then(|half| due.checked_add(half).ok());
+        let due = due.unwrap_or(Timestamp::MAX);
+        let sample: Vec<PackPlace> =
+            living.iter().step_by(living.len().div_ceil(SAMPLE).max(1)).copied().collect();
+        let mut state = LockState { packs: 0, late: 0, ends_at: None, trouble: None };
+        let look = |place: PackPlace| async move { store.head(&place.name()).await };
+        let mut answers = futures::stream::iter(sample).map(look).buffer_unordered(AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(info) => {
+                    state.packs += 1;
+                    if info.locked_until.is_none_or(|until| until < due) {
+                        // No lock at all comes before any that ends.
+                        state.ends_at = match state.late {
+                            0 => info.locked_until,
+                            _ => state.ends_at.min(info.locked_until),
+                        };
+                        state.late += 1;
+                    }
+                }
+                // A check says what is missing; a copy may not have it yet.
+                Err(StoreError::NotFound { .. }) => {}
+                Err(cause) => {
+                    state.trouble.get_or_insert_with(|| strongroom_model::chain(&cause));
+                }
+            }
+        }
+        Ok(Some(state))
+    }
+
     /// Prolongs the lock of every pack that lives, in the store of the repository or in that of a copy. A pack that a copy does
     /// not have yet is passed over. One request a pack.
     ///
@@ -48,13 +107,8 @@ impl Repository {
         progress: Progress<'_>,
     ) -> Result<LockReport, JournalError> {
         let fold = self.fold().await?;
-        let dying = |place: PackPlace| {
-            fold.plan.as_ref().is_some_and(|plan| {
-                plan.objects.contains(&Placed::from(place)) && !plan.revived.contains(&place.object.pack)
-            })
-        };
         let living: Vec<PackPlace> =
-            fold.packs.values().map(|state| state.place).filter(|place| !dying(*place)).collect();
+            fold.packs.values().map(|state| state.place).filter(|place| !is_dying(&fold, *place)).collect();
         let is_copy = store.location() != self.location();
         let total = living.len() as u64;
         let mut report = LockReport::default();
@@ -82,4 +136,11 @@ impl Repository {
         }
         Ok(report)
     }
+}
+
+/// Whether a sweep plans to free it: its lock is left to end.
+fn is_dying(fold: &Fold, place: PackPlace) -> bool {
+    fold.plan.as_ref().is_some_and(|plan| {
+        plan.objects.contains(&Placed::from(place)) && !plan.revived.contains(&place.object.pack)
+    })
 }

@@ -132,6 +132,8 @@ pub struct ObjectInfo {
     pub last_modified: Timestamp,
     /// What time the store's clock says it is now, where it says so.
     pub store_time: Option<Timestamp>,
+    /// Until when a retention lock keeps it from being deleted; `None`: there is none.
+    pub locked_until: Option<Timestamp>,
 }
 
 /// One object of a listing. The name is a plain string: a bucket may hold what is not ours.

@@ -148,7 +148,7 @@ impl ObjectStore for MemoryStore {
 
     async fn head(&self, name: &ObjectName) -> Result<ObjectInfo, StoreError> {
         let bytes = self.found(name)?.len() as u64;
-        Ok(ObjectInfo { bytes, last_modified: Timestamp::UNIX_EPOCH, store_time: None })
+        Ok(ObjectInfo { bytes, last_modified: Timestamp::UNIX_EPOCH, store_time: None, locked_until: None })
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<ListPage, StoreError> {

@@ -251,7 +251,7 @@ impl Tree {
     pub(super) fn info(&self, name: &ObjectName) -> Result<ObjectInfo, StoreError> {
         let (file, bytes) = self.open(name)?;
         let stat = rustix::fs::fstat(file.as_fd()).map_err(|errno| self.errno(name.as_str(), errno))?;
-        Ok(ObjectInfo { bytes, last_modified: modified(&stat), store_time: None })
+        Ok(ObjectInfo { bytes, last_modified: modified(&stat), store_time: None, locked_until: None })
     }
 
     pub(super) fn remove(&self, name: &ObjectName) -> Result<Deleted, StoreError> {

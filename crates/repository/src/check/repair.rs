@@ -3,22 +3,23 @@
 //!
 //! The plan is made without side effects. A damaged record of the journal cannot be mended: it is an error, and named.
 //!
-//! Lost content comes back in two ways that need nothing here. A check that read the data has noted what is damaged, so the
-//! next backup of a volume that still holds it stores it anew. And a pack that another store has can be put back under its
-//! name: objects never change, so the very bytes of a copy are right.
+//! Packs that a second copy has whole are put back from there. Other content comes back without anything here: a check that
+//! read the data has noted what is damaged, so the next backup of a volume that still holds it stores it anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_model::{ByteRange, RecoveryPointId, VolumeName};
 
 use super::losses::sealed_volume;
-use super::{CheckOptions, Damage, Findings, Progress, RebuildReport};
+use super::{CheckOptions, Damage, Findings, Progress, PutBack, RebuildReport};
 use crate::errors::SweepError;
 use crate::journal::CHECKPOINT_EVERY;
 use crate::layout::ObjectName;
 use crate::repository::Repository;
+use crate::store::ObjectStore;
 
 /// What a repair would do, and what nobody can mend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
@@ -29,7 +30,9 @@ pub struct RepairPlan {
     pub wrong_checkpoints: Vec<u64>,
     /// Whether a checkpoint is written, of the journal as it was read from its first record.
     pub write_checkpoint: bool,
-    /// What cannot be made again here.
+    /// Packs that are damaged or missing, and that a copy has whole: they are put back.
+    pub put_back: Vec<PutBack>,
+    /// What cannot be made again.
     pub damages: Vec<Damage>,
     /// The same by point, for people: who loses what. In the order of volumes and moments.
     pub losses: Vec<PointLoss>,
@@ -53,6 +56,10 @@ pub struct PointLoss {
 /// What a repair did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct RepairReport {
+    /// Packs that were put back.
+    pub put_back: u64,
+    /// Packs that could not be, and why.
+    pub not_put_back: BTreeMap<String, String>,
     /// The index that was made again.
     pub index: Option<RebuildReport>,
     /// Checkpoints that were removed.
@@ -65,7 +72,10 @@ impl RepairPlan {
     /// Whether a repair would do anything.
     #[must_use]
     pub fn does_nothing(&self) -> bool {
-        self.index.is_empty() && self.wrong_checkpoints.is_empty() && !self.write_checkpoint
+        self.index.is_empty()
+            && self.wrong_checkpoints.is_empty()
+            && !self.write_checkpoint
+            && self.put_back.is_empty()
     }
 
     /// Whether something is damaged that nobody can make again here.
@@ -77,16 +87,23 @@ impl RepairPlan {
 
 impl Repository {
     /// What a repair would do. Reads the whole journal, all maps, footers and index runs, and no data; of data it knows what
-    /// checks noted.
+    /// checks noted. What is damaged is then looked for in `copies`, in their order.
     ///
     /// # Errors
     /// When a record of the journal is damaged or missing, or the store fails.
-    pub async fn plan_repair(&self, progress: Progress<'_>) -> Result<RepairPlan, SweepError> {
+    pub async fn plan_repair(
+        &self,
+        copies: &[Arc<dyn ObjectStore>],
+        progress: Progress<'_>,
+    ) -> Result<RepairPlan, SweepError> {
         let (audit, _) = self.audit_fold(progress).await?;
         let mut findings = Findings::default();
         self.check_index_runs(&mut findings).await;
         let index = findings.damages.into_iter().map(|(object, damage)| (object, damage.what)).collect();
-        let checked = self.check_with(&CheckOptions::default(), progress).await?;
+        let mut checked = self.check_with(&CheckOptions::default(), progress).await?;
+        let put_back = self.whole_elsewhere(&checked.damages, copies, progress).await;
+        let comes_back: BTreeSet<&str> = put_back.iter().map(|pack| pack.object.as_str()).collect();
+        checked.damages.retain(|damage| !comes_back.contains(damage.object.as_str()));
         let is_long = audit.records.saturating_sub(audit.newest_checkpoint) > *CHECKPOINT_EVERY.end();
         Ok(RepairPlan {
             index,
@@ -94,19 +111,23 @@ impl Repository {
             wrong_checkpoints: audit.wrong_checkpoints,
             losses: self.losses_by_point(&checked.damages),
             damages: checked.damages,
+            put_back,
         })
     }
 
-    /// Carries out a plan.
+    /// Carries out a plan that was made with the same `copies`.
     ///
     /// # Errors
     /// When the journal or the store fails. What was done until then stays done.
     pub async fn repair(
         &self,
         plan: &RepairPlan,
+        copies: &[Arc<dyn ObjectStore>],
         progress: Progress<'_>,
     ) -> Result<RepairReport, SweepError> {
         let mut report = RepairReport::default();
+        let put_back = self.put_back(&plan.put_back, copies, progress).await?;
+        (report.put_back, report.not_put_back) = (put_back.done, put_back.failed);
         if plan.write_checkpoint {
             // Not the fold that this process opened with: that may have come from a wrong checkpoint.
             let (audit, fold) = self.audit_fold(progress).await?;

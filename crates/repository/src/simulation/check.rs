@@ -273,7 +273,7 @@ async fn wrong_checkpoints_and_index_runs_are_made_again_and_what_is_lost_is_lis
     let (trial, repository, points) = filled(79).await;
     let fold = repository.fold().await.unwrap();
     repository.journal().write_checkpoint(&fold).await.unwrap();
-    assert!(repository.plan_repair(&|_, _| ()).await.unwrap().does_nothing());
+    assert!(repository.plan_repair(&[], &|_, _| ()).await.unwrap().does_nothing());
     let checkpoint = ObjectName::checkpoint(fold.number);
     trial.store.replace(checkpoint.as_str(), Bytes::from_static(b"not a checkpoint"));
     let run = trial.store.names("index/")[0].clone();
@@ -283,7 +283,7 @@ async fn wrong_checkpoints_and_index_runs_are_made_again_and_what_is_lost_is_lis
 
     let fresh = trial.open("fresh").await;
     let before = trial.store.image();
-    let plan = fresh.plan_repair(&|_, _| ()).await.unwrap();
+    let plan = fresh.plan_repair(&[], &|_, _| ()).await.unwrap();
     assert_eq!(trial.store.image(), before, "a plan changes nothing");
     assert_eq!((plan.wrong_checkpoints.as_slice(), plan.write_checkpoint), (&[fold.number][..], true));
     assert_eq!(plan.index.keys().collect::<Vec<_>>(), [&run]);
@@ -291,9 +291,9 @@ async fn wrong_checkpoints_and_index_runs_are_made_again_and_what_is_lost_is_lis
     assert_eq!((plan.losses.len(), plan.losses[0].point), (1, points[1].point));
     assert_eq!((plan.losses[0].lost_bytes, plan.losses[0].volume.as_str()), (CHUNK as u64, "two"));
 
-    let done = fresh.repair(&plan, &|_, _| ()).await.unwrap();
+    let done = fresh.repair(&plan, &[], &|_, _| ()).await.unwrap();
     assert_eq!(done.removed_checkpoints, 1);
     assert_eq!(done.index.map(|index| index.packs), Some(3));
-    let again = trial.open("again").await.plan_repair(&|_, _| ()).await.unwrap();
+    let again = trial.open("again").await.plan_repair(&[], &|_, _| ()).await.unwrap();
     assert!(again.does_nothing() && again.leaves_damage(), "{again:#?}");
 }

@@ -403,7 +403,12 @@ impl ObjectStore for FaultyStore {
 
     async fn head(&self, name: &ObjectName) -> Result<ObjectInfo, StoreError> {
         let (bytes, last_modified) = self.read("HEAD", name).await?;
-        Ok(ObjectInfo { bytes: bytes.len() as u64, last_modified, store_time: Some(self.now()) })
+        Ok(ObjectInfo {
+            bytes: bytes.len() as u64,
+            last_modified,
+            store_time: Some(self.now()),
+            locked_until: None,
+        })
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<ListPage, StoreError> {
