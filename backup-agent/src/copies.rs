@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_model::{Failure, Remedy, World, chain};
 use strongroom_object_store::{PlaceError, probe};
-use strongroom_repository::copy::{CopyError, CopyReport, CopyState, copy_state};
+use strongroom_repository::copy::{Chosen, CopyError, CopyReport, CopyState, copy_state};
 use strongroom_repository::store::{ObjectStore, StoreError};
-use strongroom_repository::{Fold, Repository};
+use strongroom_repository::{Fold, Point, Repository};
 use strongroom_settings::RepositorySettings;
 
+use crate::policy::Policies;
 use crate::status::{Health, locks};
 
 /// A second copy, as the configuration names it.
@@ -25,6 +26,8 @@ pub struct Copy {
     pub store: Arc<dyn ObjectStore>,
     /// How long a point may be missing in it.
     pub max_lag: Duration,
+    /// Which points go there; `None`: all.
+    pub policies: Option<Arc<Policies>>,
 }
 
 /// Why a copy is not brought up to date.
@@ -102,17 +105,31 @@ pub struct CopyStatus {
 }
 
 impl Copy {
-    /// The copies that the settings name.
+    /// The copies that the settings name, with the policies that say what goes there.
     ///
     /// # Errors
     /// When a URL makes no sense.
-    pub async fn all(settings: &RepositorySettings, world: &World) -> Result<Vec<Self>, PlaceError> {
+    pub async fn all(
+        settings: &RepositorySettings,
+        policies: Option<&Arc<Policies>>,
+        world: &World,
+    ) -> Result<Vec<Self>, PlaceError> {
         let mut all = Vec::new();
         for copy in &settings.copies {
             let store = settings.of_copy(copy).open_counted(world).await?.store;
-            all.push(Self { name: copy.name.clone(), store, max_lag: copy.max_lag.get() });
+            let policies = policies.cloned();
+            all.push(Self { name: copy.name.clone(), store, max_lag: copy.max_lag.get(), policies });
         }
         Ok(all)
+    }
+
+    /// Whether a point goes there.
+    #[must_use]
+    pub fn takes(&self, point: &Point) -> bool {
+        let goes = |policies: &Arc<Policies>| {
+            policies.goes_to(&self.name, point.volume.as_str(), &point.info.labels)
+        };
+        self.policies.as_ref().is_none_or(goes)
     }
 
     /// Brings it up to date, or begins it: then its store is tried first.
@@ -134,7 +151,10 @@ impl Copy {
             Ok(_) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(repository.copy_to(&self.store, abilities, progress).await?)
+        let takes = |point: &Point| self.takes(point);
+        let rule = self.policies.as_ref().and_then(|policies| policies.rule_of(&self.name));
+        let chosen = rule.map(|rule| Chosen { takes: &takes, rule });
+        Ok(repository.copy_to(&self.store, abilities, chosen.as_ref(), progress).await?)
     }
 
     /// How it is: asks the copy, and compares with what the repository holds.
@@ -227,7 +247,6 @@ pub fn behind(fold: &Fold, until: u64, now: Timestamp) -> (usize, u64) {
 mod tests {
     use strongroom_model::{PackId, RecoveryPointId};
     use strongroom_object_store::memory::MemoryStore;
-    use strongroom_repository::Point;
     use strongroom_repository::map::MapRoot;
     use strongroom_repository::pack::EntryRef;
 
@@ -256,7 +275,7 @@ mod tests {
 
     fn copy() -> Copy {
         let store = Arc::new(MemoryStore::default());
-        Copy { name: "offsite".into(), store, max_lag: Duration::from_secs(6 * 3600) }
+        Copy { name: "offsite".into(), store, max_lag: Duration::from_secs(6 * 3600), policies: None }
     }
 
     #[test]

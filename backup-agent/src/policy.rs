@@ -41,6 +41,8 @@ pub struct Policy {
     pub rpo: Duration,
     /// What is kept.
     pub retain: RetainConfig,
+    /// To which copies of the repository its points go; `None`: to all.
+    pub copies: Option<Vec<String>>,
 }
 
 /// All policies in the order in which they are tried.
@@ -111,6 +113,25 @@ impl Policies {
         chosen.or_else(selecting)
     }
 
+    /// Whether a point of a volume goes to this copy. A volume that no policy covers goes to all.
+    #[must_use]
+    pub fn goes_to(&self, copy: &str, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.covering(name, labels).is_none_or(|policy| policy.is_copied_to(copy))
+    }
+
+    /// By which rule points go to this copy, in words that change with it; `None`: all go.
+    #[must_use]
+    pub fn rule_of(&self, copy: &str) -> Option<String> {
+        if self.0.iter().all(|policy| policy.is_copied_to(copy)) {
+            return None;
+        }
+        let told = self.0.iter().map(|policy| {
+            let volumes: Vec<String> = policy.volumes.iter().map(ToString::to_string).collect();
+            format!("{:?} {volumes:?} {}\n", policy.name, policy.is_copied_to(copy))
+        });
+        Some(told.collect())
+    }
+
     /// All of them.
     #[must_use]
     pub fn all(&self) -> &[Policy] {
@@ -127,7 +148,8 @@ impl Policy {
         let usual = || schedule.longest_gap(now) + jitter + windows::longest_closed(&windows) + GRACE;
         let rpo = written.rpo.map_or_else(usual, |rpo| rpo.get());
         let (name, volumes) = (written.name.value.clone(), written.volumes.clone());
-        Ok(Self { name, volumes, schedule, jitter, windows, rpo, retain: written.retain })
+        let (retain, copies) = (written.retain, written.copies.clone());
+        Ok(Self { name, volumes, schedule, jitter, windows, rpo, retain, copies })
     }
 
     /// What protects every volume where the configuration has no policy: once a night.
@@ -142,7 +164,12 @@ impl Policy {
             jitter,
             windows: Vec::new(),
             retain: RetainConfig::usual(),
+            copies: None,
         }
+    }
+
+    fn is_copied_to(&self, copy: &str) -> bool {
+        self.copies.as_ref().is_none_or(|copies| copies.iter().any(|name| name == copy))
     }
 
     /// When the volume's next run begins. `last` is when its newest point was taken.

@@ -35,6 +35,13 @@ impl Answer {
         self
     }
 
+    /// Ends the test unless the command ended with this code: a result that is no success.
+    #[track_caller]
+    pub(crate) fn ended(self, exit: i32) -> Self {
+        assert_eq!(self.code, Some(exit), "{self}");
+        self
+    }
+
     /// Ends the test unless the command ended with this code and, in JSON or text, said this error code.
     #[track_caller]
     pub(crate) fn refused(self, exit: i32, error: &str) -> Self {

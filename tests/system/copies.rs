@@ -174,3 +174,170 @@ fn the_agent_copies_what_is_new_and_status_is_red_while_a_copy_lags() {
     assert_eq!(agent.terminate().code, Some(0));
     ground.run(["points", "list", "--repository", &copy]).ok();
 }
+
+#[test]
+fn a_repair_takes_from_a_copy_what_is_damaged_and_a_check_looks_at_every_place() {
+    let ground = Ground::new();
+    ground.init();
+    let (folder, second) = (ground.path("repository"), ground.path("second"));
+    let copy = format!("file://{}", second.display());
+    let config = config(&ground, &copy, "1d");
+    let config = text(&config);
+    let image = ground.path("disk.img");
+    for round in 1..=3 {
+        // 24 MiB each time: a pack of data of its own, which goes in several parts.
+        write_image(&image, 64 * MIB, 24 * MIB, round);
+        ground.back_up_image("disk", &image).ok();
+    }
+    ground.run(["repository", "copy", "--config", config]).ok();
+    let check = |more: &[&str]| {
+        let words = ["repository", "check", "--read-data", "--config", config];
+        ground.run(words.iter().chain(more).copied())
+    };
+    let fine = check(&["--all-places"]).ok().json();
+    let names: Vec<_> = fine["places"].as_array().expect("a list").iter().map(|one| &one["place"]).collect();
+    assert_eq!(names, ["repository", "offsite"], "{fine}");
+    assert_eq!(crate::json_output::undocumented_fields(&fine), Vec::<String>::new());
+
+    // Half of the packs are damaged, half of the others gone; of one the copy is damaged as well.
+    let packs = packs_of(&folder);
+    let spoil = |pack: &Path| {
+        let mut bytes = fs::read(pack).expect("a pack can be read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x55;
+        fs::write(pack, bytes).expect("a pack can be written");
+    };
+    for (number, pack) in packs.iter().enumerate() {
+        if number % 2 == 0 {
+            spoil(pack);
+        } else {
+            fs::remove_file(pack).expect("a pack can be removed");
+        }
+    }
+    let hopeless =
+        packs.iter().find(|pack| pack.to_string_lossy().contains("/packs/")).expect("a pack of data");
+    let there = second.join(hopeless.strip_prefix(&folder).expect("it is below"));
+    let good = fs::read(&there).expect("the copy has it");
+    spoil(&there);
+    check(&[]).ended(3);
+    assert_eq!(check(&["--place", "offsite"]).ended(3).json()["damages"].as_array().map(Vec::len), Some(1));
+
+    // Only what can be proved to be right is taken.
+    let repaired = ground.run(["repository", "repair", "--yes", "--config", config]).ended(3).json();
+    assert_eq!(repaired["done"]["put_back"], packs.len() - 1, "{repaired}");
+    assert_eq!(repaired["plan"]["damages"].as_array().map(Vec::len), Some(1), "{repaired}");
+    assert_eq!(crate::json_output::undocumented_fields(&repaired), Vec::<String>::new());
+    fs::write(&there, good).expect("a pack can be written");
+    let from = ["repository", "repair", "--yes", "--from", &copy];
+    assert_eq!(ground.run(from).ok().json()["done"]["put_back"], 1);
+    check(&["--all-places"]).ok();
+    let restored = ground.path("restored.img");
+    ground.restore_to_file("disk", &["--latest"], &restored).ok();
+    assert_same(&image, &restored);
+
+    // A place that is not there does not hide what the others say.
+    fs::rename(&second, ground.path("away")).expect("the copy can be moved");
+    let answer = check(&["--all-places"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    assert_eq!(answer.json()["places"][0]["damages"], serde_json::json!([]), "{answer}");
+    assert!(answer.json()["places"][1]["code"].is_string(), "{answer}");
+}
+
+#[test]
+fn status_is_at_risk_while_nobody_extends_the_locks() {
+    let Some(mut ground) = Ground::on_s3("status_is_at_risk_while_nobody_extends_the_locks") else { return };
+    // A bucket of its own: locks are switched on when a bucket is made. It goes with the server that the tests run beside.
+    let server = crate::s3::server("locks").expect("it was there above");
+    let bucket = format!("locks-{}", std::process::id());
+    let made = std::process::Command::new("curl")
+        .args(["-sf", "-X", "PUT", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "testing:testing123"])
+        .args(["-H", "x-amz-bucket-object-lock-enabled: true"])
+        .arg(format!("{}/{bucket}", server.endpoint()))
+        .status();
+    assert!(made.expect("curl runs").success(), "the bucket can be made");
+    ground.set_repository(&format!("s3://{bucket}/r"));
+    ground.init();
+    let config = |lock_for: &str| {
+        let path = ground.path(&format!("locks-{lock_for}.toml"));
+        let words = format!(
+            "[repository]\nurl = \"{}\"\nkey_file = \"{}\"\n[repository.s3]\nlock_for = \"{lock_for}\"\n\
+             lock_mode = \"governance\"\n[agent]\nstate_dir = \"{}\"\n",
+            ground.repository(),
+            ground.key().display(),
+            ground.path("agent-state").display(),
+        );
+        fs::write(&path, words).expect("the configuration can be written");
+        path
+    };
+    let (short, long) = (config("1h"), config("12h"));
+    let image = ground.path("disk.img");
+    write_image(&image, 16 * MIB, 4 * MIB, 1);
+    ground.run(["backup", "image", "--volume", "disk", text(&image), "--config", text(&short)]).ok();
+    let status = |config: &Path| ground.run(["status", "--config", text(config)]);
+    let fresh = status(&short);
+    assert!(!fresh.json()["problems"].to_string().contains("locks"), "{fresh}");
+    // As if half of a span had gone by and more, and every extension had failed.
+    let late = status(&long);
+    assert_eq!((late.code, &late.json()["health"]), (Some(1), &"at-risk".into()), "{late}");
+    assert!(late.json()["problems"].to_string().contains("locks"), "{late}");
+    ground.run(["repository", "extend-locks", "--config", text(&long)]).ok();
+    let mended = status(&long);
+    assert!(!mended.json()["problems"].to_string().contains("locks"), "{mended}");
+}
+
+#[test]
+fn a_policy_says_to_which_copies_the_points_of_its_volumes_go() {
+    let ground = Ground::new();
+    ground.init();
+    let path = ground.path("policies.toml");
+    let write = |copies: &str| {
+        let copy = |name: &str| {
+            let url = ground.path(name);
+            format!("[[repository.copies]]\nname = \"{name}\"\nurl = \"file://{}\"\n", url.display())
+        };
+        let words = format!(
+            "[repository]\nurl = \"{}\"\nkey_file = \"{}\"\n{}{}[agent]\nstate_dir = \"{}\"\n\
+             [[policy]]\nname = \"scratch\"\nvolumes = [\"scratch\"]\nschedule = \"@daily\"\ncopies = {copies}\n\
+             [[policy]]\nname = \"rest\"\nvolumes = [\"*\"]\nschedule = \"@daily\"\n",
+            ground.repository(),
+            ground.key().display(),
+            copy("near"),
+            copy("far"),
+            ground.path("agent-state").display(),
+        );
+        fs::write(&path, words).expect("the configuration can be written");
+    };
+    let config = text(&path);
+    for (volume, seed) in [("db", 1), ("scratch", 2)] {
+        let image = ground.path(&format!("{volume}.img"));
+        write_image(&image, 32 * MIB, 12 * MIB, seed);
+        ground.back_up_image(volume, &image).ok();
+    }
+    let bytes_of = |place: &str| -> u64 {
+        packs_of(&ground.path(place)).iter().map(|pack| fs::metadata(pack).expect("a pack").len()).sum()
+    };
+    let comes_back = |place: &str, volume: &str| {
+        let (target, from) = (ground.path("back.img"), format!("file://{}", ground.path(place).display()));
+        let line = ground.restore_line(volume, &["--latest"], &target);
+        let done = ground.call(line).args(["--repository", &from]).run();
+        if done.code == Some(0) {
+            assert_same(&ground.path(&format!("{volume}.img")), &target);
+        }
+        let _ = fs::remove_file(&target);
+        done.code == Some(0)
+    };
+    write("[\"no-such-copy\"]");
+    ground.run(["repository", "copy", "--config", config]).refused(1, "config.invalid");
+    write("[\"near\"]");
+    ground.run(["repository", "copy", "--config", config]).ok();
+    assert!(bytes_of("near") > 24 * MIB && bytes_of("far") < 14 * MIB, "{} {}", bytes_of("near"), bytes_of("far"));
+    assert!(comes_back("near", "scratch") && comes_back("far", "db") && !comes_back("far", "scratch"));
+    ground.run(["repository", "check", "--read-data", "--all-places", "--config", config]).ok();
+    let status = ground.run(["status", "--config", config]);
+    assert_eq!(status.json()["copies"][1]["health"], "healthy", "{status}");
+
+    write("[\"near\", \"far\"]");
+    ground.run(["repository", "copy", "--config", config]).ok();
+    assert!(comes_back("far", "scratch"));
+    ground.run(["repository", "check", "--read-data", "--all-places", "--config", config]).ok();
+}

@@ -39,6 +39,11 @@ impl Ground {
         Some(ground)
     }
 
+    /// Another place for the repository.
+    pub(crate) fn set_repository(&mut self, url: &str) {
+        self.repository = url.to_owned();
+    }
+
     /// Gives every command from now on this in its environment.
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         self.env.push((name.to_owned(), value.to_owned()));

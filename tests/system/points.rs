@@ -34,13 +34,15 @@ struct Node<'a> {
     runtime: tokio::runtime::Runtime,
     driver: Option<Running>,
     agent: Option<Running>,
+    /// Where the repository has a second copy.
+    copy: Option<String>,
 }
 
 impl<'a> Node<'a> {
     fn new(ground: &'a Ground, name: &'static str) -> Self {
         fs::create_dir_all(ground.path(name)).expect("a folder can be made");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Self { ground, name, runtime, driver: None, agent: None }
+        Self { ground, name, runtime, driver: None, agent: None, copy: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -91,11 +93,16 @@ impl<'a> Node<'a> {
     /// Starts the agent: it backs up nothing by itself.
     fn start_agent(&mut self) {
         let config = self.path("strongroom.toml");
+        let copy = self
+            .copy
+            .as_ref()
+            .map(|url| format!("[[repository.copies]]\nname = \"offsite\"\nurl = \"{url}\"\n"));
         let words = format!(
-            "[repository]\nurl = \"{}\"\nkey_file = \"{}\"\n[driver]\nendpoint = \"{}\"\n[agent]\nstate_dir = \"{}\"\nsocket = \"{}\"\n\
+            "[repository]\nurl = \"{}\"\nkey_file = \"{}\"\n{}[driver]\nendpoint = \"{}\"\n[agent]\nstate_dir = \"{}\"\nsocket = \"{}\"\n\
              [[policy]]\nname = \"none\"\nvolumes = [\"no-such-volume\"]\nschedule = \"@yearly\"\n",
             self.ground.repository(),
             self.ground.key().display(),
+            copy.unwrap_or_default(),
             self.endpoint(),
             self.path("agent-state").display(),
             self.path("agent.sock").display(),
@@ -538,4 +545,40 @@ impl Node<'_> {
     fn get_with_patience(&self, id: &str) -> Snapshot {
         self.get(id).unwrap_or_else(|status| panic!("{status}"))
     }
+}
+
+#[test]
+fn a_volume_is_filled_from_a_copy_where_the_repository_is_damaged_or_gone() {
+    if !is_root("a_volume_is_filled_from_a_copy_where_the_repository_is_damaged_or_gone") {
+        return;
+    }
+    let ground = Ground::new();
+    ground.init();
+    let image = ground.path("disk.img");
+    write_image(&image, 24 << 20, 6 << 20, 5);
+    ground.back_up_image("disk", &image).ok();
+    let copy = format!("file://{}", ground.path("second").display());
+    ground.run(["repository", "copy", "--to", &copy]).ok();
+    let mut node = Node::new(&ground, "node-1");
+    node.copy = Some(copy);
+    node.start_driver(true);
+    node.start_agent();
+    let point = format!("point:{}", ground.points("disk")[0]);
+    let block = capability(AccessType::Block(BlockVolume {}));
+    let wanted = hash_of(&image, 24 << 20);
+    let filled = |name: &str| {
+        let request = CreateVolumeRequest { volume_content_source: from(&point), ..wish(name, 0, &block) };
+        let volume = node.provision(&request).volume_id;
+        let device = node.publish(&volume, &block);
+        assert_eq!(hash_of(&device, 24 << 20), wanted, "{name}");
+        node.unpublish(&volume);
+        node.delete_volume(&volume).expect("it can be deleted");
+    };
+    let repository = ground.path("repository");
+    for folder in ["packs", "maps"] {
+        fs::remove_dir_all(repository.join(folder)).expect("the packs can be removed");
+    }
+    filled("from-packs-of-the-copy");
+    fs::rename(&repository, ground.path("away")).expect("the repository can be moved");
+    filled("from-the-copy-alone");
 }

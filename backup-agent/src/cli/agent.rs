@@ -122,7 +122,7 @@ pub(super) async fn run(
     let store = Arc::clone(&opened.store);
     let agent = Arc::new(agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world));
     tell_agent.send_replace(Some(Arc::clone(&agent)));
-    let copies = Copy::all(&settings, world).await?;
+    let copies = Copy::all(&settings, Some(&policies), world).await?;
     let daemon = Daemon {
         agent,
         policies,

@@ -1,18 +1,18 @@
 //! `strongroom repository check`, `scrub` and `repair`: is all there and right, and what can be made right again?
 
+mod places;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Text, local};
-use strongroom_model::{ByteRange, World, chain};
-use strongroom_repository::check::{
-    CheckOptions, CheckReport, Damage, LeftHold, Proof, ReadData, RepairPlan, RepairReport,
-};
+use strongroom_model::{ByteRange, World};
+use strongroom_repository::check::{CheckReport, Damage, LeftHold, Proof, RepairPlan, RepairReport};
 use strongroom_repository::scrub::{self, POSITIONS, ScrubRange, ScrubReport};
-use strongroom_settings::{
-    Interval, RepositoryArgs, RepositorySettings, Share, Size as SizeArg, open_repository, open_store,
-};
+use strongroom_settings::{Interval, RepositoryArgs, Share, Size as SizeArg, open_repository, open_store};
+
+pub(super) use places::check;
 
 use super::repository::report;
 use crate::copies::Copy;
@@ -93,119 +93,6 @@ fn position(text: &str) -> Result<u32, String> {
     let digits = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let parsed = digits.then(|| u32::from_str_radix(text, 16).ok()).flatten();
     parsed.ok_or_else(|| "a position has four hexadecimal digits, like 3f00".to_owned())
-}
-
-/// What a check saw at one of several places.
-#[derive(Debug, Serialize)]
-struct CheckedPlace {
-    /// The name of the copy; `repository` for the repository itself.
-    place: String,
-    location: String,
-    #[serde(flatten)]
-    seen: SeenThere,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum SeenThere {
-    Checked(CheckReport),
-    NotChecked { code: &'static str, message: String, advice: String },
-}
-
-#[derive(Debug, Serialize)]
-struct CheckedPlaces {
-    places: Vec<CheckedPlace>,
-}
-
-pub(super) async fn check(args: CheckArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let settings = args.repository.resolve()?;
-    if args.all_places {
-        return check_all(&args, &settings, console, world).await;
-    }
-    let checked = match &args.place {
-        None => check_one(&args, &settings, "checking", true, console, world).await?,
-        Some(place) => {
-            check_one(&args, &settings.of_place(place), &format!("checking {place}"), false, console, world)
-                .await?
-        }
-    };
-    console.result(&checked, |text| tell(text, console, &checked));
-    Ok(if checked.is_whole() { Exit::Done } else { Exit::Damaged })
-}
-
-/// One after the other: that one cannot be opened says nothing of the next.
-async fn check_all(
-    args: &CheckArgs,
-    settings: &RepositorySettings,
-    console: &Console,
-    world: &World,
-) -> Result<Exit, Failed> {
-    let copies = settings.copies.iter().map(|copy| (copy.name.clone(), settings.of_copy(copy), false));
-    let mut places = Vec::new();
-    for (place, settings, own) in
-        std::iter::once(("repository".to_owned(), settings.clone(), true)).chain(copies)
-    {
-        let label = format!("checking {place}");
-        let seen = match check_one(args, &settings, &label, own, console, world).await {
-            Ok(checked) => SeenThere::Checked(checked),
-            Err(failed) => {
-                let failure = failed.failure();
-                SeenThere::NotChecked {
-                    code: failure.code(),
-                    message: chain(failure),
-                    advice: failure.advice(),
-                }
-            }
-        };
-        places.push(CheckedPlace { place, location: settings.url, seen });
-    }
-    let checked = CheckedPlaces { places };
-    console.result(&checked, |text| {
-        for place in &checked.places {
-            text.line(format_args!("{} ({}):", place.place, place.location));
-            match &place.seen {
-                SeenThere::Checked(checked) => tell(text, console, checked),
-                SeenThere::NotChecked { code, message, advice } => {
-                    text.line(format_args!("not checked: {message} [{code}]. {advice}"));
-                }
-            }
-        }
-    });
-    let any = |is: fn(&SeenThere) -> bool| checked.places.iter().any(|place| is(&place.seen));
-    Ok(if any(|seen| matches!(seen, SeenThere::Checked(checked) if !checked.is_whole())) {
-        Exit::Damaged
-    } else if any(|seen| matches!(seen, SeenThere::NotChecked { .. })) {
-        Exit::FAILED
-    } else {
-        Exit::Done
-    })
-}
-
-/// Nothing is noted in a copy: its journal is that of the repository.
-async fn check_one(
-    args: &CheckArgs,
-    settings: &RepositorySettings,
-    label: &str,
-    notes: bool,
-    console: &Console,
-    world: &World,
-) -> Result<CheckReport, Failed> {
-    let repository = open_repository(settings, world).await?.repository;
-    let part = &args.part;
-    let read = match (part.share, part.bytes, part.packs, part.time) {
-        (Some(share), ..) => ReadData::Share(share.fraction()),
-        (_, Some(bytes), ..) => ReadData::Bytes(bytes.bytes()),
-        (_, _, Some(packs), _) => ReadData::Packs(packs),
-        (.., Some(time)) => ReadData::For(time.get()),
-        _ if args.read_data => ReadData::All,
-        _ => ReadData::Nothing,
-    };
-    repository.may_check(args.read_data).await?;
-    let options = CheckOptions { read, record: notes && !args.no_note, ..CheckOptions::default() };
-    let progress = Arc::new(console.progress(label, None));
-    let checked = repository.check_with(&options, &report(&progress)).await;
-    progress.finish();
-    Ok(checked?)
 }
 
 fn tell(text: &mut Text<'_>, console: &Console, checked: &CheckReport) {
@@ -358,7 +245,7 @@ pub(super) async fn repair(args: RepairArgs, console: &Console, world: &World) -
     let mut copies = Vec::new();
     match &args.from {
         Some(from) => copies.push(settings.of_place(from).open_counted(world).await?.store),
-        None => copies.extend(Copy::all(&settings, world).await?.into_iter().map(|copy| copy.store)),
+        None => copies.extend(Copy::all(&settings, None, world).await?.into_iter().map(|copy| copy.store)),
     }
     let repository = open_repository(&settings, world).await?.repository;
     repository.may_check(false).await?;

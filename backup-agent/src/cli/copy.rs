@@ -1,5 +1,6 @@
 //! `strongroom repository copy`: second copies, and making one a repository of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use strongroom_model::{Failure, Remedy, World};
 use strongroom_object_store::make_place;
 use strongroom_repository::Repository;
 use strongroom_repository::copy::CopyReport;
-use strongroom_settings::{RepositoryArgs, RepositorySettings, open_repository};
+use strongroom_settings::{Config, RepositoryArgs, RepositorySettings, open_repository};
 
 use super::repository::report;
 use crate::copies::Copy;
+use crate::policy::Policies;
 
 /// `strongroom repository copy`
 #[derive(Debug, clap::Args)]
@@ -71,7 +73,8 @@ pub(super) async fn run(args: CopyArgs, console: &Console, world: &World) -> Res
     if args.promote {
         return promote(&settings, args.yes, console, world).await;
     }
-    let copies = named(&settings, args.to.as_deref(), world).await?;
+    let policies = policies_of(config.as_ref(), args.repository.config.as_deref(), console, world)?;
+    let copies = named(&settings, args.to.as_deref(), policies.as_ref(), world).await?;
     let repository = open_repository(&settings, world).await?.repository;
     let mut done = Vec::new();
     for copy in copies {
@@ -111,8 +114,24 @@ pub(super) async fn run(args: CopyArgs, console: &Console, world: &World) -> Res
     Ok(if is_whole { Exit::Done } else { Exit::Damaged })
 }
 
+/// What the configuration says of where points go, where there is one.
+pub(super) fn policies_of(
+    config: Option<&Config>,
+    path: Option<&Path>,
+    console: &Console,
+    world: &World,
+) -> Result<Option<Arc<Policies>>, Failed> {
+    let (Some(config), Some(path)) = (config, path) else { return Ok(None) };
+    Ok(Some(Arc::new(Policies::new(config, path, console.time_zone(), world.clock.now())?)))
+}
+
 /// The copies that are meant. A folder is made, as by `init`: this command is the one that begins a copy.
-async fn named(settings: &RepositorySettings, to: Option<&str>, world: &World) -> Result<Vec<Copy>, Failed> {
+async fn named(
+    settings: &RepositorySettings,
+    to: Option<&str>,
+    policies: Option<&Arc<Policies>>,
+    world: &World,
+) -> Result<Vec<Copy>, Failed> {
     let Some(to) = to else {
         if settings.copies.is_empty() {
             return Err(NoCopy.into());
@@ -120,12 +139,16 @@ async fn named(settings: &RepositorySettings, to: Option<&str>, world: &World) -
         for copy in &settings.copies {
             make_place(&copy.url)?;
         }
-        return Ok(Copy::all(settings, world).await?);
+        return Ok(Copy::all(settings, policies, world).await?);
     };
     let place = settings.of_place(to);
     make_place(&place.url)?;
     let store = place.open_counted(world).await?.store;
-    Ok(vec![Copy { name: to.to_owned(), store, max_lag: Duration::MAX }])
+    // A place that the configuration does not name gets everything.
+    let known = settings.copies.iter().find(|copy| copy.name == to || copy.url == to);
+    let name = known.map_or(to, |copy| &copy.name).to_owned();
+    let policies = policies.filter(|_| known.is_some()).cloned();
+    Ok(vec![Copy { name, store, max_lag: Duration::MAX, policies }])
 }
 
 async fn promote(

@@ -27,7 +27,7 @@ struct Place {
 
 pub(super) async fn extend(args: RepositoryArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
     let settings = args.resolve()?;
-    let copies = Copy::all(&settings, world).await?;
+    let copies = Copy::all(&settings, None, world).await?;
     let OpenedRepository { repository, store, .. } = open_repository(&settings, world).await?;
     let mut places = Vec::new();
     for store in std::iter::once(&store).chain(copies.iter().map(|copy| &copy.store)) {

@@ -1,5 +1,6 @@
 //! `strongroom status`: is every volume protected?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -48,8 +49,8 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         return Err(RunError::NoConfig.into());
     };
     let now = world.clock.now();
-    let policies = Policies::new(&config, path, console.time_zone(), now)?;
-    let all_copies = Copy::all(&settings, world).await?;
+    let policies = Arc::new(Policies::new(&config, path, console.time_zone(), now)?);
+    let all_copies = Copy::all(&settings, Some(&policies), world).await?;
     let OpenedRepository { repository, store, .. } = open_repository(&settings, world).await?;
     let fold = repository.fold().await?;
 

@@ -153,3 +153,22 @@ fn a_run_whose_window_has_closed_is_missed_and_told_and_one_that_waits_for_its_w
     assert_eq!(policy.missed("v", last, at("2026-07-02T09:59:00Z")), None, "it waits");
     assert_eq!(policy.missed("v", last, at("2026-07-02T10:30:00Z")), Some(at("2026-07-02T06:00:00Z")));
 }
+
+#[test]
+fn points_go_to_the_copies_that_their_policy_names_and_to_all_where_it_names_none() {
+    let text = "[repository]\nurl = \"/r\"\n[[repository.copies]]\nname = \"near\"\nurl = \"/n\"\n[[repository.copies]]\nname = \"far\"\n\
+                url = \"/f\"\n[[policy]]\nname = \"db\"\nvolumes = [\"db-*\"]\nschedule = \"@daily\"\n[[policy]]\nname = \"scratch\"\n\
+                volumes = [\"tmp-*\"]\nschedule = \"@daily\"\ncopies = [\"near\"]\n";
+    let config = Config::parse(text, Path::new("x.toml")).unwrap();
+    let policies =
+        Policies::new(&config, Path::new("x.toml"), &TimeZone::UTC, Timestamp::UNIX_EPOCH).unwrap();
+    let goes = |copy: &str, name: &str| policies.goes_to(copy, name, &BTreeMap::new());
+    assert!(
+        goes("near", "tmp-1") && goes("near", "db-1") && goes("far", "db-1") && goes("far", "of-no-policy")
+    );
+    assert!(!goes("far", "tmp-1"));
+    assert_eq!(policies.rule_of("near"), None, "all go there");
+    assert!(policies.rule_of("far").is_some_and(|rule| rule.contains("tmp-*")));
+    let wrong = text.replace("[\"near\"]", "[\"neer\"]");
+    assert!(Config::parse(&wrong, Path::new("x.toml")).is_err(), "a copy that nobody has");
+}

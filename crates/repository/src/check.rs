@@ -20,6 +20,7 @@ mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use strongroom_model::{ByteRange, PackId, RecoveryPointId, VolumeName};
@@ -32,6 +33,7 @@ pub use share::{Proof, ReadData};
 
 use crate::chunk::BLOCK_BYTES;
 use crate::errors::JournalError;
+use crate::fold::Fold;
 use crate::keys::Grants;
 use crate::layout::PackKind;
 use crate::map::MapError;
@@ -193,6 +195,13 @@ impl Findings {
     }
 }
 
+/// What belongs in a copy of some points: all maps, and the data that those need.
+fn belonging(fold: &Fold, needs: &Needs) -> BTreeSet<PackId> {
+    let maps =
+        fold.packs.iter().filter(|(_, state)| state.place.kind == PackKind::Map).map(|(pack, _)| *pack);
+    maps.chain(needs.packs.iter().copied()).chain(needs.entries.packs()).collect()
+}
+
 impl Repository {
     /// [`Self::check_with`] all structure, and with `read_data` all data; notes nothing.
     ///
@@ -214,8 +223,37 @@ impl Repository {
         options: &CheckOptions,
         progress: Progress<'_>,
     ) -> Result<CheckReport, JournalError> {
-        let fold = self.fold().await?;
+        self.check_points(options, None, progress).await
+    }
+
+    /// [`Self::check_with`] in a copy that has the points of some volumes only: the others, and packs that only they need, are
+    /// not looked for.
+    ///
+    /// # Errors
+    /// Only when the journal cannot be read.
+    pub async fn check_chosen(
+        &self,
+        options: &CheckOptions,
+        takes: &(dyn Fn(&Point) -> bool + Send + Sync),
+        progress: Progress<'_>,
+    ) -> Result<CheckReport, JournalError> {
+        let is_chosen = self.inner.head.copy.as_ref().is_some_and(|mark| mark.chosen.is_some());
+        // What is left out shows only by what points need.
+        let options = CheckOptions { structure: options.structure || is_chosen, ..*options };
+        self.check_points(&options, is_chosen.then_some(takes), progress).await
+    }
+
+    async fn check_points(
+        &self,
+        options: &CheckOptions,
+        takes: Option<&(dyn Fn(&Point) -> bool + Send + Sync)>,
+        progress: Progress<'_>,
+    ) -> Result<CheckReport, JournalError> {
+        let mut fold = self.fold().await?;
         self.journal().confirm_end().await?;
+        if let Some(takes) = takes {
+            Arc::make_mut(&mut fold).points.retain(|_, point| takes(point));
+        }
         let mut findings = Findings::default();
         if self.domain() == 0
             && self.grants() == Grants::Everything
@@ -225,9 +263,11 @@ impl Repository {
         }
         let needs =
             if options.structure { self.gather_needs(&fold, &mut findings).await } else { Needs::default() };
+        let only = takes.map(|_| belonging(&fold, &needs));
         let mut notes = Notes::new(options);
-        let mut examined = self.examine_packs(&needs, options, progress, &mut findings, &mut notes).await?;
-        let orphans = self.survey_objects(options, &mut findings, &mut examined).await;
+        let mut examined =
+            self.examine_packs(&needs, only.as_ref(), options, progress, &mut findings, &mut notes).await?;
+        let orphans = self.survey_objects(options, only.as_ref(), &mut findings, &mut examined).await;
         self.find_losses(&needs, &examined, &mut findings).await?;
         self.check_keys(&fold, &mut findings).await;
         if options.read == ReadData::All && options.structure {

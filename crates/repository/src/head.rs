@@ -70,6 +70,10 @@ pub struct CopyMark {
     /// Objects of packs that could not be copied, since they are damaged or missing where they come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<String>,
+    /// Where a rule chooses which points go there: a keyed hash of the rule. Then packs of data that only other points need may
+    /// be absent. Without it everything is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<String>,
 }
 
 /// Why a head object is not one that can be worked with.

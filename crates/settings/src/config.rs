@@ -153,6 +153,8 @@ pub struct PolicyConfig {
     /// What is kept.
     #[serde(default)]
     pub retain: RetainConfig,
+    /// To which of the repository's copies the points of these volumes go. Without it: to all.
+    pub copies: Option<Vec<String>>,
 }
 
 /// How many points a policy keeps; a point that any of the rules keeps is kept.

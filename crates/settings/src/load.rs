@@ -138,6 +138,14 @@ impl Config {
                     name.value, first.name.line
                 ));
             }
+            let copies = &config.repository.copies;
+            let unknown = |wanted: &&String| !copies.iter().any(|copy| copy.name == **wanted);
+            if let Some(unknown) = policy.copies.iter().flatten().find(unknown) {
+                return wrong(format!(
+                    "policy {:?} names a copy {unknown:?} that no [[repository.copies]] has",
+                    name.value
+                ));
+            }
             if policy.volumes.is_empty() {
                 return wrong(format!(
                     "policy {:?} selects no volumes: write volumes = [\"*\"] for all",

@@ -56,7 +56,7 @@ impl Story {
     }
 
     async fn copy(&self, target: &Store) -> Result<CopyReport, CopyError> {
-        self.repository.copy_to(target, Some(abilities()), &|_, _| {}).await
+        self.repository.copy_to(target, Some(abilities()), None, &|_, _| {}).await
     }
 
     async fn open(&self, store: &Store) -> Result<Repository, String> {

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
 
 mod copies;
+mod copies_by_rule;
 mod damage;
 mod golden;
 mod lines;

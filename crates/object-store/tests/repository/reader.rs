@@ -114,7 +114,7 @@ async fn it_restores_from_a_copy_what_the_copy_holds_and_nothing_that_is_only_on
     let image = world::image(8, 500_001);
     let point = world::back_up(&repository, &world, "db", &image).await;
     let copy = world::store(second.path());
-    repository.copy_to(&copy, Some(world::abilities()), &|_, _| {}).await.unwrap();
+    repository.copy_to(&copy, Some(world::abilities()), None, &|_, _| {}).await.unwrap();
     let key = key_path.to_str().unwrap();
     let Some(read) = restored(second.path(), key, &point.to_string(), &[]) else { return };
     assert!(read == image, "the independent reader read other bytes");

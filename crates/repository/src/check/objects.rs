@@ -3,6 +3,7 @@
 //! LIST may lie by omission, so what it does not show, or shows with another size, is asked for by HEAD before it is called
 //! lost. Names come in the order of pack ids, as the pack table does, so nothing is held in memory but a page.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use futures::StreamExt;
@@ -58,6 +59,7 @@ impl Repository {
     pub(super) async fn survey_objects(
         &self,
         options: &CheckOptions,
+        only: Option<&BTreeSet<PackId>>,
         findings: &mut Findings,
         examined: &mut Examined,
     ) -> Orphans {
@@ -72,6 +74,7 @@ impl Repository {
                     "the objects cannot be listed; orphans are not counted"
                 );
             }
+            absent.retain(|pack| only.is_none_or(|only| only.contains(pack)));
             let ask = |pack: PackId| {
                 let state = fold.packs.get(&pack).cloned();
                 async move { (pack, self.is_absent(state.as_ref()).await, state) }

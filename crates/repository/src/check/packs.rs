@@ -59,17 +59,19 @@ pub(super) struct Seen {
 }
 
 impl Repository {
-    /// Looks at every pack: its footer, or with `options.read` those that are chosen whole.
+    /// Looks at every pack, or at `only` these: its footer, or with `options.read` those that are chosen whole.
     pub(super) async fn examine_packs(
         &self,
         needs: &Needs,
+        only: Option<&BTreeSet<PackId>>,
         options: &CheckOptions,
         progress: Progress<'_>,
         findings: &mut Findings,
         notes: &mut Notes<'_>,
     ) -> Result<Examined, JournalError> {
         let fold = self.known_fold();
-        let to_read = chosen(&fold, options.read);
+        let belongs = |pack: &PackId| only.is_none_or(|only| only.contains(pack));
+        let to_read: Vec<PackId> = chosen(&fold, options.read).into_iter().filter(belongs).collect();
         let mut examined = Examined::default();
         self.read_packs(&to_read, needs, options, progress, findings, notes, &mut examined).await?;
         notes.flush(self).await;
@@ -80,7 +82,7 @@ impl Repository {
                 .keys()
                 .copied()
                 .chain(needs.packs.iter().copied())
-                .filter(|pack| !read.contains(pack))
+                .filter(|pack| !read.contains(pack) && belongs(pack))
                 .collect();
             rest.sort_unstable();
             rest.dedup();

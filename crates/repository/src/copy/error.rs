@@ -1,9 +1,10 @@
 //! Why a copy was not brought up to date.
 
-use strongroom_model::{Failure, Remedy};
+use strongroom_model::{Failure, RecoveryPointId, Remedy};
 
 use crate::errors::JournalError;
 use crate::head::HeadError;
+use crate::map::MapError;
 use crate::pack::PackError;
 use crate::store::StoreError;
 
@@ -25,6 +26,15 @@ pub enum CopyError {
     /// A pack of the repository could not be read.
     #[error("copying a pack")]
     Pack(#[source] PackError),
+    /// The map of a point, which says what it needs.
+    #[error("reading the map of {point}, to know what it needs")]
+    Map {
+        /// Which point.
+        point: RecoveryPointId,
+        /// Why.
+        #[source]
+        cause: MapError,
+    },
     /// The copy's store failed.
     #[error("writing {object} to the copy")]
     Target {
@@ -89,6 +99,7 @@ impl Failure for CopyError {
             Self::Journal(cause) => cause.code(),
             Self::Source { cause, .. } | Self::Target { cause, .. } => cause.code(),
             Self::Pack(cause) => cause.code(),
+            Self::Map { cause, .. } => cause.code(),
             Self::Head { .. } => "copy.head",
             Self::Other { .. } => "copy.other-repository",
             Self::NotACopy { .. } => "copy.none",
@@ -104,6 +115,7 @@ impl Failure for CopyError {
             Self::Journal(cause) => cause.remedy(),
             Self::Source { cause, .. } | Self::Target { cause, .. } => cause.remedy(),
             Self::Pack(cause) => cause.remedy(),
+            Self::Map { cause, .. } => cause.remedy(),
             Self::Head { .. } => Remedy::FixData,
             Self::Other { .. } | Self::NotACopy { .. } | Self::Promoted { .. } => Remedy::FixRequest,
             Self::Forked { .. } => Remedy::FixData,
@@ -117,6 +129,7 @@ impl Failure for CopyError {
             Self::Journal(cause) => return cause.advice(),
             Self::Source { cause, .. } | Self::Target { cause, .. } => return cause.advice(),
             Self::Pack(cause) => return cause.advice(),
+            Self::Map { cause, .. } => return cause.advice(),
             Self::Head { .. } => "Look at strongroom.json there; the copy can be begun anew under another prefix.",
             Self::Other { .. } => "Nothing was overwritten. Choose another bucket, prefix or folder for the copy.",
             Self::NotACopy { .. } => "Nothing was changed. Name the copy, or choose an empty place for it.",

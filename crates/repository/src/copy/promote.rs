@@ -82,7 +82,7 @@ pub struct PromoteReport {
     pub points: u64,
     /// Sessions of writers of the lost repository, shut out.
     pub fenced: BTreeSet<u64>,
-    /// Points beyond `until` whose packs had not all arrived, and that are forgotten therefore.
+    /// Points beyond `until` whose packs had not all arrived, and points that were not chosen for this copy: they are forgotten.
     pub forgotten: BTreeSet<RecoveryPointId>,
     /// Packs that the journal names and that never arrived.
     pub missing_packs: u64,
@@ -184,7 +184,7 @@ impl Repository {
                 report.fenced.insert(*session);
             }
         }
-        if fold.number > mark.until {
+        if fold.number > mark.until || mark.chosen.is_some() {
             self.put_in_order(mark, &fold, &mut report).await?;
         }
         let fold = self.known_fold();
@@ -212,7 +212,8 @@ impl Repository {
     }
 
     /// Records had arrived that the head does not name: a copying was broken off between them. All packs of the moment to
-    /// which it would have led are there, but not those that were swept in between.
+    /// which it would have led are there, but not those that were swept in between. Or a rule chose what goes there: then
+    /// points of which something is absent never were here.
     async fn put_in_order(
         &self,
         mark: &CopyMark,
@@ -224,6 +225,8 @@ impl Repository {
             .packs
             .iter()
             .filter(|(_, state)| !there.contains_key(&Placed::from(state.place)))
+            // Damaged where it came from: that is a point's loss, not its absence.
+            .filter(|(_, state)| !mark.lacks.contains(&state.place.name().to_string()))
             .map(|(pack, _)| *pack)
             .collect();
         report.missing_packs = missing.len() as u64;
@@ -232,8 +235,9 @@ impl Repository {
         }
         self.learn_domains().await.map_err(SweepError::from)?;
         for (id, root) in fold.maps() {
-            let published = fold.map_of(&id).is_some_and(|(_, number)| number > mark.until);
-            if !published || self.is_whole(id, root, &missing).await {
+            let is_newer = fold.map_of(&id).is_some_and(|(_, number)| number > mark.until);
+            let is_doubtful = mark.chosen.is_some() || is_newer;
+            if !is_doubtful || self.is_whole(id, root, &missing).await {
                 continue;
             }
             // In a shared repository they are released as they stand in the journal.

@@ -8,8 +8,9 @@ use futures::StreamExt;
 use serde::Serialize;
 use strongroom_model::{Failure as _, PackId, Remedy, chain};
 
-use super::CopyError;
+use super::chosen::Wanted;
 use super::replay::{Happened, Replay};
+use super::{Chosen, CopyError};
 use crate::abilities::Abilities;
 use crate::check::Progress;
 use crate::fold::Fold;
@@ -33,6 +34,9 @@ const MOST_ASKED: usize = 200;
 
 /// Checkpoints that are so many records older than the newest are of no use to anybody.
 const MOST_RECORDS_BEHIND: u64 = 4096;
+
+/// What the head says where nobody knows what a chosen point needs.
+const UNSURE: &str = "unsure";
 
 /// How often a sweep may take away what is being copied before it is left to the next run.
 const MOST_RESTARTS: u32 = 5;
@@ -97,7 +101,8 @@ pub async fn copy_state(target: &dyn ObjectStore) -> Result<CopyState, CopyError
 impl Repository {
     /// Brings the copy in `target` up to date, or begins it. What is there already is not sent again, so a run that was
     /// killed is simply followed by another. `abilities` is what a probe saw of the target's store; needed only where
-    /// [`copy_state`] says that nothing is there yet. `progress` counts bytes of packs.
+    /// [`copy_state`] says that nothing is there yet. `chosen` says which points go there; without it all do. `progress` counts
+    /// bytes of packs.
     ///
     /// # Errors
     /// When a store or the journal fails, or the place is not (or no longer) a copy of this repository.
@@ -105,10 +110,11 @@ impl Repository {
         &self,
         target: &Arc<dyn ObjectStore>,
         abilities: Option<Abilities>,
+        chosen: Option<&Chosen<'_>>,
         progress: Progress<'_>,
     ) -> Result<CopyReport, CopyError> {
         for _ in 0..MOST_RESTARTS {
-            let copying = Copying { source: self, target, abilities: abilities.clone(), progress };
+            let copying = Copying { source: self, target, abilities: abilities.clone(), chosen, progress };
             if let Some(report) = copying.run().await? {
                 return Ok(report);
             }
@@ -117,10 +123,11 @@ impl Repository {
     }
 }
 
-struct Copying<'a> {
-    source: &'a Repository,
-    target: &'a Arc<dyn ObjectStore>,
+pub(super) struct Copying<'a> {
+    pub(super) source: &'a Repository,
+    pub(super) target: &'a Arc<dyn ObjectStore>,
     abilities: Option<Abilities>,
+    pub(super) chosen: Option<&'a Chosen<'a>>,
     progress: Progress<'a>,
 }
 
@@ -129,19 +136,40 @@ impl Copying<'_> {
     async fn run(&self) -> Result<Option<CopyReport>, CopyError> {
         let before = self.before().await?;
         let goal = self.source.fold().await?;
+        let points =
+            goal.points.values().filter(|point| self.chosen.is_none_or(|chosen| (chosen.takes)(point)));
         let mut report =
-            CopyReport { until: goal.number, points: goal.points.len() as u64, ..CopyReport::default() };
+            CopyReport { until: goal.number, points: points.count() as u64, ..CopyReport::default() };
+        let mut rule = self.mark_of_rule();
         let mut had = Arc::new(Fold::default());
         let mut dead = Happened::default();
         if let Some((_, mark)) = &before {
-            if mark.until == goal.number && mark.swept == mark.until && mark.lacks.is_empty() {
+            let is_up_to_date =
+                mark.until == goal.number && mark.swept == mark.until && mark.lacks.is_empty();
+            if is_up_to_date && mark.chosen == rule {
                 return Ok(Some(report));
             }
             (had, dead) = self.what_it_has(mark, &goal).await?;
         }
-        let Some(lacks) = self.bring_packs(&had, &goal, before.as_ref(), &mut report).await? else {
-            return Ok(None);
+        let mark_before = before.as_ref().map(|(_, mark)| mark);
+        let lacks = if rule.is_none() && mark_before.is_none_or(|mark| mark.chosen.is_none()) {
+            let wanted = wanted(&had, &goal, mark_before);
+            let listed =
+                if wanted.len() > MOST_ASKED { Some(listed_packs(&**self.target).await?) } else { None };
+            self.bring_packs(wanted, listed, &mut report).await?
+        } else {
+            let Some(Wanted { places, listed, is_unsure }) =
+                self.wanted_by_rule(&had, &goal, mark_before).await?
+            else {
+                return Ok(None);
+            };
+            if is_unsure {
+                // A rule that nobody has: the next run takes it for another one.
+                rule = Some(UNSURE.to_owned());
+            }
+            self.bring_packs(places, Some(listed), &mut report).await?
         };
+        let Some(lacks) = lacks else { return Ok(None) };
         self.bring_keys(&goal).await?;
         report.records = goal.number.saturating_sub(had.number);
         let happened = self.bring_records(had, goal.number, before.is_none()).await?;
@@ -161,6 +189,7 @@ impl Copying<'_> {
             swept,
             copied_at: self.source.inner.world.clock.now(),
             lacks: report.lacks.keys().cloned().collect(),
+            chosen: rule,
         };
         self.write_head(before.as_ref().map(|(head, _)| head), &mark).await?;
         if !nothing_dead {
@@ -244,30 +273,15 @@ impl Copying<'_> {
         Ok((had, dead))
     }
 
-    /// Brings every pack that the copy lacks. Answers those that cannot be had, and why; `None`: a sweep was faster.
+    /// Brings packs. Answers those that cannot be had, and why; `None`: a sweep was faster.
     async fn bring_packs(
         &self,
-        had: &Fold,
-        goal: &Fold,
-        before: Option<&(Head, CopyMark)>,
+        mut wanted: Vec<PackPlace>,
+        listed: Option<BTreeMap<Placed, u64>>,
         report: &mut CopyReport,
     ) -> Result<Option<BTreeMap<String, String>>, CopyError> {
-        let lacked: BTreeSet<&str> =
-            before.iter().flat_map(|(_, mark)| &mark.lacks).map(String::as_str).collect();
-        let is_new = |pack: &PackId, place: PackPlace| {
-            had.packs.get(pack).is_none_or(|state| state.place != place)
-                || lacked.contains(place.name().as_str())
-        };
-        let mut wanted: Vec<PackPlace> = goal
-            .packs
-            .iter()
-            .map(|(pack, state)| (pack, state.place))
-            .filter(|(pack, place)| is_new(pack, *place))
-            .map(|(_, place)| place)
-            .collect();
         // Data before maps: what a map names is there before the map.
         wanted.sort_by_key(|place| place.kind);
-        let listed = if wanted.len() > MOST_ASKED { Some(listed_packs(&**self.target).await?) } else { None };
         let total = wanted.iter().map(|place| place.bytes).sum();
         let (mut done, mut lacks) = (0, BTreeMap::new());
         let listed = listed.as_ref();
@@ -488,6 +502,20 @@ impl Copying<'_> {
     }
 }
 
+/// The packs that a copy of everything lacks.
+fn wanted(had: &Fold, goal: &Fold, before: Option<&CopyMark>) -> Vec<PackPlace> {
+    let lacked: BTreeSet<&str> = before.iter().flat_map(|mark| &mark.lacks).map(String::as_str).collect();
+    let is_new = |pack: &PackId, place: PackPlace| {
+        had.packs.get(pack).is_none_or(|state| state.place != place) || lacked.contains(place.name().as_str())
+    };
+    goal.packs
+        .iter()
+        .map(|(pack, state)| (pack, state.place))
+        .filter(|(pack, place)| is_new(pack, *place))
+        .map(|(_, place)| place)
+        .collect()
+}
+
 /// The objects of packs that a store shows, with their sizes.
 pub(super) async fn listed_packs(target: &dyn ObjectStore) -> Result<BTreeMap<Placed, u64>, CopyError> {
     let mut there = BTreeMap::new();
@@ -524,7 +552,7 @@ async fn listed(store: &dyn ObjectStore, prefix: &str) -> Result<Vec<Listed>, St
     }
 }
 
-fn at_target(name: &ObjectName, cause: StoreError) -> CopyError {
+pub(super) fn at_target(name: &ObjectName, cause: StoreError) -> CopyError {
     CopyError::Target { object: name.to_string(), cause }
 }
 
