@@ -23,6 +23,9 @@ use crate::record::{Event, Verified};
 use crate::repository::Repository;
 use crate::store::ObjectStore;
 
+/// Packs that are noted together: one record, of far fewer than it may name.
+const BATCH: usize = 256;
+
 /// A pack that can be had from a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PutBack {
@@ -124,6 +127,9 @@ impl Repository {
                 Ok(()) => {
                     whole.whole.0.insert(pack.place.object);
                     outcome.done += 1;
+                    if whole.len() >= BATCH {
+                        self.journal().say(Event::Verified(std::mem::take(&mut whole))).await?;
+                    }
                 }
                 Err(why) => drop(outcome.failed.insert(pack.object.clone(), why)),
             }
