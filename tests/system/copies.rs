@@ -331,7 +331,12 @@ fn a_policy_says_to_which_copies_the_points_of_its_volumes_go() {
     ground.run(["repository", "copy", "--config", config]).refused(1, "config.invalid");
     write("[\"near\"]");
     ground.run(["repository", "copy", "--config", config]).ok();
-    assert!(bytes_of("near") > 24 * MIB && bytes_of("far") < 14 * MIB, "{} {}", bytes_of("near"), bytes_of("far"));
+    assert!(
+        bytes_of("near") > 24 * MIB && bytes_of("far") < 14 * MIB,
+        "{} {}",
+        bytes_of("near"),
+        bytes_of("far")
+    );
     assert!(comes_back("near", "scratch") && comes_back("far", "db") && !comes_back("far", "scratch"));
     ground.run(["repository", "check", "--read-data", "--all-places", "--config", config]).ok();
     let status = ground.run(["status", "--config", config]);

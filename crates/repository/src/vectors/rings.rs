@@ -79,10 +79,10 @@ async fn made() -> Value {
     json!({
         "repository": hex::encode(REPOSITORY.bytes()),
         "rings": encoded,
-        "journal_key": { "epoch": 1, "key": hex::encode(&*ring("journal").master(1).unwrap()) },
+        "journal_key": { "epoch": 1, "key": hex::encode(*ring("journal").master(1).unwrap()) },
         "names": {
             "epoch": epoch,
-            "key": hex::encode(&*domain.names(epoch).unwrap()),
+            "key": hex::encode(*domain.names(epoch).unwrap()),
             "point": hex::encode(POINT.bytes()),
             "plain": hex::encode(b"names of a point"),
             "sealed": hex::encode(seal(&binding, b"names of a point")),
@@ -117,9 +117,9 @@ async fn the_vectors_of_rings_are_read() {
     }
     let domain = ring("domain");
     assert_eq!(ring("operator").journal().unwrap().master(1), ring("journal").master(1));
-    assert_eq!(hex::encode(&*ring("journal").master(1).unwrap()), kept["journal_key"]["key"]);
+    assert_eq!(hex::encode(*ring("journal").master(1).unwrap()), kept["journal_key"]["key"]);
     let epoch = u32::try_from(kept["names"]["epoch"].as_u64().unwrap()).unwrap();
-    assert_eq!(hex::encode(&*domain.names(epoch).unwrap()), kept["names"]["key"]);
+    assert_eq!(hex::encode(*domain.names(epoch).unwrap()), kept["names"]["key"]);
     let binding = [&7_u32.to_le_bytes()[..], &bytes(&kept["names"]["point"])].concat();
     let key = domain.names(epoch).unwrap();
     let sealed = bytes(&kept["names"]["sealed"]);
