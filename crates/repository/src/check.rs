@@ -252,7 +252,14 @@ impl Repository {
         let mut fold = self.fold().await?;
         self.journal().confirm_end().await?;
         if let Some(takes) = takes {
-            Arc::make_mut(&mut fold).points.retain(|_, point| takes(point));
+            let fold = Arc::make_mut(&mut fold);
+            fold.points.retain(|id, point| {
+                let goes = takes(point);
+                if !goes {
+                    fold.sealed.remove(id);
+                }
+                goes
+            });
         }
         let mut findings = Findings::default();
         if self.domain() == 0

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use strongroom_model::{RecoveryPointId, World};
+use strongroom_model::{Failure as _, RecoveryPointId, World};
 use strongroom_object_store::memory::MemoryStore;
 use strongroom_repository::check::{CheckOptions, ReadData};
 use strongroom_repository::copy::{Chosen, CopyReport};
-use strongroom_repository::keys::{KeyFile, Unlock};
+use strongroom_repository::keys::{KeyFile, NewKey, Unlock};
 use strongroom_repository::store::ObjectStore;
 use strongroom_repository::sweep::SweepOptions;
-use strongroom_repository::{Point, Repository};
+use strongroom_repository::{InitOptions, Point, Repository};
 
 use crate::world::{self, abilities, image, options, restore};
 
@@ -25,10 +25,16 @@ struct Story {
 
 impl Story {
     async fn begin(seed: u64) -> Self {
+        Self::begin_in(Arc::new(MemoryStore::default()), seed, false).await
+    }
+
+    /// With a repository in this store, which key domains can share or not.
+    async fn begin_in(store: Store, seed: u64, shared: bool) -> Self {
         let world = world::world(seed);
         let key = Unlock::KeyFile(KeyFile::generate(&*world.entropy));
-        let first: Store = Arc::new(MemoryStore::default());
-        let repository = world::init_in(first, &world, std::slice::from_ref(&key)).await;
+        let init = InitOptions { shared, ..world::init_options() };
+        let repository =
+            Repository::init(store, world.clone(), init, std::slice::from_ref(&key)).await.unwrap();
         Self { world, key, repository, copy: Arc::new(MemoryStore::default()) }
     }
 
@@ -147,4 +153,29 @@ async fn a_promoted_copy_by_a_rule_forgets_what_never_was_there_and_takes_backup
     let new = world::back_up(&opened, &story.world, "tmp-1", &tmp).await;
     assert!(restore(&opened, new).await.unwrap() == tmp);
     assert_eq!(opened.check(true, &|_, _| {}).await.unwrap().damages, []);
+}
+
+#[tokio::test]
+async fn a_rule_of_the_operator_leaves_out_nothing_of_other_domains_and_a_tenant_has_none() {
+    let store: Store = Arc::new(MemoryStore::default());
+    let story = Story::begin_in(Arc::clone(&store), 45, true).await;
+    let tenant = Unlock::KeyFile(KeyFile::generate(&*story.world.entropy));
+    let key = (NewKey::Holder(tenant.clone()), "tenant".to_owned());
+    story.repository.add_domain("web", &[key], world::CHEAP).await.unwrap();
+    let of_tenant = Repository::open(store, story.world.clone(), &tenant, options()).await.unwrap();
+    let (db, tmp, web) = (some(1), some(2), some(3));
+    let (kept, left) = (story.back_up("db-1", &db).await, story.back_up("tmp-1", &tmp).await);
+    let theirs = world::back_up(&of_tenant, &story.world, "tmp-web", &web).await;
+    for _ in 0..2 {
+        story.copy("db").await;
+        assert!(story.comes_back(kept, &db).await && !story.comes_back(left, &tmp).await);
+        let copy = Repository::open(Arc::clone(&story.copy), story.world.clone(), &tenant, options()).await;
+        assert!(restore(&copy.unwrap(), theirs).await.unwrap() == web);
+        assert_eq!(story.damages("db").await, 0);
+    }
+
+    let chosen = Chosen { takes: &|_| true, rule: "mine".to_owned() };
+    let elsewhere: Store = Arc::new(MemoryStore::default());
+    let refused = of_tenant.copy_to(&elsewhere, Some(abilities()), Some(&chosen), &|_, _| {}).await;
+    assert_eq!(refused.unwrap_err().code(), "domain.not-operator");
 }

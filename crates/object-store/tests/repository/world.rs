@@ -89,9 +89,11 @@ pub(crate) async fn init(folder: &Path, world: &World, unlock: &[Unlock]) -> Rep
 }
 
 pub(crate) async fn init_in(store: Arc<dyn ObjectStore>, world: &World, unlock: &[Unlock]) -> Repository {
-    let options =
-        InitOptions { chunk_bytes: CHUNK_BYTES, cost: CHEAP, ..InitOptions::new(abilities(), options()) };
-    Repository::init(store, world.clone(), options, unlock).await.unwrap()
+    Repository::init(store, world.clone(), init_options(), unlock).await.unwrap()
+}
+
+pub(crate) fn init_options() -> InitOptions {
+    InitOptions { chunk_bytes: CHUNK_BYTES, cost: CHEAP, ..InitOptions::new(abilities(), options()) }
 }
 
 pub(crate) async fn open(folder: &Path, world: &World, key: &KeyFile) -> Result<Repository, OpenError> {

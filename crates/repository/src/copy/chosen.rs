@@ -70,19 +70,25 @@ impl Copying<'_> {
         let mut needed: BTreeSet<PackId> = BTreeSet::new();
         let mut is_unsure = false;
         if let Some(chosen) = self.chosen {
+            self.source.learn_domains().await?;
             let same = before.is_some_and(|mark| mark.chosen.as_ref() == self.mark_of_rule().as_ref());
-            let is_new = |point: &&Point| !same || point.number > had.number;
-            for point in goal.points.values().filter(is_new).filter(|point| (chosen.takes)(point)) {
-                match self.source.map(point).await {
+            for (id, root) in goal.maps() {
+                let is_new = goal.map_of(&id).is_some_and(|(_, number)| number > had.number);
+                // What this key cannot name no rule leaves out: the points of other domains go along.
+                let goes = goal.points.get(&id).is_none_or(|point| (chosen.takes)(point));
+                if !goes || (same && !is_new) {
+                    continue;
+                }
+                match self.source.map_of(id, root).await {
                     Ok(map) => needed.extend(map.head().packs()),
                     Err(error) => {
-                        if !self.source.fold().await?.points.contains_key(&point.id) {
+                        if !self.source.fold().await?.is_current(&id) {
                             return Ok(None);
                         }
                         if error.remedy() != Remedy::FixData {
-                            return Err(CopyError::Map { point: point.id, cause: error });
+                            return Err(CopyError::Map { point: id, cause: error });
                         }
-                        tracing::error!(point = %point.id, error = chain(&error), "the map of a point is damaged: its packs are not copied");
+                        tracing::error!(point = %id, error = chain(&error), "the map of a point is damaged: its packs are not copied");
                         is_unsure = true;
                     }
                 }

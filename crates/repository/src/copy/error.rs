@@ -2,7 +2,7 @@
 
 use strongroom_model::{Failure, RecoveryPointId, Remedy};
 
-use crate::errors::JournalError;
+use crate::errors::{DomainError, JournalError};
 use crate::head::HeadError;
 use crate::map::MapError;
 use crate::pack::PackError;
@@ -35,6 +35,9 @@ pub enum CopyError {
         #[source]
         cause: MapError,
     },
+    /// What the points of other domains need cannot be known, so no rule can say what is left out.
+    #[error("what the key domains of the repository need, to choose what is copied")]
+    Domains(#[from] DomainError),
     /// The copy's store failed.
     #[error("writing {object} to the copy")]
     Target {
@@ -100,6 +103,7 @@ impl Failure for CopyError {
             Self::Source { cause, .. } | Self::Target { cause, .. } => cause.code(),
             Self::Pack(cause) => cause.code(),
             Self::Map { cause, .. } => cause.code(),
+            Self::Domains(cause) => cause.code(),
             Self::Head { .. } => "copy.head",
             Self::Other { .. } => "copy.other-repository",
             Self::NotACopy { .. } => "copy.none",
@@ -116,6 +120,7 @@ impl Failure for CopyError {
             Self::Source { cause, .. } | Self::Target { cause, .. } => cause.remedy(),
             Self::Pack(cause) => cause.remedy(),
             Self::Map { cause, .. } => cause.remedy(),
+            Self::Domains(cause) => cause.remedy(),
             Self::Head { .. } => Remedy::FixData,
             Self::Other { .. } | Self::NotACopy { .. } | Self::Promoted { .. } => Remedy::FixRequest,
             Self::Forked { .. } => Remedy::FixData,
@@ -130,6 +135,7 @@ impl Failure for CopyError {
             Self::Source { cause, .. } | Self::Target { cause, .. } => return cause.advice(),
             Self::Pack(cause) => return cause.advice(),
             Self::Map { cause, .. } => return cause.advice(),
+            Self::Domains(cause) => return cause.advice(),
             Self::Head { .. } => "Look at strongroom.json there; the copy can be begun anew under another prefix.",
             Self::Other { .. } => "Nothing was overwritten. Choose another bucket, prefix or folder for the copy.",
             Self::NotACopy { .. } => "Nothing was changed. Name the copy, or choose an empty place for it.",
