@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::aim::FetchRange;
+use crate::compare;
 use crate::error::HydrateError;
 use crate::journal::{Durable, Journal, Stage};
 use crate::plan::{Lost, PackFetch, RestorePlan, Window};
@@ -363,11 +364,28 @@ impl Run<'_> {
     /// Copies what the plan found locally. Answers what is no longer there.
     async fn copy(&mut self, footer: &Arc<Footer>, copies: Vec<Piece>) -> Result<Vec<Piece>, HydrateError> {
         let Some(local) = self.room.copy_from.clone() else { return Ok(copies) };
-        let (work, target) = (Arc::clone(self.work()), Arc::clone(&self.room.target));
-        let footer = Arc::clone(footer);
-        let copied =
-            tokio::task::spawn_blocking(move || range::copy(&local, &*target, &footer, &copies, &work));
-        let (chunks, gone) = copied.await.expect("copying does not panic")?;
+        let asked = compare::asked(&local, self.work(), footer, &copies);
+        let is_asked = |chunk: &u64| asked.binary_search_by_key(chunk, |asked| asked.chunk).is_ok();
+        let mut gone: Vec<Piece> = copies
+            .iter()
+            .flat_map(|piece| piece.chunks().zip(piece.entry..))
+            .filter(|(chunk, _)| !is_asked(chunk))
+            .map(|(chunk, entry)| Piece { chunk, count: 1, entry, is_base: false })
+            .collect();
+        let mut chunks = Vec::new();
+        let mut tasks = JoinSet::new();
+        for some in asked.chunks(asked.len().div_ceil(self.room.bounds.workers.max(1)).max(1)) {
+            let (local, work, target) =
+                (local.clone(), Arc::clone(self.work()), Arc::clone(&self.room.target));
+            let some = some.to_vec();
+            tasks.spawn_blocking(move || range::copy(&local, &*target, &some, &work));
+        }
+        // All are waited for, also after an error: nothing may be written once this has answered.
+        for copied in tasks.join_all().await {
+            let (written, missing) = copied?;
+            chunks.extend(written);
+            gone.extend(missing);
+        }
         let chunks: Vec<Range<u64>> = chunks.into_iter().map(|chunk| chunk..chunk + 1).collect();
         let bytes = chunks.iter().map(|chunks| self.work().count_bytes(chunks)).sum();
         self.done.copied_bytes += bytes;

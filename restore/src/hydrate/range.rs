@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use strongroom_block_io::{BlockIoError, BlockSource as _, BlockTarget};
+use strongroom_block_io::{BlockIoError, BlockTarget};
 use strongroom_model::{Failure as _, PackId, Remedy};
 use strongroom_repository::pack::{EntryRef, EntryRow, FetchError, Footer, Opened, PackError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::gather::Gather;
 use super::waiting::Waiting;
 use crate::aim::{FetchRange, Limits};
+use crate::compare::{Asked, read_each};
 use crate::supply::Supply;
 use crate::survey::{Local, aim, hole};
 use crate::touched::Touched;
@@ -298,29 +299,27 @@ fn cut_short(footer: &Footer, row: &EntryRow) -> PackError {
     }
 }
 
-/// Copies chunks from local content. Answers which were written, and the pieces that are no longer what the plan saw.
+/// Copies chunks from local content, in large reads and writes. Answers which were written, and the pieces that are no longer
+/// what the plan saw: a file may have changed since.
 pub(super) fn copy(
     local: &Local,
     target: &dyn BlockTarget,
-    footer: &Footer,
-    copies: &[Piece],
+    asked: &[Asked],
     work: &Work,
 ) -> Result<(Vec<u64>, Vec<Piece>), BlockIoError> {
     let (mut written, mut gone) = (Vec::new(), Vec::new());
-    let mut buffer = Vec::new();
-    let place = Onto { work, touched: &Touched::default(), target };
-    for piece in copies {
-        for (chunk, entry) in piece.chunks().zip(piece.entry..) {
-            buffer.resize(usize::try_from(work.content_bytes(chunk)).unwrap_or(0), 0);
-            local.source.read_at(chunk * work.chunk_bytes, &mut buffer)?;
-            // It was compared when the plan was made; a file may have changed since.
-            if footer.row(entry).is_some_and(|row| local.hasher.id(&buffer) == row.id) {
-                place.write(chunk, &buffer)?;
-                written.push(chunk);
-            } else {
-                gone.push(Piece { chunk, count: 1, entry, is_base: false });
+    let gather = Gather::over(target);
+    let place = Onto { work, touched: &Touched::default(), target: &gather };
+    read_each(local, work.chunk_bytes, asked, |asked, plain| {
+        match plain {
+            Some(plain) => {
+                place.write(asked.chunk, plain)?;
+                written.push(asked.chunk);
             }
+            None => gone.push(Piece { chunk: asked.chunk, count: 1, entry: asked.entry, is_base: false }),
         }
-    }
+        Ok(())
+    })?;
+    gather.flush()?;
     Ok((written, gone))
 }
