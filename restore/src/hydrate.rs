@@ -63,8 +63,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// 96 MiB: twelve ranges of 4 MiB, each counted twice. With all else a process has it stays below 160 MiB.
-    pub const DEFAULT_BUDGET_BYTES: u64 = 96 << 20;
+    /// 80 MiB: ten ranges of 4 MiB, each counted twice. With all else a process has it stays below 160 MiB.
+    pub const DEFAULT_BUDGET_BYTES: u64 = 80 << 20;
 
     /// Ranges are worked on side by side by twice as many as there are processors: half of them wait for the disk.
     #[must_use]

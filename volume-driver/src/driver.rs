@@ -44,6 +44,7 @@ use crate::backend::{ReflinkBackend, VolumeBackend};
 use crate::core_error::CoreError;
 use crate::crash;
 use crate::driver::pause::Paused;
+use crate::driver::still::FoundEqual;
 use crate::guards::Guards;
 use crate::image::ImageName;
 use crate::io_throttle::IoThrottle;
@@ -72,6 +73,8 @@ pub(crate) struct Driver {
     provisioning: Mutex<()>,
     /// The volumes whose writers wait, since the pool is full.
     paused: Paused,
+    /// Volumes that were found to hold what a snapshot holds.
+    found_equal: FoundEqual,
 }
 
 #[cfg(test)]
@@ -132,6 +135,7 @@ impl Driver {
             limiting: Mutex::new(()),
             provisioning: Mutex::new(()),
             paused: Paused::default(),
+            found_equal: FoundEqual::default(),
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! What was written before the moment of the question is in the image once everything is flushed. And as the snapshot shares
 //! its blocks with the image, whatever was written since lies at another place. So where everything lies as it lay, the
-//! volume held at that moment what the snapshot holds.
+//! volume held at that moment what the snapshot holds. What was found so is remembered by the image's times of change.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -18,6 +18,11 @@ use crate::filesystem::superblock;
 use crate::mount_table::MountTable;
 use crate::nouns::Filesystem;
 use crate::registry::{SnapshotRow, VolumeRow};
+
+mod stamp;
+
+pub(crate) use stamp::FoundEqual;
+use stamp::Stamp;
 
 impl Driver {
     /// Whether a volume holds what a snapshot of it holds, and the moment up to which that was looked at. A no can also mean that
@@ -35,10 +40,17 @@ impl Driver {
             return Err(CoreError::Refused { subject: snapshot.subject(), reason });
         }
         let at = self.world.clock.now();
-        self.flush(&volume)?;
+        let device = self.flush(&volume)?;
         if snapshot.bytes != volume.bytes {
             return Ok((false, at));
         }
+        // Looked at before anything is compared: what is written meanwhile shows the next time.
+        let path = self.backend.path(&volume.image);
+        let stamp = Stamp::of(&path).map_err(CoreError::system("looking at", &path))?;
+        if self.found_equal.holds(volume.id, snapshot.id, stamp) {
+            return Ok((true, at));
+        }
+        let settled = stamp.is_settled(device.as_ref());
         let mut changed = self.backend.changed(Some(&snapshot.image()), &volume.image, 0)?;
         let mut next = || {
             let next = changed.next().transpose();
@@ -49,6 +61,7 @@ impl Driver {
             (Some(only), None) => self.is_the_mark_of_a_thaw(&volume, &snapshot, only)?,
             (Some(_), Some(_)) => false,
         };
+        self.found_equal.set(volume.id, (same && settled).then_some((snapshot.id, stamp)));
         Ok((same, at))
     }
 
@@ -75,18 +88,23 @@ impl Driver {
         Ok(superblock::ext4_differ_in_use_only(first_block(&snapshot.image())?, first_block(&volume.image)?))
     }
 
-    /// All that programs have written so far is in the image then, and the image on the disk.
-    fn flush(&self, volume: &VolumeRow) -> Result<(), CoreError> {
-        if let Some(device) = self.backend.attached(&volume.image)? {
+    /// All that programs have written so far is in the image then, and the image on the disk. Answers the device that it is
+    /// attached to.
+    fn flush(&self, volume: &VolumeRow) -> Result<Option<Device>, CoreError> {
+        let device = self.backend.attached(&volume.image)?;
+        if let Some(device) = &device {
             let table = MountTable::read()?;
             let mount = table.of_device(device.number).find(|mount| !mount.is_readonly());
             if let Some(mount) = mount {
                 flush_filesystem(&mount.path).map_err(CoreError::system("flushing", &mount.path))?;
             }
-            flush_device(&device)?;
+            flush_device(device)?;
         }
         let image = self.backend.path(&volume.image);
-        File::open(&image).and_then(|image| image.sync_all()).map_err(CoreError::system("flushing", &image))
+        File::open(&image)
+            .and_then(|image| image.sync_all())
+            .map_err(CoreError::system("flushing", &image))?;
+        Ok(device)
     }
 }
 

@@ -121,6 +121,39 @@ fn changed_blocks_are_what_was_written_between() {
 }
 
 #[test]
+fn what_was_found_to_hold_still_is_remembered_until_anything_is_written() {
+    use std::os::unix::fs::FileExt as _;
+
+    let Some(bench) = Bench::new() else { return };
+    let driver = bench.driver();
+    let still = |volume: &Volume, base: &Snapshot| driver.holds_still(volume.id, base.id).unwrap().0;
+    let settle = || std::thread::sleep(Duration::from_millis(2300));
+    let raw = bench.create("raw", 16, VolumeKind::Block);
+    let mounted = bench.create("v", 64, VolumeKind::Ext4);
+    let folder = bench.mount(&mounted, "m");
+    let image = driver.backend.path(&driver.existing(raw.id).unwrap().image);
+    for round in 0..3_u8 {
+        fs::write(folder.join("file"), vec![round; 1 << 20]).unwrap();
+        let bases = [&raw, &mounted]
+            .map(|volume| (volume, bench.snapshot(volume, &format!("{}-{round}", volume.id))));
+        assert!(bases.iter().all(|(volume, base)| still(volume, base)));
+        settle();
+        for (volume, base) in &bases {
+            assert!(still(volume, base) && driver.found_equal.knows(volume.id) && still(volume, base));
+        }
+        // A byte, at once behind the look, where the length stays.
+        let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+        file.write_all_at(&[round + 1], 4 << 20).unwrap();
+        fs::write(folder.join("file"), vec![round + 1; 1]).unwrap();
+        for (volume, base) in &bases {
+            assert!(!still(volume, base) && !driver.found_equal.knows(volume.id));
+        }
+        settle();
+        assert!(bases.iter().all(|(volume, base)| !still(volume, base)));
+    }
+}
+
+#[test]
 fn a_volume_holds_still_until_something_is_written_and_a_snapshot_of_it_is_no_such_thing() {
     let Some(bench) = Bench::new() else { return };
     let driver = bench.driver();
