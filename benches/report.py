@@ -109,7 +109,6 @@ def targets(medians, size_mib):
     below("restore", "restore", "wall", ["bupstash"])
     line("restore", "allocated / read of the source", 1.02, ratio(ours("image", "restore", "allocated_mib"), medians.of("image", "bupstash", "restore", "allocated_mib")))
     line("restore in place after 1 %", "wall / full restore's", 0.1, ratio(ours("driver", "restore in place", "wall"), ours("driver", "restore to a file", "wall")))
-    line("restore over an image after 1 %", "wall / full restore's", 0.1, ratio(ours("image", "restore over the image before", "wall"), ours("image", "restore", "wall")))
     line("check --read-data", "CPU / restic's", 0.25, ratio(ours("image", "check", "cpu"), restic("check", "cpu")))
     peaks = [one["peak_mib"] for one in medians.figures if one["engine"] == "strongroom" and one.get("peak_mib") is not None]
     line("any of these", "peak memory", 160, max(peaks, default=None), 0, " MiB")
