@@ -288,6 +288,7 @@ impl Run<'_> {
             sent_bytes: stored_bytes(self.session()).saturating_sub(self.kept_bytes),
             duration_ms: self.elapsed_ms(),
             requests: self.agent.counts.all_requests().saturating_sub(self.requests),
+            database: None,
         };
         let parent = opened.parent.clone().filter(|_| !self.alone);
         let draft = Draft { volume: self.target.name().clone(), parent, map, info: info.clone() };

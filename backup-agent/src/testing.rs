@@ -109,5 +109,6 @@ pub(crate) fn info(volume_bytes: u64) -> PointInfo {
         sent_bytes: 0,
         duration_ms: 0,
         requests: 0,
+        database: None,
     }
 }

@@ -199,6 +199,7 @@ impl Bench {
             sent_bytes: 0,
             duration_ms: 0,
             requests: 0,
+            database: None,
         };
         let draft = Draft { volume, parent, map: DraftMap::Written(map), info };
         let published = session.publish(draft, true).await.unwrap();

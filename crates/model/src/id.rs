@@ -142,6 +142,10 @@ id!(
     PackId, "pack-", "pack id"
 );
 id!(
+    /// The log of one history of a database, archived without a gap.
+    LogId, "log-", "log id"
+);
+id!(
     /// One run of a restore.
     RunId, "run-", "restore run id"
 );

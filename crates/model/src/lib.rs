@@ -12,7 +12,9 @@ mod world;
 
 pub use day_window::DayWindow;
 pub use failure::{Failure, Remedy, chain};
-pub use id::{GroupId, IdError, NodeId, PackId, RecoveryPointId, RepositoryId, RunId, SnapshotId, VolumeId};
+pub use id::{
+    GroupId, IdError, LogId, NodeId, PackId, RecoveryPointId, RepositoryId, RunId, SnapshotId, VolumeId,
+};
 pub use name::{NameError, VolumeName, is_forbidden_in_names};
 pub use range::{ByteRange, EmptyRange};
 pub use world::{Clock, Entropy, World};

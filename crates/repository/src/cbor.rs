@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
-use strongroom_model::{PackId, RecoveryPointId, RunId, SnapshotId, VolumeId, VolumeName};
+use strongroom_model::{LogId, PackId, RecoveryPointId, RunId, SnapshotId, VolumeId, VolumeName};
 
 use crate::layout::{PackKind, PackObject};
 use crate::map::MapRoot;
@@ -158,7 +158,7 @@ macro_rules! cbor_id {
         }
     )*};
 }
-cbor_id!(PackId, RecoveryPointId, RunId, SnapshotId, VolumeId);
+cbor_id!(LogId, PackId, RecoveryPointId, RunId, SnapshotId, VolumeId);
 
 impl<const N: usize> Cbor for [u8; N] {
     fn put(&self, e: &mut Enc) {
@@ -315,12 +315,14 @@ impl Cbor for PackKind {
         sure(e.u32(match self {
             Self::Data => 0,
             Self::Map => 1,
+            Self::Log => 2,
         }));
     }
     fn take(d: &mut Decoder<'_>) -> Result<Self, CborError> {
         match d.u32()? {
             0 => Ok(Self::Data),
             1 => Ok(Self::Map),
+            2 => Ok(Self::Log),
             kind => Err(CborError::UnknownKind { what: "pack", kind }),
         }
     }

@@ -149,6 +149,10 @@ pub struct Stats {
     pub map_packs: u64,
     /// Bytes in map packs.
     pub map_bytes: u64,
+    /// Bundles of databases' logs.
+    pub log_bundles: u64,
+    /// Bytes in bundles of logs.
+    pub log_bytes: u64,
     /// Journal records.
     pub records: u64,
     /// Open sessions.
@@ -320,9 +324,14 @@ impl Repository {
             let (packs, bytes) = match pack.place.kind {
                 PackKind::Data => (&mut stats.data_packs, &mut stats.data_bytes),
                 PackKind::Map => (&mut stats.map_packs, &mut stats.map_bytes),
+                PackKind::Log => (&mut stats.log_bundles, &mut stats.log_bytes),
             };
             *packs += 1;
             *bytes += pack.place.bytes;
+        }
+        for bundle in fold.bundles() {
+            stats.log_bundles += 1;
+            stats.log_bytes += bundle.bytes;
         }
         for point in points {
             if let Err(error) = self.count_deltas(point, &mut stats).await {

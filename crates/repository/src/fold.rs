@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
-use strongroom_model::{PackId, RecoveryPointId, VolumeName};
+use strongroom_model::{LogId, PackId, RecoveryPointId, VolumeName};
 
 use crate::entry_runs::EntryRuns;
+use crate::layout::PackKind;
 use crate::map::MapRoot;
 use crate::pack::EntryRef;
 use crate::pack::PackPlace;
@@ -24,10 +25,12 @@ use crate::record::{
 use crate::rules::{self, Rule, holds};
 
 mod domains;
+mod logs;
 mod stored;
 mod verified;
 
 pub use domains::{DomainState, SealedPoint};
+pub use logs::LogState;
 pub use verified::VerifiedPacks;
 
 /// All records so far, folded.
@@ -53,6 +56,8 @@ pub struct Fold {
     pub keys: BTreeMap<[u8; 8], KeyState>,
     /// What checks saw of the packs.
     pub verified: VerifiedPacks,
+    /// The logs of databases.
+    pub logs: BTreeMap<LogId, LogState>,
     /// The points that went within a day before the last record, in the order of their records.
     pub forgotten: VecDeque<ForgottenPoint>,
 }
@@ -219,6 +224,41 @@ pub enum RuleError {
     /// It names no object, too many, or one as whole and as damaged.
     #[error("it says of {0} objects what a check saw, not of 1 to {MAX_PLANNED}, or two things of one")]
     VerifiedSize(usize),
+    /// The log exists.
+    #[error("{0} is opened already")]
+    LogTwice(LogId),
+    /// The log does not exist.
+    #[error("{0} was not opened")]
+    NoSuchLog(LogId),
+    /// Bundles that do not follow those that are known.
+    #[error("bundle {number} of {log} does not follow the one before it")]
+    BundleOrder {
+        /// The log.
+        log: LogId,
+        /// Which bundle.
+        number: u32,
+    },
+    /// Bundles that are not there, or were trimmed before.
+    #[error("{0} has no such bundles to lose")]
+    NoSuchBundles(LogId),
+    /// A point needs them to be consistent.
+    #[error("{point} needs bundle {number} of {log}")]
+    BundleNeeded {
+        /// The log.
+        log: LogId,
+        /// Which bundle.
+        number: u32,
+        /// Which point.
+        point: RecoveryPointId,
+    },
+    /// The sweep names a bundle that nobody trimmed.
+    #[error("the sweep names bundle {number} of {log}, which is not trimmed")]
+    NotTrimmed {
+        /// The log.
+        log: LogId,
+        /// Which bundle.
+        number: u64,
+    },
     /// Nobody could open everything any more.
     #[error("no slot would be left that grants everything")]
     NoKeyLeft,
@@ -265,6 +305,7 @@ impl Default for Fold {
             plan: None,
             keys: BTreeMap::new(),
             verified: VerifiedPacks::default(),
+            logs: BTreeMap::new(),
             forgotten: VecDeque::new(),
         }
     }
@@ -466,6 +507,9 @@ impl Fold {
             Event::RestoreTested(tested) => text("the detail", &tested.detail),
             Event::RollbackAccepted(accepted) => text("the reason", &accepted.reason),
             Event::Verified(seen) => permits_verified(seen),
+            Event::LogOpened(opened) => self.permits_log(opened),
+            Event::LogArchived(archived) => self.permits_archived(archived),
+            Event::LogTrimmed(trimmed) => self.permits_trimmed(trimmed),
             Event::KeyAdded(_) | Event::KeyRemoved(_) => Ok(()),
         }
     }
@@ -571,6 +615,9 @@ impl Fold {
         if !self.sessions.keys().eq(&planned.waits_for) && holds(Rule::WaitSetIsExact) {
             return Err(RuleError::WaitsForOthers);
         }
+        for placed in planned.objects.iter().filter(|placed| placed.kind == PackKind::Log) {
+            self.permits_loss_of_bundle(placed)?;
+        }
         for root in self.maps().map(|(_, map)| map.at) {
             let dies =
                 self.packs.get(&root.pack).is_some_and(|pack| planned.objects.contains(&pack.place.into()));
@@ -675,6 +722,9 @@ impl Fold {
             }
             Event::KeyRemoved(removed) => drop(self.keys.remove(&removed.slot)),
             Event::Verified(seen) => self.verified.enact(seen, record.time, &self.packs),
+            Event::LogOpened(opened) => self.enact_log(record.number, opened),
+            Event::LogArchived(archived) => self.enact_archived(archived),
+            Event::LogTrimmed(trimmed) => self.enact_trimmed(trimmed),
             Event::Restored(_) | Event::RestoreTested(_) | Event::RollbackAccepted(_) => {}
         }
     }
@@ -728,6 +778,10 @@ impl Fold {
         if let Some(plan) = self.plan.take() {
             // Not all packs are looked at, only the named ones: a plan is small and a table may be large.
             for named in &plan.objects {
+                if named.kind == PackKind::Log {
+                    self.enact_loss_of_bundle(named);
+                    continue;
+                }
                 let pack = named.object.pack;
                 let dies = self
                     .packs

@@ -9,7 +9,7 @@
 //! packs/<2 hex>/<32 hex>.<16 hex>                  data packs: <first byte of id>/<pack id>.<random suffix>
 //! maps/<2 hex>/<32 hex>.<16 hex>                   map packs
 //! index/<32 hex>                                   runs of the dedup index
-//! logs/...                                         database logs (reserved)
+//! logs/<2 hex>/<32 hex>.<16 hex>                   bundles of database logs: log id and number
 //! sessions/<20 digits>                             signs of life of open sessions
 //! probe/<32 hex>/<text>                            what the store can really do
 //! ```
@@ -18,7 +18,7 @@
 
 use std::fmt;
 
-use strongroom_model::{Entropy, PackId};
+use strongroom_model::{Entropy, LogId, PackId};
 
 /// The name of an object below the repository's prefix: lower-case letters, digits, `.`, `-` and `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +122,8 @@ pub enum PackKind {
     Data,
     /// Nodes and roots of maps.
     Map,
+    /// A bundle of a database's log. It is no pack of the pack table: journal records of its log name it.
+    Log,
 }
 
 impl PackKind {
@@ -131,6 +133,7 @@ impl PackKind {
         match self {
             Self::Data => "packs",
             Self::Map => "maps",
+            Self::Log => "logs",
         }
     }
 }
@@ -153,6 +156,13 @@ impl PackObject {
         entropy.fill(&mut suffix);
         Self { pack, suffix }
     }
+
+    /// The object of bundle `number` of a log, counted from 1: its name is known before it is there, and names stand in the
+    /// order of numbers. It is created and never replaced, so no two contents share a name.
+    #[must_use]
+    pub const fn bundle(log: LogId, number: u32) -> Self {
+        Self { pack: PackId::from_bytes(*log.bytes()), suffix: (number as u64).to_be_bytes() }
+    }
 }
 
 /// What kind of thing a name stands for.
@@ -168,7 +178,7 @@ pub enum ObjectKind {
     Journal(u64),
     /// `journal/checkpoints/…`
     Checkpoint(u64),
-    /// `packs/…` and `maps/…`
+    /// `packs/…`, `maps/…` and `logs/…`
     Pack(PackKind, PackObject),
     /// `index/…`
     IndexRun([u8; 16]),
@@ -195,6 +205,7 @@ impl ObjectKind {
             },
             "packs" => Some(Self::Pack(PackKind::Data, pack_object(rest)?)),
             "maps" => Some(Self::Pack(PackKind::Map, pack_object(rest)?)),
+            "logs" => Some(Self::Pack(PackKind::Log, pack_object(rest)?)),
             "index" => Some(Self::IndexRun(bytes(rest)?)),
             "sessions" => Some(Self::Session(number(rest)?)),
             "probe" => Some(Self::Probe),
@@ -238,6 +249,7 @@ mod tests {
             (ObjectName::checkpoint(256), ObjectKind::Checkpoint(256)),
             (ObjectName::pack(PackKind::Data, object), ObjectKind::Pack(PackKind::Data, object)),
             (ObjectName::pack(PackKind::Map, object), ObjectKind::Pack(PackKind::Map, object)),
+            (ObjectName::pack(PackKind::Log, object), ObjectKind::Pack(PackKind::Log, object)),
             (ObjectName::index_run([2; 16]), ObjectKind::IndexRun([2; 16])),
             (ObjectName::session(3), ObjectKind::Session(3)),
         ] {

@@ -46,7 +46,9 @@ pub use errors::{
 pub use fold::{DomainState, Fold, SealedPoint};
 pub use patience::Patience;
 pub use point::{Point, PointInfo, Source};
-pub use repository::{Domain, InitOptions, OpenOptions, Repository, Rotated, Rotation};
+pub use repository::{
+    Bundle, Domain, InitOptions, LogError, MOST_BUNDLE_BYTES, OpenOptions, Repository, Rotated, Rotation,
+};
 pub use session::{Draft, DraftMap, Published, Session};
 
 #[cfg(test)]

@@ -63,8 +63,8 @@ impl Repository {
     pub async fn lock_state(&self, store: &Arc<dyn ObjectStore>) -> Result<Option<LockState>, JournalError> {
         let Some(span) = store.lock_span() else { return Ok(None) };
         let fold = self.fold().await?;
-        let living: Vec<PackPlace> =
-            fold.packs.values().map(|state| state.place).filter(|place| !is_dying(&fold, *place)).collect();
+        let living = fold.packs.values().map(|state| state.place).filter(|place| !is_dying(&fold, *place));
+        let living: Vec<PackPlace> = living.chain(fold.bundles()).collect();
         let due = self.inner.world.clock.now();
         let due = jiff::SignedDuration::try_from(span / 2).ok().and_then(|half| due.checked_add(half).ok());
         let due = due.unwrap_or(Timestamp::MAX);
@@ -107,8 +107,8 @@ impl Repository {
         progress: Progress<'_>,
     ) -> Result<LockReport, JournalError> {
         let fold = self.fold().await?;
-        let living: Vec<PackPlace> =
-            fold.packs.values().map(|state| state.place).filter(|place| !is_dying(&fold, *place)).collect();
+        let living = fold.packs.values().map(|state| state.place).filter(|place| !is_dying(&fold, *place));
+        let living: Vec<PackPlace> = living.chain(fold.bundles()).collect();
         let is_copy = store.location() != self.location();
         let total = living.len() as u64;
         let mut report = LockReport::default();

@@ -183,6 +183,10 @@ pub(crate) fn veil_event(
         | Event::KeyAdded(_)
         | Event::KeyRemoved(_)
         | Event::Verified(_)
+        // No log is opened in a shared repository, so nothing is said of one: `Repository::open_log` refuses.
+        | Event::LogOpened(_)
+        | Event::LogArchived(_)
+        | Event::LogTrimmed(_)
         | Event::KeysRotated(_)
         | Event::DomainAdded(_)
         | Event::PublishedInDomain(_)

@@ -18,6 +18,7 @@
 //!
 //! A reader with the key needs only the end of the object to know all of it; the header is repeated inside of the footer.
 
+mod bundle;
 mod cache;
 mod delta;
 mod entry;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 
 use strongroom_model::{Entropy, RepositoryId};
 
+pub(crate) use bundle::{open_bundle, read_description, seal_bundle};
 pub use cache::Cache;
 pub use delta::Delta;
 pub use entry::{Entry, EntryRef, EntryRow, EntryType};

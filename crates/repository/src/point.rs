@@ -9,6 +9,7 @@ use strongroom_model::{RecoveryPointId, SnapshotId, VolumeId, VolumeName};
 
 use crate::cbor::{Cbor, CborError, Enc, cbor_map, sure};
 use crate::map::MapRoot;
+use crate::record::BaseOfDatabase;
 
 /// A current recovery point, as the fold holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +60,14 @@ pub struct PointInfo {
     pub duration_ms: u64,
     /// Requests that were sent to the store for it.
     pub requests: u64,
+    /// The database that lies on the volume, where its log is archived: what a restore to any second begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<BaseOfDatabase>,
 }
 cbor_map!(PointInfo {
     0 => taken_at, 1 => published_at, 2 => volume_bytes, 3 => source, 4 => fs, 5 => labels, 6 => agent,
     7 => scanned_bytes, 8 => changed_bytes, 9 => new_bytes, 10 => sent_bytes, 11 => duration_ms, 12 => requests,
+    13 => database,
 });
 
 /// Where the bytes of a point were read.

@@ -19,9 +19,13 @@ use crate::pack::PackPlace;
 use crate::point::PointInfo;
 
 mod domains;
+mod log;
 mod verified;
 
 pub use domains::{DomainAdded, DomainRotated, PublishedInDomain};
+pub use log::{
+    BaseOfDatabase, BundleNote, CommitNote, CommitsNote, HeardNote, LogArchived, LogOpened, LogTrimmed,
+};
 pub use verified::{Objects, Verified};
 
 /// BLAKE3 of a record's sealed bytes. Sealing is random, so it is the owner's token as well.
@@ -55,7 +59,7 @@ cbor_map!(Record {
 /// An object of a pack, with the folder it lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Placed {
-    /// Data or map.
+    /// Data, map or log.
     pub kind: PackKind,
     /// The object.
     pub object: PackObject,
@@ -85,7 +89,11 @@ impl From<PackPlace> for Placed {
 impl Cbor for Placed {
     fn put(&self, e: &mut Enc) {
         let mut bytes = [0; 25];
-        bytes[0] = u8::from(self.kind == PackKind::Map);
+        bytes[0] = match self.kind {
+            PackKind::Data => 0,
+            PackKind::Map => 1,
+            PackKind::Log => 2,
+        };
         bytes[1..17].copy_from_slice(self.object.pack.bytes());
         bytes[17..].copy_from_slice(&self.object.suffix);
         bytes.put(e);
@@ -95,6 +103,7 @@ impl Cbor for Placed {
         let kind = match bytes[0] {
             0 => PackKind::Data,
             1 => PackKind::Map,
+            2 => PackKind::Log,
             kind => return Err(CborError::UnknownKind { what: "pack", kind: kind.into() }),
         };
         let pack = PackId::from_bytes(bytes[1..17].try_into().expect("17 - 1 is 16"));
@@ -150,6 +159,12 @@ pub enum Event {
     RollbackAccepted(RollbackAccepted),
     /// 16: packs were read whole, and what was seen.
     Verified(Verified),
+    /// 17: a log of a database is archived from here on.
+    LogOpened(Box<LogOpened>),
+    /// 18: bundles of a log are stored.
+    LogArchived(LogArchived),
+    /// 19: bundles of a log are not needed any more.
+    LogTrimmed(LogTrimmed),
     /// 20: the keys were rotated.
     KeysRotated(KeysRotated),
     /// 21: the repository is shared with one more domain.
@@ -194,6 +209,7 @@ events!(
     1 => Opened, 2 => Closed, 3 => Fenced, 4 => Published, 5 => Forgotten, 6 => Held, 7 => Released,
     8 => SweepPlanned, 9 => PackRewritten, 10 => SweepDone, 11 => KeyAdded, 12 => KeyRemoved,
     13 => Restored, 14 => RestoreTested, 15 => RollbackAccepted, 16 => Verified,
+    17 => LogOpened, 18 => LogArchived, 19 => LogTrimmed,
     20 => KeysRotated,
     21 => DomainAdded, 22 => PublishedInDomain, 23 => DomainRotated,
 );
@@ -228,6 +244,9 @@ impl Event {
             Self::RestoreTested(_) => "restore tested",
             Self::RollbackAccepted(_) => "rollback accepted",
             Self::Verified(_) => "verified",
+            Self::LogOpened(_) => "log opened",
+            Self::LogArchived(_) => "log archived",
+            Self::LogTrimmed(_) => "log trimmed",
             Self::KeysRotated(_) => "keys rotated",
             Self::DomainAdded(_) => "domain added",
             Self::PublishedInDomain(_) => "published in a domain",

@@ -2,6 +2,7 @@
 
 mod domains;
 mod keys;
+mod logs;
 mod opening;
 mod points;
 mod rotation;
@@ -30,6 +31,7 @@ use crate::store::ObjectStore;
 
 pub use domains::Domain;
 pub(crate) use keys::create_owned;
+pub use logs::{Bundle, LogError, MOST_BUNDLE_BYTES};
 pub(crate) use opening::{Renewal, Rings};
 pub use rotation::{Rotated, Rotation};
 

@@ -80,9 +80,9 @@ pub async fn scrub(
     progress: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<ScrubReport, StoreError> {
     let mut report = ScrubReport::default();
-    let total = u64::from(range.count) * 2;
+    let total = u64::from(range.count) * 3;
     let mut done = 0;
-    for kind in [PackKind::Data, PackKind::Map] {
+    for kind in [PackKind::Data, PackKind::Map, PackKind::Log] {
         for (from, to) in range.parts() {
             let mut after = Some(before(kind, from));
             while let Some(last) = after.take() {

@@ -166,6 +166,7 @@ fn info(world: &World, volume_bytes: u64) -> PointInfo {
         sent_bytes: volume_bytes,
         duration_ms: 7,
         requests: 9,
+        database: None,
     }
 }
 

@@ -303,6 +303,7 @@ const fn is_plausible(row: &EntryRow, kind: PackKind, chunk_bytes: u32) -> bool 
     match kind {
         PackKind::Data => row.plain_bytes > 0 && row.plain_bytes <= chunk_bytes,
         PackKind::Map => true,
+        PackKind::Log => false,
     }
 }
 

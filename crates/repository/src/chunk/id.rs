@@ -61,6 +61,11 @@ impl ChunkHasher {
         Self { key: derive("strongroom 2026-11-21 format 1 map id key", keyring.identity(), &[]) }
     }
 
+    /// The hasher of what lies in bundles of logs.
+    pub(crate) fn of_logs(keyring: &Keyring) -> Self {
+        Self { key: derive("strongroom 2026-11-21 format 1 log id key", keyring.identity(), &[]) }
+    }
+
     /// The id of these bytes.
     #[must_use]
     pub fn id(&self, plain: &[u8]) -> ChunkId {

@@ -1,7 +1,7 @@
 //! A copy that gets the points of some volumes only: which packs of data belong in it.
 //!
 //! Journal, keys and maps are copied whole; they are small, and without them nobody could tell what is missing. Of the packs of
-//! data those go along that a chosen point needs. Which these are is read from the roots of the points' maps, one small
+//! data those go along that a chosen point needs, and of logs of databases those of which a chosen point is a base. Which these are is read from the roots of the points' maps, one small
 //! read each, and while the rule stays the same only for points that are new. What is in a copy already stays there until
 //! the repository frees it, also where the rule has become narrower.
 //!
@@ -114,7 +114,25 @@ impl Copying<'_> {
                 places.push(place);
             }
         }
+        places.extend(self.wanted_bundles(goal, &listed));
         Ok(Some(Wanted { places, listed, is_unsure }))
+    }
+
+    /// The bundles that belong there and are not: those of every history of a database of which a chosen point is a base. A log
+    /// without a base restores nothing; what was left out comes along with the first one.
+    fn wanted_bundles(&self, goal: &Fold, listed: &BTreeMap<Placed, u64>) -> Vec<PackPlace> {
+        let bases =
+            goal.points.values().filter(|point| self.chosen.is_none_or(|chosen| (chosen.takes)(point)));
+        let logs = bases.filter_map(|point| goal.logs.get(&point.info.database.as_ref()?.log));
+        let databases: BTreeSet<&str> = logs.map(|log| log.opened.identity.as_str()).collect();
+        let belongs = |place: &PackPlace| {
+            self.chosen.is_none()
+                || goal
+                    .log_of(&Placed::from(*place))
+                    .is_some_and(|log| databases.contains(&*log.opened.identity))
+        };
+        let is_there = |place: &PackPlace| listed.get(&Placed::from(*place)) == Some(&place.bytes);
+        goal.bundles().filter(|place| !is_there(place)).filter(belongs).collect()
     }
 
     /// Asked, not looked up: a listing may leave something out.

@@ -286,7 +286,7 @@ impl Copying<'_> {
         let (mut done, mut lacks) = (0, BTreeMap::new());
         let listed = listed.as_ref();
         let bring = |place: PackPlace| async move { (place, self.bring_pack(place, listed).await) };
-        for kind in [PackKind::Data, PackKind::Map] {
+        for kind in [PackKind::Data, PackKind::Map, PackKind::Log] {
             let some = wanted.iter().copied().filter(|place| place.kind == kind);
             let mut brought = futures::stream::iter(some).map(bring).buffer_unordered(PACKS_AT_ONCE);
             while let Some((place, answer)) = brought.next().await {
@@ -298,7 +298,9 @@ impl Copying<'_> {
                     Err(TransferError::Target(cause)) => return Err(at_target(&place.name(), cause)),
                     Err(TransferError::Source(error)) => {
                         let now = self.source.fold().await?;
-                        if now.packs.get(&place.object.pack).is_none_or(|state| state.place != place) {
+                        let is_pack =
+                            now.packs.get(&place.object.pack).is_some_and(|state| state.place == place);
+                        if !is_pack && now.bundle(&place.into()) != Some(place) {
                             return Ok(None);
                         }
                         if error.remedy() != Remedy::FixData || lacks.len() >= MOST_LACKS {
@@ -508,18 +510,19 @@ fn wanted(had: &Fold, goal: &Fold, before: Option<&CopyMark>) -> Vec<PackPlace> 
     let is_new = |pack: &PackId, place: PackPlace| {
         had.packs.get(pack).is_none_or(|state| state.place != place) || lacked.contains(place.name().as_str())
     };
-    goal.packs
-        .iter()
-        .map(|(pack, state)| (pack, state.place))
-        .filter(|(pack, place)| is_new(pack, *place))
-        .map(|(_, place)| place)
-        .collect()
+    let packs = goal.packs.iter().map(|(pack, state)| (pack, state.place));
+    let packs = packs.filter(|(pack, place)| is_new(pack, *place)).map(|(_, place)| place);
+    let had_bundles: BTreeSet<Placed> = had.bundles().map(Placed::from).collect();
+    let bundles = goal.bundles().filter(|place| {
+        !had_bundles.contains(&Placed::from(*place)) || lacked.contains(place.name().as_str())
+    });
+    packs.chain(bundles).collect()
 }
 
 /// The objects of packs that a store shows, with their sizes.
 pub(super) async fn listed_packs(target: &dyn ObjectStore) -> Result<BTreeMap<Placed, u64>, CopyError> {
     let mut there = BTreeMap::new();
-    for kind in [PackKind::Data, PackKind::Map] {
+    for kind in [PackKind::Data, PackKind::Map, PackKind::Log] {
         let prefix = format!("{}/", kind.folder());
         let objects = listed(target, &prefix).await;
         let objects = objects.map_err(|cause| CopyError::Target { object: prefix.clone(), cause })?;

@@ -13,10 +13,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::Decoder;
-use strongroom_model::PackId;
+use strongroom_model::{LogId, PackId};
 
 use super::verified::{Moments, VerifiedPacks};
-use super::{DomainState, Fold, ForgottenPoint, KeyState, OpenSession, PackState, PendingPlan, SealedPoint};
+use super::{
+    DomainState, Fold, ForgottenPoint, KeyState, LogState, OpenSession, PackState, PendingPlan, SealedPoint,
+};
 use crate::cbor::{Cbor, CborError, Enc, cbor_map, sure};
 use crate::entry_runs::EntryRuns;
 use crate::layout::{PackKind, PackObject};
@@ -53,13 +55,15 @@ struct StoredFold {
     damaged: Option<BTreeMap<PackId, EntryRuns>>,
     /// Absent when there is none, as in the first checkpoints.
     forgotten: Option<Vec<ForgottenPoint>>,
+    /// Absent where no database's log is archived.
+    logs: Option<BTreeMap<LogId, LogState>>,
     /// Both are absent unless the repository is shared.
     domains: Option<BTreeMap<u32, DomainState>>,
     sealed: Option<Vec<SealedPoint>>,
 }
 cbor_map!(StoredFold {
     0 => version, 1 => number, 2 => hash, 3 => points, 4 => packs, 5 => holes, 6 => sessions, 7 => plan, 8 => keys,
-    9 => verified, 10 => damaged, 11 => forgotten, 20 => domains, 21 => sealed
+    9 => verified, 10 => damaged, 11 => forgotten, 12 => logs, 20 => domains, 21 => sealed
 });
 
 struct PackTable(Vec<(PackPlace, u32)>);
@@ -70,7 +74,7 @@ impl Cbor for PackTable {
         for (place, entries) in &self.0 {
             rows.extend_from_slice(place.object.pack.bytes());
             rows.extend_from_slice(&place.object.suffix);
-            rows.push(u8::from(place.kind == PackKind::Map));
+            rows.push(u8::from(place.kind == PackKind::Map)); // Bundles of logs are never in this table.
             rows.extend_from_slice(&place.bytes.to_le_bytes());
             rows.extend_from_slice(&entries.to_le_bytes());
         }
@@ -122,6 +126,7 @@ impl Cbor for Fold {
             verified: self.verified.at.clone(),
             damaged: Some(self.verified.damaged.clone()).filter(|damaged| !damaged.is_empty()),
             forgotten: (!self.forgotten.is_empty()).then(|| self.forgotten.iter().cloned().collect()),
+            logs: Some(self.logs.clone()).filter(|logs| !logs.is_empty()),
             domains: (!self.domains.is_empty()).then(|| self.domains.clone()),
             sealed: (!self.sealed.is_empty()).then(|| self.sealed.values().cloned().collect()),
         };
@@ -168,6 +173,7 @@ impl Cbor for Fold {
             plan: stored.plan,
             keys: stored.keys,
             verified,
+            logs: stored.logs.unwrap_or_default(),
             forgotten: stored.forgotten.unwrap_or_default().into(),
         })
     }

@@ -51,6 +51,7 @@ fn info() -> PointInfo {
         sent_bytes: 2,
         duration_ms: 1,
         requests: 9,
+        database: None,
     }
 }
 

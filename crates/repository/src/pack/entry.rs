@@ -29,6 +29,10 @@ pub enum EntryType {
     MapNode = 4,
     /// The root of a map.
     MapRoot = 5,
+    /// Bytes of a database's log as they were written.
+    LogBytes = 6,
+    /// What the bytes of a bundle say, in the form of the engine's own index.
+    LogIndex = 7,
 }
 
 impl EntryType {
@@ -39,6 +43,8 @@ impl EntryType {
             3 => Some(Self::MapLeaf),
             4 => Some(Self::MapNode),
             5 => Some(Self::MapRoot),
+            6 => Some(Self::LogBytes),
+            7 => Some(Self::LogIndex),
             _ => None,
         }
     }
@@ -49,6 +55,7 @@ impl EntryType {
         match self {
             Self::Chunk | Self::Delta => PackKind::Data,
             Self::MapLeaf | Self::MapNode | Self::MapRoot => PackKind::Map,
+            Self::LogBytes | Self::LogIndex => PackKind::Log,
         }
     }
 }

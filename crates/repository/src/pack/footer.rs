@@ -9,6 +9,8 @@
 //! | 100 | 4 | how many entries, u32 |
 //! | 104 | 48 each | number u32, stored length u32, plain length u32, type u8, codec u8, zero u16, id 32 |
 //!
+//! | … | … | in bundles of logs only: what is said of the bundle, CBOR (docs/format.md, "Logs") |
+//!
 //! Rows are in ascending order of number; a missing number is a hole. There are no offsets: the entries lie one after
 //! another from byte 96 on, in the order of the rows, so no table can tell of entries that overlap.
 
@@ -36,6 +38,8 @@ pub struct Footer {
     header: PackHeader,
     domain: u32,
     rows: Vec<EntryRow>,
+    /// What is said of a bundle; empty in packs.
+    description: Vec<u8>,
     repository: RepositoryId,
     /// `None`: the entries are sealed to a data key that this keyring lacks.
     opener: Option<Opener>,
@@ -77,6 +81,11 @@ impl Footer {
 
     pub(super) fn found(&self, number: u32) -> Result<&EntryRow, PackError> {
         self.row(number).ok_or_else(|| PackError::Hole { object: self.name(), entry: number })
+    }
+
+    /// What is said of a bundle of a log; empty in packs.
+    pub(super) fn description(&self) -> &[u8] {
+        &self.description
     }
 
     pub(super) const fn header(&self) -> &PackHeader {
@@ -166,6 +175,7 @@ pub(super) fn parse_tail(context: &PackContext, place: PackPlace, tail: &Bytes) 
         place,
         header,
         domain,
+        description: plain[(HEAD_BYTES + rows.len() * ROW_BYTES).min(plain.len())..].to_vec(),
         rows,
         repository: context.repository,
         opener,
@@ -193,6 +203,7 @@ fn hasher(keyring: &Keyring, kind: PackKind, domain: u32) -> ChunkHasher {
     match kind {
         PackKind::Data => ChunkHasher::new(keyring, domain),
         PackKind::Map => ChunkHasher::of_maps(keyring),
+        PackKind::Log => ChunkHasher::of_logs(keyring),
     }
 }
 
@@ -205,6 +216,19 @@ pub(super) fn seal_footer(
     domain: u32,
     rows: &[EntryRow],
 ) -> Bytes {
+    seal_described_footer(context, entropy, object, header, domain, rows, &[])
+}
+
+/// [`seal_footer`], with what is said of a bundle behind the rows.
+pub(super) fn seal_described_footer(
+    context: &PackContext,
+    entropy: &dyn Entropy,
+    object: PackObject,
+    header: &PackHeader,
+    domain: u32,
+    rows: &[EntryRow],
+    description: &[u8],
+) -> Bytes {
     let mut plain = Vec::with_capacity(HEAD_BYTES + rows.len() * ROW_BYTES);
     plain.extend_from_slice(&header.encode());
     plain.extend_from_slice(&domain.to_le_bytes());
@@ -216,6 +240,7 @@ pub(super) fn seal_footer(
         plain.extend_from_slice(&[row.entry_type as u8, row.codec as u8, 0, 0]);
         plain.extend_from_slice(row.id.bytes());
     }
+    plain.extend_from_slice(description);
     let binding = binding(header.kind, object);
     // A footer of another domain's pack, which a sweep writes anew, stays under that domain's keys.
     let (epoch, master) = context.keyring.sealing_for(header.seal.epoch);
@@ -251,11 +276,12 @@ fn decode_rows(plain: &[u8], kind: PackKind, trailer: Trailer) -> Result<Vec<Ent
     use Refused::{Malformed, Unknown};
     let table = plain.get(HEAD_BYTES..).ok_or(Malformed("its footer is too short"))?;
     let count = u32_at(plain, PACK_HEADER_BYTES + 4);
-    if count != trailer.entries
-        || Some(table.len()) != usize::try_from(count).ok().and_then(|count| count.checked_mul(ROW_BYTES))
-    {
+    let rows_bytes = usize::try_from(count).ok().and_then(|count| count.checked_mul(ROW_BYTES));
+    let fits = |bytes: &usize| table.len() == *bytes || (kind == PackKind::Log && table.len() > *bytes);
+    let Some(rows_bytes) = rows_bytes.filter(fits).filter(|_| count == trailer.entries) else {
         return Err(Malformed("its footer and its trailer count differently"));
-    }
+    };
+    let table = &table[..rows_bytes];
     let mut rows: Vec<EntryRow> = Vec::with_capacity(table.len() / ROW_BYTES);
     let mut offset = PACK_HEADER_BYTES as u64;
     for bytes in table.chunks_exact(ROW_BYTES) {

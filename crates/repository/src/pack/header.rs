@@ -17,6 +17,7 @@ pub(super) const fn flags(kind: PackKind) -> u8 {
     match kind {
         PackKind::Data => 1,
         PackKind::Map => 2,
+        PackKind::Log => 3,
     }
 }
 
@@ -45,6 +46,7 @@ impl PackHeader {
         let kind = match seal.flags {
             1 | 5 => PackKind::Data,
             2 => PackKind::Map,
+            3 | 7 => PackKind::Log,
             other => return Err(SealError::Unknown { what: "pack kind", found: other.into() }),
         };
         let pack = bytes.get(HEADER_BYTES..PACK_HEADER_BYTES).ok_or(SealError::NotSealed)?;

@@ -96,6 +96,7 @@ impl StoredPack {
         let kind = match note[4] {
             1 => PackKind::Data,
             2 => PackKind::Map,
+            // Bundles of logs are put whole, and have no receipts.
             _ => return Err(damaged()),
         };
         let word = |at: usize| u64::from_le_bytes(note[at..at + 8].try_into().expect("8 bytes"));

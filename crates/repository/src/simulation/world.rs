@@ -272,6 +272,7 @@ pub(crate) fn info(repository: &Repository, volume_bytes: u64) -> PointInfo {
         sent_bytes: 0,
         duration_ms: 0,
         requests: 0,
+        database: None,
     }
 }
 

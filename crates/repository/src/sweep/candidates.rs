@@ -163,7 +163,8 @@ impl Candidates {
             .filter(|(pack, _)| !is_needed(pack))
             .map(|(_, state)| Placed::from(state.place));
         let listed = self.listed.keys().filter(|placed| !stays(placed)).copied();
-        let objects: BTreeSet<Placed> = dead.chain(listed).take(MAX_PLANNED / 2).collect();
+        let trimmed = fold.trimmed_bundles();
+        let objects: BTreeSet<Placed> = dead.chain(listed).chain(trimmed).take(MAX_PLANNED / 2).collect();
         let mut budget = self.options.max_rewrite_bytes;
         let mut holes = BTreeMap::new();
         for (pack, state) in &fold.packs {
@@ -198,7 +199,10 @@ impl Candidates {
 
     /// The size of an object, where it is known.
     pub(super) fn bytes_of(&self, fold: &Fold, placed: &Placed) -> u64 {
-        let in_table = || fold.packs.get(&placed.object.pack).map(|state| state.place.bytes);
+        let in_table = || {
+            let pack = fold.packs.get(&placed.object.pack).map(|state| state.place);
+            pack.or_else(|| fold.bundle(placed)).map(|place| place.bytes)
+        };
         self.listed.get(placed).copied().or_else(in_table).unwrap_or(0)
     }
 }

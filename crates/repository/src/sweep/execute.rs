@@ -120,7 +120,10 @@ impl Repository {
             match answer {
                 Ok(Deleted::Gone) => {
                     report.deleted_objects += 1;
-                    let in_table = || fold.packs.get(&placed.object.pack).map(|state| state.place.bytes);
+                    let in_table = || {
+                        let pack = fold.packs.get(&placed.object.pack).map(|state| state.place);
+                        pack.or_else(|| fold.bundle(&placed)).map(|place| place.bytes)
+                    };
                     report.freed_bytes += sizes.get(&placed).copied().or_else(in_table).unwrap_or(0);
                 }
                 Ok(Deleted::Retained) => {
