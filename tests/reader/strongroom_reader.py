@@ -6,11 +6,13 @@ to come back from a bucket and a key, whatever became of the program.
 
     strongroom_reader.py points  DIRECTORY KEY [--from-checkpoint]
     strongroom_reader.py restore DIRECTORY KEY POINT OUTPUT [--from-checkpoint]
+    strongroom_reader.py logs    DIRECTORY KEY [--from-checkpoint]
+    strongroom_reader.py log     DIRECTORY KEY LOG OUTPUT [--from-checkpoint]
     strongroom_reader.py scrub   DIRECTORY
 
 DIRECTORY is a repository in a folder (any object store, copied), KEY a key file, a recipient's private key, or a file with a passphrase behind
 `passphrase:`. Points are printed as JSON, one a line. With --from-checkpoint the newest checkpoint is believed instead
-of the whole journal. `scrub` needs no key: it compares the hash at the end of every pack.
+of the whole journal. `log` writes the bytes of a database's log from its first bundle that is kept. `scrub` needs no key: it compares the hash at the end of every pack.
 """
 
 import argparse
@@ -29,8 +31,9 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 CONTEXT = "strongroom 2026-11-21 format 1 "
 KEY_SLOT, RECORD, CHECKPOINT, FOOTER, NAMES = 1, 2, 3, 5, 8
-DATA, MAP = 0, 1
-CHUNK, DELTA, LEAF, NODE, ROOT = 1, 2, 3, 4, 5
+DATA, MAP, LOG = 0, 1, 2
+CHUNK, DELTA, LEAF, NODE, ROOT, LOG_BYTES, LOG_INDEX = 1, 2, 3, 4, 5, 6, 7
+SHELVES = {DATA: "packs", MAP: "maps", LOG: "logs"}
 BLOCK = 4096
 
 
@@ -162,6 +165,9 @@ class Keyring:
     def map_key(self):
         return derive("map id key", self.identity)
 
+    def log_key(self):
+        return derive("log id key", self.identity)
+
 
 def parse_key_file(text, prefix="strongroom-key-1-"):
     text = text.strip()
@@ -222,6 +228,7 @@ def fields(pairs, known, what):
 
 # How many fields the events of each kind have.
 EVENTS = dict(zip(range(1, 17), [2, 1, 2, 9, 2, 2, 2, 3, 4, 2, 4, 1, 5, 3, 3, 2], strict=True))
+EVENTS |= {17: 12, 18: 4, 19: 3}  # logs of databases
 EVENTS |= {20: 3, 21: 5, 22: 8, 23: 4}  # keys rotated; domain added, published in a domain, keys of a domain rotated
 
 
@@ -236,7 +243,7 @@ class Place:
 
     def path(self):
         pack, suffix = self.object[:16].hex(), self.object[16:].hex()
-        return f"{'maps' if self.kind == MAP else 'packs'}/{pack[:2]}/{pack}.{suffix}"
+        return f"{SHELVES[self.kind]}/{pack[:2]}/{pack}.{suffix}"
 
 
 @dataclass
@@ -254,6 +261,7 @@ class Fold:
     hash: bytes = bytes(32)
     points: dict = field(default_factory=dict)
     packs: dict = field(default_factory=dict)
+    logs: dict = field(default_factory=dict)  # section 15: as in a checkpoint
     plan: dict = None
     reveal: object = None  # (point, domain, map, number, sealed names) -> Point; None for another domain's
 
@@ -288,10 +296,22 @@ class Fold:
         elif kind == 10:  # sweep done
             for placed in self.plan["objects"]:
                 pack = placed[1:17]
+                if placed[0] == LOG:
+                    del self.logs[pack][2][int.from_bytes(placed[17:], "big")]
+                    continue
                 place = self.packs.get(pack)
                 if place and place.object == placed[1:] and pack not in self.plan["revived"]:
                     del self.packs[pack]
             self.plan = None
+        elif kind == 17:  # log opened
+            self.logs[event[0]] = {1: event, 2: {}, 3: 1, 4: event[6]}
+        elif kind == 18:  # log archived
+            log = self.logs[event[0]]
+            need(event[1] == log[3], "bundles that do not follow those that are known")
+            for note in event[2]:
+                need(note[1] == log[4], "a bundle that does not follow the one before it")
+                log[2][log[3]] = note
+                log[3], log[4] = log[3] + 1, note[2]
 
 
 class Repository:
@@ -451,6 +471,7 @@ class Repository:
                 fold.points[point[0]] = revealed
         for pack, suffix, kind, size, _ in struct.iter_unpack("<16s8sBQI", stored[4]):
             fold.packs[pack] = Place(kind, pack + suffix, size)
+        fold.logs = stored.get(12, {})
         if 7 in stored:
             fold.plan = {"objects": set(stored[7][2]), "revived": set(stored[7][5])}
         return fold
@@ -464,12 +485,12 @@ class Repository:
         data = self.read(name)
         need(len(data) == place.bytes, f"{name}: {len(data)} bytes where {place.bytes} should be")
         _, offset, length = check_trailer(data, name)
-        kind = 2 if place.kind == MAP else 1
+        kind = {DATA: 1, MAP: 2, LOG: 3}[place.kind]
         sealed = data[offset : offset + length]
         plain = open_blob(self.keyring.master, self.id, FOOTER, place.object + bytes([kind]), sealed, name)
         need(plain is not None, f"{name}: sealed under another key")
         header = Header.parse(b"SRGMPACK", plain)
-        sealed = header.flags == 5 and kind == 1
+        sealed = header.flags == kind + 4 and kind != 2
         need(plain[80:96] == place.object[:16] and (header.flags == kind or sealed), f"{name}: another pack's footer")
         if sealed:
             need(header.epoch in self.keyring.data, f"{name}: no data key of epoch {header.epoch}")
@@ -480,22 +501,55 @@ class Repository:
             box = header.key("pack", self.keyring.master(header.epoch))
         need(box is not None, f"{name}: sealed under another key")
         domain, count = struct.unpack_from("<II", plain, 96)
-        key = self.keyring.map_key() if place.kind == MAP else self.keyring.chunk_key(domain)
+        key = {MAP: self.keyring.map_key(), LOG: self.keyring.log_key()}.get(place.kind) or self.keyring.chunk_key(domain)
         rows, at = {}, 96
-        need(len(plain) == 104 + 48 * count, f"{name}: its footer has another length than it says")
-        for number, stored, size, typ, codec, zero, id in struct.iter_unpack("<IIIBBH32s", plain[104:]):
+        end = 104 + 48 * count
+        need(len(plain) == end or (place.kind == LOG and len(plain) > end), f"{name}: its footer has another length than it says")
+        for number, stored, size, typ, codec, zero, id in struct.iter_unpack("<IIIBBH32s", plain[104:end]):
             need(zero == 0, f"{name}: unknown marks on its entries")
             rows[number] = (at, stored, size, typ, codec, id)
             at += stored
         need(at == offset, f"{name}: its entries do not end where its footer begins")
         self.footers[place.object] = (box, key, rows, data)
+        self.note = cbor(plain[end:]) if place.kind == LOG else None
         if len(self.footers) > 8:
             self.footers.pop(next(iter(self.footers)))
         return box, key, rows, data
 
+    def bundles(self, fold, log):
+        """Places and notes of the bundles that are kept, also of those that no record names yet."""
+        state = fold.logs.get(log)
+        need(state is not None, f"the journal knows no log {log.hex()}")
+        for number, note in sorted(state[2].items()):
+            yield Place(LOG, log + struct.pack(">Q", number), note[0]), note
+        number, end = state[3], state[4]
+        while True:
+            place = Place(LOG, log + struct.pack(">Q", number), 0)
+            path = os.path.join(self.folder, place.path())
+            if self.until is not None or not os.path.exists(path):
+                return
+            place.bytes = os.path.getsize(path)
+            self.footer(place)
+            need(self.note[1] == end, f"{place.path()} does not follow the bundle before it")
+            number, end = number + 1, self.note[2]
+            yield place, self.note
+
+    def log(self, fold, log, output):
+        with open(output, "wb") as file:
+            last = None
+            for place, note in self.bundles(fold, log):
+                need(last in (None, note[1]), f"the log ends at {last} and goes on at {note[1]}")
+                last = note[2]
+                for number, row in sorted(self.footer(place)[2].items()):
+                    if row[3] == LOG_BYTES:
+                        file.write(self.entry_at(fold, place, number, LOG_BYTES))
+
     def entry(self, fold, pack, number, wanted):
         need(pack in fold.packs, f"the journal knows no pack {pack.hex()}")
-        place = fold.packs[pack]
+        return self.entry_at(fold, fold.packs[pack], number, wanted)
+
+    def entry_at(self, fold, place, number, wanted):
+        pack = place.object[:16]
         box, key, rows, data = self.footer(place)
         what = f"{place.path()} entry {number}"
         need(number in rows, f"{what} is a hole")
@@ -653,7 +707,7 @@ def check_trailer(data, name):
 
 
 def scrub(folder):
-    for shelf in ("packs", "maps"):
+    for shelf in SHELVES.values():
         for path, _, names in sorted(os.walk(os.path.join(folder, shelf))):
             for name in sorted(names):
                 with open(os.path.join(path, name), "rb") as file:
@@ -663,7 +717,7 @@ def scrub(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["points", "restore", "scrub"])
+    parser.add_argument("verb", choices=["points", "restore", "logs", "log", "scrub"])
     parser.add_argument("directory")
     parser.add_argument("key", nargs="?")
     parser.add_argument("point", nargs="?")
@@ -681,8 +735,18 @@ def main():
             said = {"point": f"rp-{point.id.hex()}", "volume": point.volume, "record": point.number}
             print(json.dumps(said | {"taken_at_ns": point.info[0], "volume_bytes": point.info[2]}))
         return None
+    if arguments.verb == "logs":
+        for log, state in fold.logs.items():
+            opened = state[1]
+            said = {"log": f"log-{log.hex()}", "database": opened[1], "engine": opened[3], "identity": opened[4]}
+            notes = [note for _, note in repository.bundles(fold, log)]
+            end = notes[-1][2] if notes else opened[6]
+            print(json.dumps(said | {"lineage": opened[5], "bundles": len(notes), "end": end}))
+        return None
     if arguments.output is None:
-        parser.error("a point and an output are needed")
+        parser.error("a point or log and an output are needed")
+    if arguments.verb == "log":
+        return repository.log(fold, bytes.fromhex(arguments.point.removeprefix("log-")), arguments.output)
     point = fold.points.get(bytes.fromhex(arguments.point.removeprefix("rp-")))
     need(point is not None, f"there is no point {arguments.point}")
     return repository.restore(fold, point, arguments.output)

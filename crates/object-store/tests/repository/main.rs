@@ -9,6 +9,7 @@ mod copies_by_rule;
 mod damage;
 mod golden;
 mod lines;
+mod logs;
 mod many_points;
 #[allow(dead_code, reason = "the tests of the adapter plan faults that are not weather")]
 #[path = "../s3/proxy.rs"]

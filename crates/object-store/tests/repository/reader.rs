@@ -9,7 +9,7 @@ use crate::golden::Golden;
 use crate::world;
 
 /// Runs the reader; nothing, said loudly, where there is no Python for it.
-fn reader(arguments: &[&str]) -> Option<Output> {
+pub(crate) fn reader(arguments: &[&str]) -> Option<Output> {
     let output = Command::new(world::tests_folder().join("reader/run")).args(arguments).output().unwrap();
     if output.status.code() == Some(75) {
         assert!(

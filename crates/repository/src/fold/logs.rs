@@ -138,8 +138,8 @@ impl Fold {
         super::text("the reason", &trimmed.reason)?;
         let log = self.log(&trimmed.log)?;
         let mut found = 0_u64;
-        for (start, count) in trimmed.bundles.runs() {
-            for (number, bundle) in log.bundles.range(start..start.saturating_add(count)) {
+        for (start, end) in trimmed.bundles.runs() {
+            for (number, bundle) in log.bundles.range(start..end) {
                 found += 1;
                 let needs = |base: &crate::record::BaseOfDatabase| {
                     base.log == trimmed.log && base.start < bundle.to && bundle.from < base.end
@@ -206,6 +206,3 @@ impl Fold {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -18,6 +18,7 @@ use crate::record::{
     Placed, Published, Record, RestoreTested, Restored, RollbackAccepted, SweepDone, SweepPlanned,
 };
 
+mod logs;
 mod verified;
 
 fn pack(id: u8) -> PackId {
