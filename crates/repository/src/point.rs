@@ -61,7 +61,6 @@ pub struct PointInfo {
     /// Requests that were sent to the store for it.
     pub requests: u64,
     /// The database that lies on the volume, where its log is archived: what a restore to any second begins with.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<BaseOfDatabase>,
 }
 cbor_map!(PointInfo {

@@ -48,6 +48,7 @@ fn bundle(number: u32) -> Bundle {
         last_record: Some(from + 8),
         commits: Some(commits),
         named_points: 0,
+        whole_to: from + STEP,
     };
     let log = world::image(u64::from(number), usize::try_from(STEP).unwrap());
     Bundle { note, log: log.into(), index: Bytes::from_static(b"an index") }

@@ -79,9 +79,11 @@ pub struct BundleNote {
     pub commits: Option<CommitsNote>,
     /// How many named points end in it.
     pub named_points: u32,
+    /// Where the first record begins that is not whole with this bundle.
+    pub whole_to: u64,
 }
 cbor_map!(BundleNote {
-    0 => bytes, 1 => from, 2 => to, 3 => complete_until, 4 => last_record, 5 => commits, 6 => named_points
+    0 => bytes, 1 => from, 2 => to, 3 => complete_until, 4 => last_record, 5 => commits, 6 => named_points, 7 => whole_to
 });
 
 /// Commits in short.

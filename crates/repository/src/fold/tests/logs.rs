@@ -24,6 +24,7 @@ fn note(from: u64, to: u64) -> BundleNote {
         last_record: None,
         commits: None,
         named_points: 0,
+        whole_to: to,
     }
 }
 
