@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use strongroom_agent::capture::Budget;
 use strongroom_agent::cli::stopped_by_signals;
+use strongroom_agent::databases::Databases;
 use strongroom_agent::run::{Agent, Given, Target, back_up};
 use strongroom_console::{Console, Failed};
 use strongroom_import::cli::{Image, Keeper, Kept};
@@ -40,6 +41,7 @@ fn keep<'a>(
             state_dir: options.state_dir,
             budget: Budget::shared(keeper.config.memory_budget.bytes(), 1),
             stall_after: keeper.config.stall_after.get(),
+            databases: Databases::default(),
         };
         let Image { volume, source, taken_at, path, labels } = image;
         let progress = console.progress(volume.as_str(), None);

@@ -275,7 +275,18 @@ impl Daemon {
         self.tell_missed(state, volumes, fold, now);
         let decision = decide(volumes, fold, &self.policies, &state.running, &state.resting, free, now);
         let Some(driver) = driver else { return decision.wake };
-        for volume in decision.start {
+        // A database whose log began anew has nothing to be restored from until there is a base.
+        let lacking = self.agent.databases.lacking_base(fold);
+        let rests = |name: &VolumeName| state.resting.get(name).is_some_and(|resting| resting.until > now);
+        let bases: Vec<Volume> = volumes
+            .iter()
+            .filter(|volume| lacking.contains(&volume.name))
+            .filter(|volume| !decision.start.iter().any(|due| due.name == volume.name))
+            .filter(|volume| !state.running.contains(&volume.name) && !rests(&volume.name))
+            .take(free.saturating_sub(decision.start.len()))
+            .cloned()
+            .collect();
+        for volume in decision.start.into_iter().chain(bases) {
             // What is asked for on the socket takes places, too; the next look finds the volume still due.
             let Ok(place) = Arc::clone(&self.places.slots).try_acquire_owned() else { break };
             state.running.insert(volume.name.clone());

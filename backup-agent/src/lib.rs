@@ -12,6 +12,7 @@ pub mod cli;
 pub mod control;
 pub mod copies;
 pub mod daemon;
+pub mod databases;
 pub mod driver;
 pub mod policy;
 pub mod retention;

@@ -31,6 +31,7 @@ use strongroom_repository::{
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::{Budget, Capture, CaptureError, Meter, Scope, Tally, capture};
+use crate::databases::Databases;
 use crate::driver::{Driver, Snapshot, Volume};
 
 pub use error::BackupError;
@@ -58,6 +59,8 @@ pub struct Agent {
     pub budget: Budget,
     /// A backup that moves nothing for this long has failed.
     pub stall_after: Duration,
+    /// The databases that lie on volumes: backups of these are bases of them.
+    pub databases: Databases,
 }
 
 /// What is backed up.
@@ -288,7 +291,7 @@ impl Run<'_> {
             sent_bytes: stored_bytes(self.session()).saturating_sub(self.kept_bytes),
             duration_ms: self.elapsed_ms(),
             requests: self.agent.counts.all_requests().saturating_sub(self.requests),
-            database: None,
+            database: opened.database.clone(),
         };
         let parent = opened.parent.clone().filter(|_| !self.alone);
         let draft = Draft { volume: self.target.name().clone(), parent, map, info: info.clone() };

@@ -17,6 +17,7 @@ mod copies;
 mod cost;
 mod crashes;
 mod damage;
+mod databases;
 mod deploy;
 mod docker;
 mod documents;

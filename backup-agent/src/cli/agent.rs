@@ -18,6 +18,7 @@ use super::signals::stopped_by_signals;
 use crate::control::{self, Places};
 use crate::copies::Copy;
 use crate::daemon::{Daemon, Health, Picture};
+use crate::databases::Databases;
 use crate::policy::Policies;
 
 /// `strongroom agent`
@@ -120,9 +121,16 @@ pub(super) async fn run(
     let Some(opened) = open(&settings, world, &cancel, &health).await? else { return Ok(Exit::Done) };
     tell_opened.send_replace(Some(opened.clone()));
     let store = Arc::clone(&opened.store);
-    let agent = Arc::new(agent_of(&settings, opened, &config.agent, config.agent.jobs.get(), world));
+    let databases = Databases::new(&config.databases);
+    picture.databases(databases.clone());
+    let jobs = config.agent.jobs.get();
+    let agent = Arc::new(agent_of(&settings, opened, &config.agent, databases.clone(), jobs, world));
     tell_agent.send_replace(Some(Arc::clone(&agent)));
     let copies = Copy::all(&settings, Some(&policies), world).await?;
+    let archiving = {
+        let (agent, cancel, state_dir) = (Arc::clone(&agent), cancel.clone(), config.agent.state_dir.clone());
+        tokio::spawn(async move { databases.archive(&agent, state_dir, &cancel).await })
+    };
     let daemon = Daemon {
         agent,
         policies,
@@ -147,6 +155,8 @@ pub(super) async fn run(
         () = told => {}
         () = daemon.run(&cancel) => {}
     }
+    // It hears of the end as the daemon does, and says its last words to server and journal.
+    let _ = archiving.await;
     Ok(Exit::Done)
 }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::signals::stopped_by_signals;
 use crate::capture::{Budget, CaptureError};
+use crate::databases::Databases;
 use crate::driver::Driver;
 use crate::policy::Policies;
 use crate::run::{Agent, BackupError, BackupReport, Mode, Target, back_up};
@@ -114,6 +115,7 @@ pub(super) fn agent_of(
     settings: &RepositorySettings,
     opened: OpenedRepository,
     config: &AgentConfig,
+    databases: Databases,
     jobs: u32,
     world: &World,
 ) -> Agent {
@@ -126,6 +128,7 @@ pub(super) fn agent_of(
         state_dir: options.state_dir,
         budget: Budget::shared(config.memory_budget.bytes(), jobs.into()),
         stall_after: config.stall_after.get(),
+        databases,
     }
 }
 
@@ -138,7 +141,14 @@ async fn image(
     let (settings, config) = args.repository.resolve_with_config()?;
     let config = config.map_or_else(AgentConfig::default, |config| config.agent);
     let settings = settings.limited(&config, console.time_zone()).in_class(args.storage_class);
-    let agent = agent_of(&settings, open_repository(&settings, world).await?, &config, 1, world);
+    let agent = agent_of(
+        &settings,
+        open_repository(&settings, world).await?,
+        &config,
+        Databases::default(),
+        1,
+        world,
+    );
     let progress = console.progress(args.volume.as_str(), None);
     let done = back_up(&agent, &Target::Image(args.volume, args.path), &progress, cancel).await;
     progress.finish();
@@ -188,8 +198,14 @@ async fn run_volumes(
     }
     let all = chosen.len();
     let jobs = config.agent.jobs.get().min(u32::try_from(all).unwrap_or(u32::MAX)).max(1);
-    let agent =
-        Arc::new(agent_of(&settings, open_repository(&settings, world).await?, &config.agent, jobs, world));
+    let agent = Arc::new(agent_of(
+        &settings,
+        open_repository(&settings, world).await?,
+        &config.agent,
+        Databases::new(&config.databases),
+        jobs,
+        world,
+    ));
     let runs = chosen.into_iter().map(|volume| {
         let (agent, driver, console, cancel) =
             (Arc::clone(&agent), driver.clone(), console.clone(), cancel.clone());

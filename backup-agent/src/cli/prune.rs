@@ -7,6 +7,7 @@ use strongroom_repository::sweep::{SweepOptions, SweepPlan, SweepReport, USUAL_G
 use strongroom_settings::open_repository;
 
 use super::repository::PruneArgs;
+use crate::databases::Databases;
 use crate::policy::Policies;
 use crate::retention;
 
@@ -40,8 +41,14 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
     let repository = open_repository(&settings, world).await?.repository;
     let fold = repository.fold().await?;
     let agent = settings.open_options().agent;
+    let databases =
+        config.as_ref().map_or_else(Databases::default, |config| Databases::new(&config.databases));
     let rule = |fold: &strongroom_repository::Fold| {
-        policies.as_ref().map_or_else(Vec::new, |all| retention::expired(fold, all, &agent))
+        let mut expired =
+            policies.as_ref().map_or_else(Vec::new, |all| retention::expired(fold, all, &agent));
+        let anchors = databases.anchors(fold);
+        expired.retain(|id| !anchors.contains(id));
+        expired
     };
     let ids = if args.dry_run { rule(&fold) } else { repository.forget_by(rule, "retention").await? };
     let forgotten: Vec<Forgotten> = ids

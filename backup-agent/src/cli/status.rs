@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table, TimeSpan, local};
 use strongroom_model::{Failure as _, World, chain};
@@ -12,7 +12,10 @@ use strongroom_settings::{OpenedRepository, RepositoryArgs, open_repository};
 
 use super::backup::RunError;
 use super::check::{left_hold, proof as proof_text};
+use super::db::assess_all;
 use crate::copies::{Copy, CopyStatus};
+use crate::databases::Databases;
+use crate::databases::view::DatabaseStatus;
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
 use crate::status::{Health, VolumeStatus, Whereabouts, assess, locks, stored_data, worst};
@@ -35,6 +38,8 @@ struct Status {
     /// What is wrong with the whole, one sentence each.
     problems: Vec<String>,
     volumes: Vec<VolumeStatus>,
+    /// The databases whose log is archived, and what can be restored of them.
+    databases: Vec<DatabaseStatus>,
     /// The second copies that the configuration names.
     copies: Vec<CopyStatus>,
     /// How far the stored data is proved.
@@ -95,9 +100,36 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
     if !args.unprotected {
         health = copies.iter().map(|copy| copy.health).fold(health, Health::max);
     }
+    let mut databases = assess_all(&repository, &fold, now).await?;
+    if !args.unprotected {
+        let configured = Databases::new(&config.databases);
+        for database in configured.iter() {
+            match databases.iter_mut().find(|found| found.database == database.name) {
+                Some(found) => found.problems.extend(stale(found, now)),
+                None => problems.push(format!("database {}: nothing of its log is archived", database.name)),
+            }
+        }
+        let known = |database: &DatabaseStatus| configured.iter().any(|one| one.name == database.database);
+        // What nobody archives any more is kept, and is no risk.
+        let is_at_risk = databases.iter().any(|one| known(one) && !one.problems.is_empty());
+        let is_missing =
+            configured.iter().any(|one| !databases.iter().any(|found| found.database == one.name));
+        if is_at_risk || is_missing {
+            health = health.max(Health::AtRisk);
+        }
+    }
     let location = repository.location();
-    let status =
-        Status { health, computed_at: now, repository: location, problems, volumes, copies, proof, holds };
+    let status = Status {
+        health,
+        computed_at: now,
+        repository: location,
+        problems,
+        volumes,
+        databases,
+        copies,
+        proof,
+        holds,
+    };
     console.result(&status, |text| {
         if status.volumes.is_empty() {
             text.line(if args.unprotected {
@@ -112,6 +144,9 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
             for problem in &volume.problems {
                 text.line(format_args!("{}: {problem}", volume.volume));
             }
+        }
+        for database in status.databases.iter().filter(|_| !args.unprotected) {
+            text.line(line_of_database(database, console));
         }
         for copy in status.copies.iter().filter(|_| !args.unprotected) {
             text.line(line_of(copy));
@@ -134,6 +169,31 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         Health::AtRisk => Exit::AtRisk,
         Health::Unprotected => Exit::Unprotected,
     })
+}
+
+/// An idle database is heard of every quarter of an hour.
+const STALE: SignedDuration = SignedDuration::from_mins(30);
+
+/// A log that nobody archives any more, or that cannot be.
+fn stale(database: &DatabaseStatus, now: Timestamp) -> Option<String> {
+    let until = database.log_until_at?;
+    (now.duration_since(until) > STALE).then(|| {
+        format!("nothing of its log came in since {until}: see the agent's log, and whether the server runs")
+    })
+}
+
+fn line_of_database(database: &DatabaseStatus, console: &Console) -> String {
+    let window = database.windows.last().map_or_else(
+        || "nothing can be restored to a second yet".to_owned(),
+        |window| {
+            let (from, to) = (window.earliest.at, window.latest.at);
+            let zone = console.time_zone();
+            format!("every second from {} to {}", local(from, zone), local(to, zone))
+        },
+    );
+    let mark = if database.problems.is_empty() { "" } else { " !!" };
+    let problems: String = database.problems.iter().map(|problem| format!("; {problem}")).collect();
+    format!("database {}: {window}{mark}{problems}", database.database)
 }
 
 fn line_of(copy: &CopyStatus) -> String {

@@ -55,6 +55,9 @@ pub(super) async fn keep(agent: &Agent, policies: &Policies) {
         Err(error) => failed("fencing", &error),
     }
     retain(agent, policies, None).await;
+    if let Err(error) = agent.databases.trim(agent).await {
+        failed("trimming the logs of databases", &error);
+    }
     if !agent.repository.sweeps() {
         // In a shared repository the operator frees what no domain needs.
         return;
@@ -100,6 +103,8 @@ pub(super) async fn prolong_locks(agent: &Agent, stores: &[Arc<dyn ObjectStore>]
 pub(super) async fn retain(agent: &Agent, policies: &Policies, volume: Option<&VolumeName>) {
     let rule = |fold: &strongroom_repository::Fold| {
         let mut expired = retention::expired(fold, policies, &agent.name);
+        let anchors = agent.databases.anchors(fold);
+        expired.retain(|id| !anchors.contains(id));
         expired.retain(|id| {
             volume.is_none_or(|name| fold.points.get(id).is_some_and(|point| point.volume == *name))
         });

@@ -20,6 +20,7 @@ use strongroom_repository::Fold;
 use strongroom_repository::check::Proof;
 
 use crate::copies::behind;
+use crate::databases::{Database, Databases, Now};
 use crate::driver::Volume;
 use crate::policy::Policies;
 use crate::status::{Health, VolumeStatus, assess};
@@ -61,6 +62,7 @@ struct Inner {
     failures: Mutex<BTreeMap<VolumeName, u32>>,
     /// How far each copy goes, and how long a point may be missing in it.
     copies: Mutex<BTreeMap<String, (u64, Duration)>>,
+    databases: Mutex<Databases>,
     running: AtomicU64,
     ended: Family<Ending, Counter>,
     sent_bytes: Counter,
@@ -98,6 +100,11 @@ impl Picture {
 
     pub(super) fn running(&self, backups: usize) {
         self.inner.running.store(backups as u64, Ordering::Relaxed);
+    }
+
+    /// Whose log is archived.
+    pub(crate) fn databases(&self, databases: Databases) {
+        *locked(&self.inner.databases) = databases;
     }
 
     /// How far a copy goes, as its own head said last; `None`: a copying failed, and it goes as far as it did.
@@ -191,6 +198,54 @@ impl Picture {
         )
     }
 
+    fn each_database(&self, page: &mut Page<'_>) -> fmt::Result {
+        let databases = locked(&self.inner.databases).clone();
+        let all: Vec<(&Database, Now)> =
+            databases.iter().map(|database| (&**database, database.live.get())).collect();
+        let clock = self.clock.now();
+        let age = move |at: Option<Timestamp>| at.map(|at| seconds(clock.duration_since(at).as_secs_f64()));
+        let mut family = |name: &str, help: &str, value: &dyn Fn(&Now) -> Option<f64>| {
+            let samples = all.iter().filter_map(|(database, now)| {
+                Some((vec![("database", database.name.as_str())], value(now)?))
+            });
+            page.gauges(name, help, samples)
+        };
+        family("strongroom_database_streaming", "1: the log of the database comes in", &|now| {
+            Some(truth(now.streaming))
+        })?;
+        family(
+            "strongroom_database_rpo_seconds",
+            "How old the newest moment is up to which everything is on this machine's disk; not there until the first",
+            &|now| age(now.current_at),
+        )?;
+        family(
+            "strongroom_database_archived_rpo_seconds",
+            "How old the newest moment is up to which everything is in the repository; not there until the first",
+            &|now| age(now.archived_until),
+        )?;
+        family(
+            "strongroom_database_lag_bytes",
+            "Bytes of the log that the server has and this machine's disk has not",
+            &|now| Some(now.server_end.since(now.flushed) as f64),
+        )?;
+        family(
+            "strongroom_database_unarchived_bytes",
+            "Bytes of the log that this machine's disk has and the repository has not",
+            &|now| Some(now.flushed.since(now.archived) as f64),
+        )?;
+        family("strongroom_database_spool_bytes", "What they take of the disk", &|now| {
+            Some(now.spool_bytes as f64)
+        })?;
+        family("strongroom_database_spool_budget_bytes", "What they may take", &|now| {
+            Some(now.spool_budget_bytes as f64)
+        })?;
+        family(
+            "strongroom_database_gaps",
+            "Gaps of the log since the agent started: nothing within one can be restored",
+            &|now| Some(now.gaps as f64),
+        )
+    }
+
     fn each(&self, page: &mut Page<'_>, all: &[VolumeStatus], now: Timestamp) -> fmt::Result {
         let failures = locked(&self.inner.failures).clone();
         let mut family = |name: &str, help: &str, value: &dyn Fn(&VolumeStatus) -> Option<f64>| {
@@ -255,6 +310,7 @@ impl Watched for Picture {
         registry.register_collector(collected(move |page| {
             picture.agent(page)?;
             picture.copies(page)?;
+            picture.each_database(page)?;
             picture.volumes(page)
         }));
         let mut text = String::new();

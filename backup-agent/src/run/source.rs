@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use strongroom_block_io::{BlockSource, Caching, FileSource};
 use strongroom_model::{SnapshotId, VolumeId, VolumeName, chain};
 use strongroom_repository::map::MapReader;
+use strongroom_repository::record::BaseOfDatabase;
 use strongroom_repository::{Fold, Point, Source};
 
 use super::{Agent, BackupError, Cut, Given, Target};
@@ -23,6 +24,8 @@ pub(super) struct Opened {
     pub(super) provenance: Source,
     pub(super) fs: Option<String>,
     pub(super) labels: BTreeMap<String, String>,
+    /// What makes it a base of the database on the volume.
+    pub(super) database: Option<BaseOfDatabase>,
     /// The point to compare with.
     pub(super) parent: Option<Point>,
     from: From,
@@ -81,7 +84,12 @@ impl Opened {
         agent.world.entropy.fill(&mut drawn);
         let now = agent.world.clock.now();
         let label = format!("backup-{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), u32::from_le_bytes(drawn));
+        let mark = agent.databases.begin_base(&volume.name, fold).await;
         let snapshot = driver.cut(volume.id, &label, repository).await?;
+        let database = match mark {
+            Some(mark) => mark.end().await,
+            None => None,
+        };
         let path = match driver.open(snapshot.id).await {
             Ok(path) => path,
             Err(error) => {
@@ -90,7 +98,9 @@ impl Opened {
             }
         };
         let then = base.iter().map(|base| base.id).collect();
-        Self::over(driver, volume, &snapshot, path, parent, base.as_ref(), then).await
+        let mut opened = Self::over(driver, volume, &snapshot, path, parent, base.as_ref(), then).await?;
+        opened.database = database;
+        Ok(opened)
     }
 
     /// A snapshot that somebody else took, and will delete or hand over to the agent when it is a point.
@@ -123,6 +133,7 @@ impl Opened {
             },
             fs: volume.fs.clone(),
             labels: volume.labels.clone(),
+            database: None,
             parent: parent.cloned(),
             from: From::Snapshot {
                 driver: driver.clone(),
@@ -144,6 +155,7 @@ impl Opened {
             provenance: Source::Image { path: shown.display().to_string() },
             fs: None,
             labels: BTreeMap::new(),
+            database: None,
             parent: fold.points_of(name).last().map(|point| (*point).clone()),
             from: From::Image { path: path.to_owned(), before: stamp(path) },
         })
@@ -159,6 +171,7 @@ impl Opened {
             provenance: Source::Image { path: given.path.clone() },
             fs: None,
             labels: given.labels.clone(),
+            database: None,
             parent: before.or(points.last()).map(|point| (*point).clone()),
             from: From::Given,
         }

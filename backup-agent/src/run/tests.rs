@@ -23,6 +23,7 @@ fn agent(bench: &Bench) -> Agent {
         state_dir: Some(bench.dir.path().into()),
         budget: Budget::new(0),
         stall_after: Duration::from_secs(60),
+        databases: Databases::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use strongroom_object_store::S3Settings;
 
-use crate::{Interval, LimitConfig, Selector, Share, Size, WindowConfig};
+use crate::{DatabaseConfig, Interval, LimitConfig, Selector, Share, Size, WindowConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Config {
     pub agent: AgentConfig,
     /// Reading what is stored again, a part at a time. Without it nothing is read that no restore asks for.
     pub check: Option<CheckConfig>,
+    /// Databases whose log is archived.
+    #[serde(rename = "database")]
+    pub databases: Vec<DatabaseConfig>,
     /// The policies in the order in which they are tried. None at all: every volume is protected daily.
     #[serde(rename = "policy")]
     pub policies: Vec<PolicyConfig>,

@@ -6,6 +6,7 @@
 //! finding the recovery point that is meant, and handing in the world.
 
 mod config;
+mod database;
 mod day;
 mod duration;
 mod load;
@@ -23,6 +24,7 @@ pub use config::{
     AgentConfig, CheckConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig,
     RetainConfig, TimeZoneName,
 };
+pub use database::{DatabaseConfig, DatabaseTls, Engine};
 pub use day::{DayTime, LimitConfig, Rate, WindowConfig};
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;

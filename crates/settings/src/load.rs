@@ -122,6 +122,10 @@ impl Config {
             }
         }
         check_copies(&config, path)?;
+        for database in &mut config.databases {
+            database.name.locate(text);
+        }
+        check_databases(&config, path)?;
         for (number, policy) in config.policies.iter().enumerate() {
             let name = &policy.name;
             let wrong = |reason| {
@@ -169,6 +173,19 @@ fn check_copies(config: &Config, path: &Path) -> Result<(), ConfigError> {
         }
         if config.repository.url.as_ref() == Some(&copy.url) {
             return wrong(format!("the copy {:?} lies where the repository lies", copy.name));
+        }
+    }
+    Ok(())
+}
+
+fn check_databases(config: &Config, path: &Path) -> Result<(), ConfigError> {
+    for (number, database) in config.databases.iter().enumerate() {
+        let name = &database.name;
+        let twice = config.databases[..number].iter().any(|other| other.name.value == name.value);
+        let twice = twice.then(|| format!("there are two databases named {:?}", name.value));
+        if let Some(reason) = twice.or_else(|| database.fault()) {
+            let (path, line, column) = (path.to_owned(), name.line, name.column);
+            return Err(ConfigError::Invalid { path, line, column, reason });
         }
     }
     Ok(())

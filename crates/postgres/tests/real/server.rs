@@ -13,6 +13,7 @@ pub(crate) const PASSWORD: &str = "correct horse: batt\\ery";
 /// A cluster, and its server while it runs.
 pub(crate) struct Server {
     folder: TempDir,
+    data: PathBuf,
     bin: PathBuf,
     user: Option<(u32, u32)>,
     pub(crate) port: u16,
@@ -44,6 +45,11 @@ fn user() -> Option<(u32, u32)> {
 impl Server {
     /// Makes a cluster and starts it. `None`, said loudly, where there is no PostgreSQL on this machine.
     pub(crate) fn start(settings: &str) -> Option<Self> {
+        Self::start_on(None, settings)
+    }
+
+    /// The same, with its data on a filesystem that is mounted here.
+    pub(crate) fn start_on(mount: Option<&Path>, settings: &str) -> Option<Self> {
         let Some(bin) = programs() else {
             eprintln!(
                 "SKIPPED: no PostgreSQL below /usr/lib/postgresql (tests/setup/debian test installs it)"
@@ -57,8 +63,12 @@ impl Server {
             .local_addr()
             .expect("the server of the test")
             .port();
-        let server = Self { folder, bin, user: user(), port };
+        let data = mount.unwrap_or(folder.path()).join("data");
+        let server = Self { folder, data, bin, user: user(), port };
         if let Some((uid, gid)) = server.user {
+            if let Some(mount) = mount {
+                std::os::unix::fs::chown(mount, Some(uid), Some(gid)).expect("the server of the test");
+            }
             std::os::unix::fs::chown(server.folder.path(), Some(uid), Some(gid))
                 .expect("the server of the test");
         }
@@ -94,7 +104,7 @@ impl Server {
     }
 
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
     }
 
     /// The folder of its socket.

@@ -1,0 +1,108 @@
+//! `strongroom db`: databases that can be restored to any second.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde::Serialize;
+use strongroom_console::{Console, Exit, Failed, Size, Table, TimeSpan, local};
+use strongroom_model::{LogId, World};
+use strongroom_repository::record::BundleNote;
+use strongroom_repository::{Fold, LogError, Repository};
+use strongroom_settings::{RepositoryArgs, open_repository_to_read};
+
+use crate::databases::view::{self, DatabaseStatus};
+
+/// `strongroom db …`
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// List databases, and for each the stretches of time in which every second can be restored
+    List(ListArgs),
+}
+
+/// `strongroom db list`
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    databases: Vec<DatabaseStatus>,
+}
+
+pub(super) async fn run(command: DbCommand, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let DbCommand::List(args) = command;
+    let settings = args.repository.resolve()?;
+    let repository = open_repository_to_read(&settings, world).await?.repository;
+    let fold = repository.fold().await?;
+    let now = world.clock.now();
+    let listed = Listed { databases: assess_all(&repository, &fold, now).await? };
+    console.result(&listed, |text| {
+        if listed.databases.is_empty() {
+            text.line("No database's log is archived here.");
+            return;
+        }
+        text.table(&table(&listed.databases, console));
+        for database in &listed.databases {
+            for problem in &database.problems {
+                text.line(format_args!("{}: {problem}", database.database));
+            }
+        }
+    });
+    Ok(Exit::Done)
+}
+
+/// What can be restored of each database; also looks for bundles that no record names yet.
+pub(super) async fn assess_all(
+    repository: &Repository,
+    fold: &Fold,
+    now: Timestamp,
+) -> Result<Vec<DatabaseStatus>, LogError> {
+    let mut beyond: BTreeMap<LogId, Vec<BundleNote>> = BTreeMap::new();
+    let names = view::databases(fold);
+    // Only of the log that lives; the others were said to the end when theirs ended, or end where that was.
+    for state in
+        names.iter().filter_map(|name| view::newest_log(fold, name)).filter(|_| !repository.is_copy())
+    {
+        let found = repository.bundles_beyond(state.opened.log, state.next, state.end).await?;
+        beyond.insert(state.opened.log, found);
+    }
+    let beyond = |log: &strongroom_repository::fold::LogState| {
+        beyond.get(&log.opened.log).cloned().unwrap_or_default()
+    };
+    Ok(names.iter().filter_map(|name| view::assess(fold, name, &beyond, now)).collect())
+}
+
+fn table(databases: &[DatabaseStatus], console: &Console) -> Table {
+    let mut table =
+        Table::new(["DATABASE", "VOLUME", "EVERY SECOND FROM", "TO", "RPO NOW", "LOG"]).right([5]);
+    let zone = console.time_zone();
+    for database in databases {
+        let volume = database.volume.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        let rpo = database
+            .rpo_now_seconds
+            .map_or_else(|| "-".to_owned(), |seconds| TimeSpan(Duration::from_secs(seconds)).to_string());
+        let log = Size(database.log_bytes).to_string();
+        if database.windows.is_empty() {
+            let name = database.database.clone();
+            table.row([
+                name,
+                volume.clone(),
+                "nothing yet".to_owned(),
+                "-".to_owned(),
+                rpo.clone(),
+                log.clone(),
+            ]);
+        }
+        for (number, window) in database.windows.iter().enumerate() {
+            let (from, to) = (local(window.earliest.at, zone), local(window.latest.at, zone));
+            let is_last = number + 1 == database.windows.len();
+            let (rpo, log) = if is_last { (rpo.clone(), log.clone()) } else { Default::default() };
+            table.row([database.database.clone(), volume.clone(), from, to, rpo, log]);
+        }
+    }
+    table
+}

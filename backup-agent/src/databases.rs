@@ -1,0 +1,171 @@
+//! Databases whose log is archived, as it is written.
+//!
+//! ```text
+//! archiver    one task a database: connect, find where its log goes on, receive; again after whatever happens
+//! uploader    what the spool holds → bundles of 8 MiB or 10 seconds → the repository; now and then a record
+//! indexing    what the bytes say: commits, named points
+//! base        what a snapshot has to be told so that it is a base: positions before and after the cut
+//! view        pure: from the journal to what the planner knows of a database
+//! live        what is going on, for metrics
+//! ```
+//! Nothing that matters is remembered here: where a log goes on follows from the repository and the spool, whether a base is
+//! missing from the journal.
+
+mod archiver;
+mod base;
+mod indexing;
+mod live;
+mod uploader;
+pub mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use strongroom_model::{RecoveryPointId, VolumeName};
+use strongroom_postgres::replication::SlotName;
+use strongroom_postgres::{Target, TlsMode};
+use strongroom_repository::{Fold, LogError};
+use strongroom_settings::{DatabaseConfig, DatabaseTls};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::run::Agent;
+
+pub use live::{Live, Now};
+
+/// A database of the configuration.
+#[derive(Debug)]
+pub struct Database {
+    /// What people call it.
+    pub name: String,
+    /// On which volume it lies.
+    pub volume: VolumeName,
+    /// How far back any second can be restored.
+    pub window: std::time::Duration,
+    target: Target,
+    slot: SlotName,
+    spool_bytes: u64,
+    /// What is going on.
+    pub live: Live,
+}
+
+/// All databases of the configuration. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Databases(Arc<BTreeMap<String, Arc<Database>>>);
+
+impl Databases {
+    /// Those of a configuration that was checked.
+    #[must_use]
+    pub fn new(configs: &[DatabaseConfig]) -> Self {
+        let all = configs.iter().filter_map(|config| {
+            let database = Database::new(config)?;
+            Some((database.name.clone(), Arc::new(database)))
+        });
+        Self(Arc::new(all.collect()))
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Database>> {
+        self.0.values()
+    }
+
+    /// The database on a volume.
+    #[must_use]
+    pub fn on(&self, volume: &VolumeName) -> Option<&Arc<Database>> {
+        self.iter().find(|database| database.volume == *volume)
+    }
+
+    /// Volumes whose database streams and has no base since its log began: after a gap, or at the very start. A backup
+    /// of them is due at once.
+    #[must_use]
+    pub fn lacking_base(&self, fold: &Fold) -> Vec<VolumeName> {
+        let lacks = |database: &&Arc<Database>| {
+            database.live.get().streaming
+                && view::newest_log(fold, &database.name).is_some_and(|log| !view::has_base(fold, log))
+        };
+        self.iter().filter(lacks).map(|database| database.volume.clone()).collect()
+    }
+
+    /// The points without which the oldest seconds of the windows could not be restored: of each database the newest base that
+    /// was ready before its window begins. Retention leaves them.
+    #[must_use]
+    pub fn anchors(&self, fold: &Fold) -> BTreeSet<RecoveryPointId> {
+        let anchor =
+            |database: &Arc<Database>| Some(view::anchor(fold, &database.name, database.horizon(fold)?)?.id);
+        self.iter().filter_map(anchor).collect()
+    }
+
+    /// Takes off the logs what is older than the windows and no point needs.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn trim(&self, agent: &Agent) -> Result<(), LogError> {
+        for database in self.iter() {
+            let fold = agent.repository.known_fold();
+            let Some(horizon) = database.horizon(&fold) else { continue };
+            for (log, bundles) in view::expendable(&fold, &database.name, horizon) {
+                let count = bundles.len();
+                agent.repository.trim_log(log, bundles, "older than the window").await?;
+                tracing::info!(database = database.name, %log, bundles = count, "trimmed the log of a database");
+            }
+        }
+        Ok(())
+    }
+
+    /// Archives them all until `cancel`.
+    pub async fn archive(&self, agent: &Arc<Agent>, state_dir: PathBuf, cancel: &CancellationToken) {
+        let mut tasks = JoinSet::new();
+        for database in self.iter() {
+            let folder = state_dir.join("databases").join(&database.name);
+            let archiver = archiver::Archiver {
+                agent: Arc::clone(agent),
+                database: Arc::clone(database),
+                folder,
+                cancel: cancel.clone(),
+            };
+            tasks.spawn(archiver.run());
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Database {
+    /// Where its window begins: counted from the newest moment that the repository knows, never from a clock that runs ahead.
+    fn horizon(&self, fold: &Fold) -> Option<Timestamp> {
+        let window = SignedDuration::try_from(self.window).unwrap_or(SignedDuration::MAX);
+        view::known_until(fold, &self.name)?.checked_sub(window).ok()
+    }
+
+    /// `None`: the name of its slot is none, which the configuration was checked for.
+    fn new(config: &DatabaseConfig) -> Option<Self> {
+        let tls = match config.tls {
+            DatabaseTls::Disable => TlsMode::Disable,
+            DatabaseTls::Prefer => TlsMode::Prefer,
+            DatabaseTls::Require => TlsMode::Require,
+            DatabaseTls::VerifyCa => TlsMode::VerifyCa,
+            DatabaseTls::VerifyFull => TlsMode::VerifyFull,
+        };
+        let target = Target {
+            host: config.host.clone(),
+            port: config.port,
+            user: config.user.clone(),
+            database: config.database.clone(),
+            password_file: config.password_file.clone(),
+            pgpass: config.pgpass_file.clone(),
+            tls,
+            tls_ca: config.tls_ca.clone(),
+            application: "strongroom".to_owned(),
+        };
+        Some(Self {
+            name: config.name.value.clone(),
+            volume: config.volume.clone(),
+            window: config.window.get(),
+            target,
+            slot: SlotName::new(&config.slot)?,
+            spool_bytes: config.spool.bytes(),
+            live: Live::default(),
+        })
+    }
+}

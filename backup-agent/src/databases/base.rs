@@ -1,0 +1,101 @@
+//! Making a snapshot a base: what is asked of the database before and after the cut.
+//!
+//! The snapshot is atomic and crash consistent, so the database needs not know of it. What has to be known is from where it
+//! replays (a checkpoint before the cut), and a position that nothing in it is behind (read after the cut). A database that does
+//! not answer costs the base, never the backup.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use strongroom_model::{LogId, VolumeName, chain};
+use strongroom_postgres::{Connection, Lsn, PostgresError};
+use strongroom_repository::Fold;
+use strongroom_repository::record::BaseOfDatabase;
+
+use super::{Database, Databases, view};
+
+/// The beginning of a base, before the cut.
+pub(crate) struct BaseMark {
+    database: Arc<Database>,
+    connection: Connection,
+    log: LogId,
+    identity: String,
+    timeline: String,
+    start: Lsn,
+}
+
+impl Databases {
+    /// To be called before a volume is cut. `None`: it has no database, or none that is archived now.
+    pub(crate) async fn begin_base(&self, volume: &VolumeName, fold: &Fold) -> Option<BaseMark> {
+        let database = self.on(volume)?;
+        let log = view::newest_log(fold, &database.name)?;
+        match BaseMark::begin(database, log.opened.log).await {
+            Ok(mark) => {
+                let lineage = log.opened.lineage.to_string();
+                (mark.identity == log.opened.identity && mark.timeline == lineage && mark.start >= Lsn(log.opened.start)).then_some(mark).or_else(|| {
+                    tracing::warn!(database = database.name, %volume, "the database is ahead of its archived log, so this backup is no base of it");
+                    None
+                })
+            }
+            Err(error) => {
+                tracing::warn!(
+                    database = database.name,
+                    error = chain(&error),
+                    "the database does not answer, so this backup is no base of it"
+                );
+                None
+            }
+        }
+    }
+}
+
+impl BaseMark {
+    async fn begin(database: &Arc<Database>, log: LogId) -> Result<Self, PostgresError> {
+        let mut connection = Connection::open(&database.target).await?;
+        // The agent may be another process than this one: the server knows whether somebody receives.
+        let slot =
+            format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{}'", database.slot.as_str());
+        let rows = connection.ask("the slot", &slot).await?;
+        if rows.first().and_then(|row| row.first()?.as_deref()) != Some("t") {
+            let what = format!("nobody receives the log through the slot {:?}", database.slot.as_str());
+            return Err(PostgresError::Protocol { place: database.target.to_string(), what });
+        }
+        // A role that may not (superuser, or pg_checkpoint from 15 on) replays a little more.
+        let _ = connection.ask("a checkpoint", "CHECKPOINT").await;
+        let asked = "SELECT system_identifier, timeline_id, redo_lsn FROM pg_control_system(), pg_control_checkpoint()";
+        let rows = connection.ask("the last checkpoint", asked).await?;
+        let mut row = rows.into_iter().next().unwrap_or_default().into_iter().flatten();
+        let understood = (|| Some((row.next()?, row.next()?, row.next()?.parse().ok()?)))();
+        let (identity, timeline, start) = understood.ok_or_else(|| not_understood(database))?;
+        Ok(Self { database: Arc::clone(database), connection, log, identity, timeline, start })
+    }
+
+    /// To be called after the cut.
+    pub(crate) async fn end(mut self) -> Option<BaseOfDatabase> {
+        match self.position().await {
+            Ok((end, ready_at)) => {
+                Some(BaseOfDatabase { log: self.log, start: self.start.0, end: end.0, ready_at })
+            }
+            Err(error) => {
+                tracing::warn!(
+                    database = self.database.name,
+                    error = chain(&error),
+                    "the database did not answer after the cut, so this backup is no base of it"
+                );
+                None
+            }
+        }
+    }
+
+    async fn position(&mut self) -> Result<(Lsn, Timestamp), PostgresError> {
+        let asked = "SELECT pg_current_wal_insert_lsn(), to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+        let rows = self.connection.ask("the end of the log", asked).await?;
+        let mut row = rows.into_iter().next().unwrap_or_default().into_iter().flatten();
+        let understood = (|| Some((row.next()?.parse().ok()?, row.next()?.parse().ok()?)))();
+        understood.ok_or_else(|| not_understood(&self.database))
+    }
+}
+
+fn not_understood(database: &Database) -> PostgresError {
+    PostgresError::Protocol { place: database.target.to_string(), what: "an answer that is none".into() }
+}

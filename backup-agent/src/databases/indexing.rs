@@ -1,0 +1,156 @@
+//! Reading what the log says while it is stored: each bundle gets the index of its bytes.
+//!
+//! What cannot be understood is stored all the same, but nothing is said to be complete any more: a time behind it is refused
+//! by the planner, never guessed at.
+
+use jiff::Timestamp;
+use strongroom_database::postgres::{Start, Version};
+use strongroom_database::{CommitSummary, Indexed, Indexer, LineageId, Position, TransactionId};
+use strongroom_model::{LogId, chain};
+use strongroom_postgres::spool::Piece;
+use strongroom_repository::record::{BundleNote, CommitNote, CommitsNote, LogOpened};
+use strongroom_repository::{Bundle, LogError, Repository};
+
+use super::uploader::before;
+
+/// Reads one log from some bundle on.
+#[derive(Debug)]
+pub(super) struct Indexing {
+    /// `None`: the log is not understood.
+    indexer: Option<Indexer>,
+    /// What the bundle before said.
+    complete_until: Timestamp,
+}
+
+impl Indexing {
+    /// Goes on at `end` with bundle `number`, behind `last`. Where that is swept already, a record under way is passed over.
+    pub(super) async fn resume(
+        repository: &Repository,
+        opened: &LogOpened,
+        (number, end): (u32, u64),
+        last: Option<&BundleNote>,
+    ) -> Result<Self, LogError> {
+        let fact = |name: &str| opened.facts.get(name).map(String::as_str);
+        let segment_bytes = fact("segment-bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(16 << 20);
+        let major = fact("version").and_then(|version| version.split('.').next()?.parse().ok());
+        let version = major.and_then(Version::of_major);
+        let lineage = LineageId(opened.lineage);
+        let begin = |start| Indexer::new(start, lineage, segment_bytes, version);
+        if version.is_none() {
+            tracing::error!(
+                version = fact("version"),
+                "the log of this server cannot be read here: it is stored, and cannot be restored to a time"
+            );
+        }
+        let Some(last) = last else {
+            let indexer = version.map(|_| begin(Start::Anywhere(Position::new(end))));
+            return Ok(Self { indexer, complete_until: opened.began_at });
+        };
+        let complete_until = last.complete_until;
+        let whole_to = Position::new(last.whole_to);
+        let mut indexer = begin(Start::Boundary(whole_to));
+        if last.whole_to < last.to {
+            let Some(bytes) = since(repository, opened.log, number, last).await? else {
+                // What is under way here is passed over: one record at most.
+                let indexer = begin(Start::Anywhere(Position::new(last.to)));
+                return Ok(Self { indexer: Some(indexer), complete_until });
+            };
+            let read = indexer.push(whole_to, &bytes);
+            indexer.cut();
+            if let Err(error) = read {
+                tracing::error!(log = %opened.log, error = chain(&error), "the log cannot be read on from here: it is stored, and cannot be restored to a time");
+                return Ok(Self { indexer: None, complete_until });
+            }
+        }
+        Ok(Self { indexer: version.map(|_| indexer), complete_until })
+    }
+
+    /// The bundle that a piece makes. Work for a thread that may take its time.
+    pub(super) fn bundle(&mut self, piece: Piece) -> Bundle {
+        let (from, to) = (piece.start.0, piece.start.plus(piece.bytes.len() as u64).0);
+        let mut indexed: Option<Indexed> = None;
+        if let Some(indexer) = &mut self.indexer {
+            let read = indexer.push(Position::new(from), &piece.bytes);
+            indexed = Some(indexer.cut());
+            if let Err(error) = read {
+                tracing::error!(
+                    error = chain(&error),
+                    "the log cannot be read on from here: it is stored, and cannot be restored to a time"
+                );
+                self.indexer = None;
+                indexed = None;
+            }
+        }
+        let commits = indexed.as_ref().and_then(|indexed| indexed.commits.as_ref()).and_then(commits_note);
+        if self.indexer.is_some() {
+            // The newest stamp is complete at least where it was written last; the server's clock says more, but for stamps
+            // that were taken and not written yet.
+            let heard = before(piece.sent_at);
+            self.complete_until = self.complete_until.max(heard);
+        }
+        let note = BundleNote {
+            bytes: 0,
+            from,
+            to,
+            complete_until: self.complete_until,
+            last_record: indexed.as_ref().and_then(|indexed| indexed.last_record).map(Position::number),
+            commits,
+            named_points: indexed.as_ref().map_or(0, |indexed| indexed.named_points),
+            whole_to: indexed.as_ref().map_or(from, |indexed| indexed.whole_to.number()),
+        };
+        let index = indexed.map(|indexed| indexed.index).unwrap_or_default();
+        Bundle { note, log: piece.bytes.into(), index: index.into() }
+    }
+
+    /// Whether the log is understood: then it is complete up to where it was heard to end.
+    pub(super) const fn understands(&self) -> bool {
+        self.indexer.is_some()
+    }
+}
+
+/// The bytes from where `last` is whole to its end; `None`: this key does not open them.
+async fn since(
+    repository: &Repository,
+    log: LogId,
+    number: u32,
+    last: &BundleNote,
+) -> Result<Option<Vec<u8>>, LogError> {
+    let mut bytes = Vec::new();
+    let mut from = last.to;
+    let mut at = number;
+    while from > last.whole_to && at > 1 {
+        at -= 1;
+        let bundle = match repository.describe_bundle(log, at).await? {
+            Some(note) => repository.read_bundle(log, at, note.bytes).await,
+            None => return Ok(None),
+        };
+        let bundle = match bundle {
+            Ok(bundle) => bundle,
+            Err(LogError::Unreadable { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        from = bundle.note.from;
+        bytes.splice(0..0, bundle.log.iter().copied());
+    }
+    let skip = last.whole_to.checked_sub(from).and_then(|skip| usize::try_from(skip).ok());
+    Ok(skip.and_then(|skip| bytes.get(skip..)).map(<[u8]>::to_vec))
+}
+
+fn commits_note(commits: &CommitSummary) -> Option<CommitsNote> {
+    let note = |commit: &strongroom_database::Commit| match commit.transaction {
+        TransactionId::Number(transaction) => Some(CommitNote {
+            start: commit.start.number(),
+            end: commit.end.number(),
+            at: commit.at,
+            transaction,
+        }),
+        TransactionId::Global { .. } => None,
+    };
+    Some(CommitsNote {
+        count: commits.count,
+        first: note(&commits.first)?,
+        last: note(&commits.last)?,
+        earliest: commits.earliest,
+        latest: commits.latest,
+    })
+}

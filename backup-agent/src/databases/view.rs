@@ -1,0 +1,241 @@
+//! What the journal says of a database, as the planner wants to know it. Pure.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use strongroom_database::{
+    Base, Catalogue, Changes, Commit, CommitSummary, Fork, Heard, Lineage, LineageError, LineageId, LogRange,
+    Position, StandsOn, TransactionId,
+};
+use strongroom_model::LogId;
+use strongroom_postgres::{Lsn, TimelineId};
+use strongroom_repository::entry_runs::EntryRuns;
+use strongroom_repository::fold::LogState;
+use strongroom_repository::record::{BundleNote, CommitNote};
+use strongroom_repository::{Fold, Point};
+
+/// The newest log of a database.
+#[must_use]
+pub fn newest_log<'a>(fold: &'a Fold, database: &str) -> Option<&'a LogState> {
+    logs(fold, database).max_by_key(|log| log.number)
+}
+
+/// All logs of a database, in no order.
+pub fn logs<'a>(fold: &'a Fold, database: &str) -> impl Iterator<Item = &'a LogState> {
+    fold.logs.values().filter(move |log| log.opened.database == database)
+}
+
+/// The names of all databases whose log was ever archived.
+#[must_use]
+pub fn databases(fold: &Fold) -> BTreeSet<&str> {
+    fold.logs.values().map(|log| log.opened.database.as_str()).collect()
+}
+
+/// Whether there is a point from which this log can be replayed.
+#[must_use]
+pub fn has_base(fold: &Fold, log: &LogState) -> bool {
+    let is_base = |point: &Point| point.info.database.as_ref().is_some_and(|base| base.log == log.opened.log);
+    fold.points.values().any(is_base)
+}
+
+/// The newest moment up to which the repository has everything of a database.
+#[must_use]
+pub fn known_until(fold: &Fold, database: &str) -> Option<Timestamp> {
+    let until = |log: &LogState| {
+        let stored = log.kept().next_back().map(|(_, note)| note.complete_until);
+        stored.max(log.heard.map(|heard| heard.at))
+    };
+    logs(fold, database).filter_map(until).max()
+}
+
+/// The newest base of a database that was ready at `horizon`: what is older is restored from it.
+#[must_use]
+pub fn anchor<'a>(fold: &'a Fold, database: &str, horizon: Timestamp) -> Option<&'a Point> {
+    let of_database: BTreeSet<LogId> = logs(fold, database).map(|log| log.opened.log).collect();
+    let ready = |point: &&Point| {
+        let base = point.info.database.as_ref();
+        base.is_some_and(|base| of_database.contains(&base.log) && base.ready_at <= horizon)
+    };
+    let moment = |point: &&Point| point.info.database.as_ref().map(|base| (base.ready_at, point.number));
+    fold.points.values().filter(ready).max_by_key(moment)
+}
+
+/// The bundles that no window needs which begins at `horizon`, and no point. While no base is older than the window nothing is.
+#[must_use]
+pub fn expendable(fold: &Fold, database: &str, horizon: Timestamp) -> Vec<(LogId, EntryRuns)> {
+    let Some(base) = anchor(fold, database, horizon).and_then(|point| point.info.database.as_ref()) else {
+        return Vec::new();
+    };
+    let Some(first) = fold.logs.get(&base.log).map(|log| log.number) else { return Vec::new() };
+    let bases: Vec<_> = fold.points.values().filter_map(|point| point.info.database.as_ref()).collect();
+    let of_log = |log: &LogState| {
+        let id = log.opened.log;
+        let is_pinned = |note: &BundleNote| {
+            bases.iter().any(|base| base.log == id && base.start < note.to && note.from < base.end)
+        };
+        let is_old = |note: &BundleNote| {
+            let before_anchor = log.number < first || (id == base.log && note.to <= base.start);
+            before_anchor && note.complete_until < horizon
+        };
+        let gone = log.kept().filter(|(_, note)| is_old(note) && !is_pinned(note));
+        (id, gone.map(|(number, _)| number).collect::<EntryRuns>())
+    };
+    logs(fold, database).map(of_log).filter(|(_, bundles)| !bundles.is_empty()).collect()
+}
+
+/// What the planner is told: all logs and bases of a database. `beyond` are bundles that no record names yet, by the number of
+/// the record that opened their log.
+///
+/// # Errors
+/// When the histories contradict each other: two servers were promoted to the same timeline.
+pub fn catalogue(
+    fold: &Fold,
+    database: &str,
+    beyond: &dyn Fn(&LogState) -> Vec<BundleNote>,
+) -> Result<Catalogue, LineageError> {
+    let mut catalogue = Catalogue::default();
+    for log in logs(fold, database) {
+        let lineage = LineageId(log.opened.lineage);
+        let fork = log.opened.parent.zip(log.opened.fork);
+        let fork = fork.map(|(parent, at)| Fork { parent: LineageId(parent), at: Position::new(at) });
+        catalogue.lineages.add(Lineage { id: lineage, fork, began_at: log.opened.began_at })?;
+        let beyond = beyond(log);
+        let stored = log.kept().map(|(number, note)| (number, note.clone()));
+        let found = (log.next..).zip(beyond.iter().cloned());
+        for (number, note) in stored.chain(found) {
+            catalogue.log.push(range(log, number, &note));
+        }
+        if let Some(heard) = log.heard.filter(|_| beyond.is_empty()) {
+            catalogue.heard.push(Heard { lineage, position: Position::new(heard.position), at: heard.at });
+        }
+        for point in fold.points.values() {
+            let Some(base) = point.info.database.as_ref().filter(|base| base.log == log.opened.log) else {
+                continue;
+            };
+            catalogue.bases.push(Base {
+                stands_on: StandsOn::Point(point.id),
+                lineage,
+                start: Position::new(base.start),
+                end: Position::new(base.end),
+                ready_at: base.ready_at,
+                bytes: point.info.volume_bytes,
+            });
+        }
+    }
+    Ok(catalogue)
+}
+
+fn range(log: &LogState, number: u32, note: &BundleNote) -> LogRange {
+    LogRange {
+        place: format!("{}/{number}", log.opened.log),
+        lineage: LineageId(log.opened.lineage),
+        from: Position::new(note.from),
+        to: Position::new(note.to),
+        stored_bytes: note.bytes,
+        complete_until: note.complete_until,
+        whole_to: Position::new(note.whole_to),
+        last_record: note.last_record.map(Position::new),
+        commits: note.commits.as_ref().map(|commits| CommitSummary {
+            count: commits.count,
+            first: commit(&commits.first),
+            last: commit(&commits.last),
+            earliest: commits.earliest,
+            latest: commits.latest,
+        }),
+        named_points: note.named_points,
+    }
+}
+
+fn commit(note: &CommitNote) -> Commit {
+    Commit {
+        start: Position::new(note.start),
+        end: Position::new(note.end),
+        at: note.at,
+        transaction: TransactionId::Number(note.transaction),
+        changes: Changes { partial: true, ..Changes::default() },
+    }
+}
+
+/// The fork that a history file tells last: `1<tab>0/3000148<tab>reason`.
+pub(super) fn last_fork(history: &str) -> Option<(TimelineId, Lsn)> {
+    let line = history.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with('#'))?;
+    let mut fields = line.split('\t').map(str::trim);
+    Some((TimelineId(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
+}
+
+/// What can be restored of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DatabaseStatus {
+    /// What people call it.
+    pub database: String,
+    /// What kind it is.
+    pub engine: String,
+    /// What tells it from others.
+    pub identity: String,
+    /// On which volume it lies.
+    pub volume: Option<strongroom_model::VolumeName>,
+    /// The history that lives.
+    pub lineage: u32,
+    /// The stretches of time in which every second can be restored, oldest first.
+    pub windows: Vec<strongroom_database::Window>,
+    /// How old the newest moment is that can be restored: what would be lost if everything but the repository were.
+    pub rpo_now_seconds: Option<u64>,
+    /// Where the archived log ends.
+    pub log_end: Position,
+    /// Everything up to then is in the repository.
+    pub log_until_at: Option<Timestamp>,
+    /// What of the log is in the repository.
+    pub log_bytes: u64,
+    /// What is wrong, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// What can be restored of a database at `now`; `None`: nothing of it was ever archived.
+#[must_use]
+pub fn assess(
+    fold: &Fold,
+    database: &str,
+    beyond: &dyn Fn(&LogState) -> Vec<BundleNote>,
+    now: Timestamp,
+) -> Option<DatabaseStatus> {
+    let newest = newest_log(fold, database)?;
+    let mut problems = Vec::new();
+    let catalogue = match catalogue(fold, database, beyond) {
+        Ok(catalogue) => catalogue,
+        Err(error) => {
+            problems.push(format!("{error}; give one of the two servers another name in the configuration"));
+            Catalogue::default()
+        }
+    };
+    let lineage = LineageId(newest.opened.lineage);
+    let windows = strongroom_database::windows(&catalogue, lineage);
+    if !has_base(fold, newest) {
+        problems.push(
+            "nothing since its log began can be restored: no backup of its volume is a base yet".to_owned(),
+        );
+    }
+    for gap in windows.iter().filter_map(|window| window.gap_before.as_ref()) {
+        problems.push(format!(
+            "the log has a gap from {} to {}: nothing between {} and the next base can be restored",
+            gap.from, gap.to, gap.after
+        ));
+    }
+    let mine = catalogue.log.iter().filter(|range| range.lineage == lineage);
+    let until = mine.map(|range| range.complete_until);
+    let log_until_at = until.chain(catalogue.heard.iter().map(|heard| heard.at)).max();
+    let latest = windows.last().map(|window| window.latest.at);
+    Some(DatabaseStatus {
+        database: database.to_owned(),
+        engine: newest.opened.engine.clone(),
+        identity: newest.opened.identity.clone(),
+        volume: newest.opened.volume.clone(),
+        lineage: newest.opened.lineage,
+        rpo_now_seconds: latest.map(|at| u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0)),
+        windows,
+        log_end: catalogue.log.iter().map(|range| range.to).max().unwrap_or(Position::new(newest.end)),
+        log_until_at,
+        log_bytes: catalogue.log.iter().map(|range| range.stored_bytes).sum(),
+        problems,
+    })
+}

@@ -1,0 +1,214 @@
+//! Databases whose log is archived, by the real agent from a real PostgreSQL: whatever is killed, nothing that was reported is
+//! missing, and every byte is the server's own.
+
+#[path = "../../crates/postgres/tests/real/server.rs"]
+mod server;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use strongroom_object_store::directory::DirectoryStore;
+use strongroom_postgres::spool::Spool;
+use strongroom_postgres::{Lsn, TimelineId};
+use strongroom_repository::keys::{KeyFile, Unlock};
+use strongroom_repository::{OpenOptions, Repository};
+
+use self::server::Server;
+use crate::ground::{Ground, text};
+use crate::kernel::is_root;
+
+const SEGMENT: u64 = 16 << 20;
+
+#[track_caller]
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "waiting for {what}");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn database(server: &Server) -> String {
+    format!(
+        "[[database]]\nname = \"shop\"\nvolume = \"db\"\nhost = \"{}\"\nport = {}\nuser = \"strongroom\"\npassword_file = \"{}\"\n",
+        server.socket().display(),
+        server.port,
+        server.password_file().display(),
+    )
+}
+
+/// Without a driver: what is archived does not depend on one.
+fn config_without_driver(ground: &Ground, server: &Server) -> PathBuf {
+    let path = ground.config(&database(server));
+    let config = fs::read_to_string(&path).expect("it was written");
+    let driver = format!("[driver]\nendpoint = \"{}\"\n", ground.endpoint());
+    fs::write(&path, config.replace(&driver, "")).expect("it can be written");
+    path
+}
+
+fn listed(ground: &Ground) -> Value {
+    let answer = ground.run(["db", "list"]).ok().json();
+    answer["databases"][0].clone()
+}
+
+fn position(text: &str) -> Lsn {
+    text.parse().expect("a position")
+}
+
+fn is_streaming(server: &Server) -> bool {
+    server.sql("select count(*) from pg_replication_slots where active") == "1"
+}
+
+/// Every bundle of every log, put together: where each log begins, and its bytes.
+fn archived(ground: &Ground) -> Vec<(TimelineId, Lsn, Vec<u8>)> {
+    let folder = PathBuf::from(ground.repository().strip_prefix("file://").expect("a folder"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let key = KeyFile::read(&ground.key()).expect("the key");
+        let options = OpenOptions { agent: "test".into(), ..OpenOptions::default() };
+        let store = Arc::new(DirectoryStore::new(&folder));
+        let world = strongroom_settings::system_world();
+        let repository =
+            Repository::open(store, world, &Unlock::KeyFile(key), options).await.expect("the repository");
+        let fold = repository.fold().await.expect("the journal");
+        let mut all = Vec::new();
+        for log in fold.logs.values() {
+            let id = log.opened.log;
+            let beyond = repository.bundles_beyond(id, log.next, log.end).await.expect("the bundles");
+            let stored = log.kept().map(|(number, note)| (number, note.clone()));
+            let (mut bytes, mut end) = (Vec::new(), log.opened.start);
+            for (number, note) in stored.chain((log.next..).zip(beyond)) {
+                assert_eq!(note.from, end, "bundle {number} follows the one before it");
+                end = note.to;
+                let bundle = repository.read_bundle(id, number, note.bytes).await.expect("a bundle");
+                bytes.extend_from_slice(&bundle.log);
+            }
+            assert_eq!(bytes.len() as u64, end - log.opened.start);
+            all.push((TimelineId(log.opened.lineage), Lsn(log.opened.start), bytes));
+        }
+        all
+    })
+}
+
+/// What is archived equals what lies in the server's own folder.
+fn assert_the_servers_own(server: &Server, logs: &[(TimelineId, Lsn, Vec<u8>)]) -> u64 {
+    let mut compared = 0;
+    for (timeline, start, bytes) in logs {
+        assert_eq!(start.0 % SEGMENT, 0, "a log begins with a segment");
+        for (number, part) in bytes.chunks(SEGMENT as usize).enumerate() {
+            let name = timeline.segment_file(start.plus(number as u64 * SEGMENT), SEGMENT);
+            let theirs = fs::read(server.data().join("pg_wal").join(&name)).expect("the server keeps it");
+            assert!(theirs[..part.len()] == *part, "{name} differs");
+            compared += part.len() as u64;
+        }
+    }
+    compared
+}
+
+/// What the agent had received and not stored when it was killed.
+fn spooled(state: &Path) -> Option<Lsn> {
+    let folder = state.join("databases/shop");
+    let logs = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    logs.filter_map(|log| Some(Spool::open(&log).expect("a spool").range()?.1)).max()
+}
+
+#[test]
+fn the_log_of_a_database_is_archived_through_kills_of_agent_and_server_without_a_byte_missing() {
+    let ground = Ground::new();
+    let Some(server) = Server::start("") else { return };
+    ground.init();
+    let config = config_without_driver(&ground, &server);
+    let line = ["agent", "--config", text(&config)];
+    server.sql("create table ledger (id bigserial primary key, filler text)");
+    let write = || {
+        server.try_sql("insert into ledger (filler) select repeat(md5(random()::text), 30) from generate_series(1, 3000)")
+    };
+    for life in 0..4 {
+        let agent = ground.call(line).start();
+        wait_until("the stream", || is_streaming(&server));
+        for _ in 0..=life {
+            let _ = write();
+        }
+        if life % 2 == 1 {
+            server.kill();
+            server.start_again();
+            wait_until("the stream after the server's crash", || is_streaming(&server));
+            let _ = write();
+        }
+        // In the middle of whatever it does.
+        agent.kill();
+        wait_until("the server to notice", || !is_streaming(&server));
+        let reported = position(&server.sql("select restart_lsn from pg_replication_slots"));
+        let log = listed(&ground);
+        let stored = position(log["log_end"].as_str().expect("a position"));
+        let kept = spooled(&ground.path("agent-state")).unwrap_or(stored).max(stored);
+        assert!(kept >= reported, "life {life}: reported {reported}, kept until {kept}");
+    }
+    let agent = ground.call(line).start();
+    wait_until("the stream", || is_streaming(&server));
+    let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
+    wait_until("the last bundle", || {
+        position(listed(&ground)["log_end"].as_str().expect("a position")) >= end
+    });
+    let answer = agent.terminate();
+    assert_eq!(answer.code, Some(0), "{answer}");
+    let logs = archived(&ground);
+    assert_eq!(logs.len(), 1, "no crash made a gap");
+    let compared = assert_the_servers_own(&server, &logs);
+    assert!(compared > 4 << 20, "{compared} bytes were compared");
+    assert!(!answer.stderr.contains(server::PASSWORD), "the password is nowhere");
+    ground.run(["repository", "check", "--read-data"]).ok();
+    ground.run(["repository", "scrub", "--share", "100%"]).ok();
+}
+
+#[test]
+fn a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap() {
+    let test = "a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap";
+    if !is_root(test) {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.init();
+    ground.start_driver("3GiB");
+    let mount = ground.mounted_volume("db", "512MiB");
+    if let Some(server) = Server::start_on(Some(&mount), "wal_keep_size = 0") {
+        server.sql("create table ledger (id bigserial primary key, filler text)");
+        let config = ground.config(&database(&server));
+        let line = ["agent", "--config", text(&config)];
+        let agent = ground.call(line).start();
+        // The first point may be older than the stream; then the agent takes another one for the database's sake.
+        wait_until("a window", || {
+            listed(&ground)["windows"].as_array().is_some_and(|windows| windows.len() == 1)
+        });
+        let first = listed(&ground);
+        assert!(first["problems"].as_array().is_some_and(Vec::is_empty), "{first}");
+        ground.run(["status", "--config", text(&config)]).ok();
+        agent.kill();
+
+        // While nobody looks the slot goes, and the server recycles its log.
+        wait_until("the server to notice", || !is_streaming(&server));
+        server.sql("select pg_drop_replication_slot('strongroom')");
+        for _ in 0..4 {
+            server.sql("insert into ledger (filler) select md5(i::text) from generate_series(1, 100) i; select pg_switch_wal()");
+        }
+        server.sql("checkpoint");
+        server.sql("checkpoint");
+        let agent = ground.call(line).start();
+        wait_until("the second window", || {
+            listed(&ground)["windows"].as_array().is_some_and(|windows| windows.len() == 2)
+        });
+        let log = listed(&ground);
+        assert!(log["windows"][1]["gap_before"].is_object(), "{log}");
+        assert_eq!(ground.run(["status", "--config", text(&config)]).code, Some(1), "a gap is red");
+        let answer = agent.terminate();
+        assert!(answer.stderr.contains("GAP"), "{answer}");
+        drop(server);
+    }
+    ground.run(["volume", "unmount", "db"]).ok();
+    ground.stop_driver();
+    ground.assert_nothing_leaks();
+}
