@@ -6,6 +6,7 @@ use clap::{ArgMatches, CommandFactory as _, Parser, Subcommand};
 use strongroom_console::OutputArgs;
 use strongroom_model::{Failure, Remedy};
 
+use crate::databases;
 use crate::logging::LogFormat;
 use crate::papers;
 
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Driver(strongroom_driver::cli::Command),
     #[command(flatten)]
     Agent(strongroom_agent::cli::Command),
+    #[command(flatten)]
+    Databases(databases::Command),
     #[command(flatten)]
     Restore(strongroom_restore::cli::Command),
     #[command(flatten)]

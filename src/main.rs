@@ -5,6 +5,7 @@
 
 mod allocator;
 mod command_line;
+mod databases;
 mod import;
 mod logging;
 mod papers;
@@ -69,6 +70,7 @@ async fn dispatch(command: Command, console: &Console, world: &World) -> Result<
         Command::Import(command) => {
             strongroom_import::cli::run(command, console, world, &import::keeping()).await
         }
+        Command::Databases(command) => databases::run(command, console, world).await,
         Command::Restore(command) => strongroom_restore::cli::run(command, console, world).await,
         Command::Files(command) => strongroom_files::cli::run(command, console, world).await,
         Command::Papers(command) => papers::run(command, console),

@@ -5,7 +5,7 @@ mod audit;
 mod backup;
 mod check;
 mod copy;
-mod db;
+pub mod db;
 mod domain;
 mod init;
 mod key;
@@ -39,9 +39,6 @@ pub enum Command {
     /// Check, measure and tidy the repository, and manage its keys
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
-    /// Look at databases that can be restored to any second
-    #[command(subcommand)]
-    Db(db::DbCommand),
     /// Say for every volume whether it is protected: exit 0 healthy, 1 at risk, 2 unprotected
     Status(status::StatusArgs),
 }
@@ -62,7 +59,6 @@ pub async fn run(
         Command::Backup(command) => backup::run(command, console, world).await,
         Command::Points(command) => points::run(command, console, world).await,
         Command::Repository(command) => repository::run(command, console, world).await,
-        Command::Db(command) => db::run(command, console, world).await,
         Command::Status(args) => status::run(args, console, world).await,
     }
 }

@@ -206,7 +206,7 @@ async fn undo(args: &UndoArgs, console: &Console, world: &World) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-fn endpoint_of(flag: Option<&String>, config: Option<&Config>) -> Option<String> {
+pub(crate) fn endpoint_of(flag: Option<&String>, config: Option<&Config>) -> Option<String> {
     let said = flag.filter(|endpoint| !endpoint.is_empty()).cloned();
     said.or_else(|| config?.driver.as_ref().map(|driver| driver.endpoint.clone()))
 }

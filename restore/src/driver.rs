@@ -7,7 +7,8 @@ use strongroom_model::{RunId, SnapshotId, VolumeName};
 use strongroom_proto::control::{
     BeginRestoreRequest, BeginRestoreResponse, CreateSnapshotRequest, DiscardRestoreRequest,
     ExchangeContentRequest, ExchangeContentResponse, Filesystem, FinishRestoreRequest, GetVolumeRequest,
-    ListSnapshotsRequest, ListVolumesRequest, Snapshot, Volume, VolumeRef, volume_ref::By,
+    ListSnapshotsRequest, ListVolumesRequest, MountRequest, Snapshot, UnmountRequest, Volume, VolumeRef,
+    volume_ref::By,
 };
 use strongroom_proto::{CallError, Clients, csi, while_busy};
 
@@ -104,6 +105,30 @@ impl Driver {
             |mut client, request| async move { client.delete_snapshot(request).await },
         )
         .await?;
+        Ok(())
+    }
+
+    /// Mounts a volume at a folder.
+    pub(crate) async fn mount(&self, volume: &VolumeName, path: &std::path::Path) -> Result<(), CallError> {
+        let request = MountRequest {
+            volume: Some(VolumeRef { by: Some(By::Name(volume.as_str().into())) }),
+            path: path.display().to_string(),
+            mount_flags: Vec::new(),
+        };
+        let client = &self.clients.driver;
+        while_busy(client, request, |mut client, request| async move { client.mount(request).await }).await?;
+        Ok(())
+    }
+
+    /// Undoes [`Self::mount`].
+    pub(crate) async fn unmount(&self, volume: &VolumeName, path: &std::path::Path) -> Result<(), CallError> {
+        let request = UnmountRequest {
+            volume: Some(VolumeRef { by: Some(By::Name(volume.as_str().into())) }),
+            path: path.display().to_string(),
+        };
+        let client = &self.clients.driver;
+        while_busy(client, request, |mut client, request| async move { client.unmount(request).await })
+            .await?;
         Ok(())
     }
 

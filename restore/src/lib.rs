@@ -15,6 +15,7 @@ pub mod aim;
 pub mod chunk_set;
 pub mod cli;
 mod compare;
+pub mod database;
 mod driver;
 pub mod error;
 pub mod hydrate;

@@ -544,6 +544,13 @@ class Repository:
                     if row[3] == LOG_BYTES:
                         file.write(self.entry_at(fold, place, number, LOG_BYTES))
 
+    def commits(self, fold, log):
+        """The entries of the commit indexes of a log, in order: section 16."""
+        for place, note in self.bundles(fold, log):
+            for number, row in sorted(self.footer(place)[2].items()):
+                if row[3] == LOG_INDEX:
+                    yield from commit_index(self.entry_at(fold, place, number, LOG_INDEX))
+
     def entry(self, fold, pack, number, wanted):
         need(pack in fold.packs, f"the journal knows no pack {pack.hex()}")
         return self.entry_at(fold, fold.packs[pack], number, wanted)

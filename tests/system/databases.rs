@@ -212,3 +212,92 @@ fn a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap() {
     ground.stop_driver();
     ground.assert_nothing_leaks();
 }
+
+/// A second server over a restored data folder, asked one question, and ended properly.
+fn ask_restored(server: &Server, data: &Path, sql: &str) -> String {
+    let (data, socket) = (text(data), text(server.socket()));
+    let options = format!("-p 5999 -k {socket} -c listen_addresses= -c archive_mode=off");
+    let log = server.socket().join("restored.log");
+    server.run("pg_ctl", &["-D", data, "-o", &options, "-l", text(&log), "-w", "start"]);
+    let answer = server
+        .command("psql")
+        .args(["-h", socket, "-p", "5999", "-U", "postgres", "-X", "-A", "-t", "-q", "-c", sql, "postgres"])
+        .output();
+    server.run("pg_ctl", &["-D", data, "-m", "fast", "-w", "stop"]);
+    let answer = answer.expect("psql can be started");
+    format!("{}{}", String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr))
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the_drop() {
+    let test = "a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the_drop";
+    if !is_root(test) {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.init();
+    ground.start_driver("3GiB");
+    let mount = ground.mounted_volume("db", "512MiB");
+    if let Some(server) = Server::start_on(Some(&mount), "autovacuum = off") {
+        server.sql("create table orders (id bigserial primary key, what text)");
+        let config = ground.config(&database(&server));
+        let agent = ground.call(["agent", "--config", text(&config)]).start();
+        wait_until("a window", || {
+            listed(&ground)["windows"].as_array().is_some_and(|windows| windows.len() == 1)
+        });
+        server.sql("insert into orders (what) select md5(i::text) from generate_series(1, 1000) i");
+        server.sql("drop table orders");
+        server.sql("create table regrets (id int)");
+        let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
+        wait_until("the log", || {
+            listed(&ground)["windows"][0]["latest"]["position"].as_str().is_some_and(|at| position(at) >= end)
+        });
+
+        // Which second was it? The log knows.
+        let timeline = ground.run(["db", "timeline", "db", "--around", "now"]).ok().json();
+        let events = timeline["events"].as_array().expect("events").clone();
+        let is_drop = |event: &&Value| {
+            event["changes"]["statements"]
+                .as_array()
+                .is_some_and(|kinds| kinds.contains(&Value::from("drop")))
+        };
+        let dropping = events.iter().find(is_drop).unwrap_or_else(|| panic!("no drop in {timeline}"));
+        let transaction = dropping["transaction"].as_str().expect("a transaction").to_owned();
+        assert!(timeline["minutes"].as_array().is_some_and(|minutes| !minutes.is_empty()), "{timeline}");
+
+        let line = ["db", "restore", "db", "--transaction", &transaction];
+        let plan = ground.run(line.into_iter().chain(["--plan"])).ok().json();
+        assert_eq!(plan["first_dropped"]["transaction"], Value::from(transaction.as_str()), "{plan}");
+        assert_eq!(plan["last_kept"]["changes"]["inserted"], Value::from(1000), "{plan}");
+        assert_eq!(plan["dropped_commits"], Value::from(2), "{plan}");
+        let far = ground.run(["db", "restore", "db", "--at", "2001-01-01T00:00:00Z", "--plan"]);
+        far.refused(1, "database.before-window");
+
+        let more = ["--to-volume", "back", "--yes"];
+        let done = ground.run(line.into_iter().chain(more)).ok().json();
+        let back = ground.path("mnt-back");
+        fs::create_dir_all(&back).expect("a mount point can be made");
+        ground.run(["volume", "mount", "back", text(&back)]).ok();
+        let folder = done["data_directory"].as_str().expect("where it is").trim_start_matches('/').to_owned();
+        let asked = "select (select count(*) from orders), to_regclass('regrets') is null, timeline_id from pg_control_checkpoint()";
+        assert_eq!(ask_restored(&server, &back.join(folder), asked), "1000|t|2", "{done}");
+        ground.run(["volume", "unmount", "back"]).ok();
+
+        // The live database knows nothing of it, and its archive goes on in its own history.
+        assert_eq!(
+            server.sql("select to_regclass('orders') is null and to_regclass('regrets') is not null"),
+            "t"
+        );
+        assert_eq!(listed(&ground)["lineage"], Value::from(1));
+        assert!(fs::read_dir("/var/tmp").is_ok_and(|left| {
+            left.flatten().all(|entry| !entry.file_name().to_string_lossy().starts_with("strongroom-db-"))
+        }));
+        agent.terminate();
+        drop(server);
+    }
+    ground.run(["volume", "unmount", "db"]).ok();
+    ground.stop_driver();
+    ground.assert_nothing_leaks();
+}

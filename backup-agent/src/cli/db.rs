@@ -33,7 +33,11 @@ struct Listed {
     databases: Vec<DatabaseStatus>,
 }
 
-pub(super) async fn run(command: DbCommand, console: &Console, world: &World) -> Result<Exit, Failed> {
+/// Carries a command out.
+///
+/// # Errors
+/// What went wrong, for the person who gave it.
+pub async fn run(command: DbCommand, console: &Console, world: &World) -> Result<Exit, Failed> {
     let DbCommand::List(args) = command;
     let settings = args.repository.resolve()?;
     let repository = open_repository_to_read(&settings, world).await?.repository;

@@ -21,6 +21,7 @@ pub(crate) struct BaseMark {
     log: LogId,
     identity: String,
     timeline: String,
+    /// The beginning of the segment in which it replays first.
     start: Lsn,
 }
 
@@ -30,7 +31,10 @@ impl Databases {
         let database = self.on(volume)?;
         let log = view::newest_log(fold, &database.name)?;
         match BaseMark::begin(database, log.opened.log).await {
-            Ok(mark) => {
+            Ok(mut mark) => {
+                // A server that replays asks for whole segments, and looks at the beginning of each.
+                let bytes = log.opened.facts.get("segment-bytes").and_then(|bytes| bytes.parse().ok());
+                mark.start = mark.start.segment_start(bytes.filter(|bytes| *bytes > 0).unwrap_or(16 << 20));
                 let lineage = log.opened.lineage.to_string();
                 (mark.identity == log.opened.identity && mark.timeline == lineage && mark.start >= Lsn(log.opened.start)).then_some(mark).or_else(|| {
                     tracing::warn!(database = database.name, %volume, "the database is ahead of its archived log, so this backup is no base of it");

@@ -4,33 +4,14 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use strongroom_database::{
-    Base, Catalogue, Changes, Commit, CommitSummary, Fork, Heard, Lineage, LineageError, LineageId, LogRange,
-    Position, StandsOn, TransactionId,
-};
+pub use strongroom_archive::{catalogue, databases, logs, newest_log};
+use strongroom_database::{Catalogue, LineageId, Position};
 use strongroom_model::LogId;
 use strongroom_postgres::{Lsn, TimelineId};
 use strongroom_repository::entry_runs::EntryRuns;
 use strongroom_repository::fold::LogState;
-use strongroom_repository::record::{BundleNote, CommitNote};
+use strongroom_repository::record::BundleNote;
 use strongroom_repository::{Fold, Point};
-
-/// The newest log of a database.
-#[must_use]
-pub fn newest_log<'a>(fold: &'a Fold, database: &str) -> Option<&'a LogState> {
-    logs(fold, database).max_by_key(|log| log.number)
-}
-
-/// All logs of a database, in no order.
-pub fn logs<'a>(fold: &'a Fold, database: &str) -> impl Iterator<Item = &'a LogState> {
-    fold.logs.values().filter(move |log| log.opened.database == database)
-}
-
-/// The names of all databases whose log was ever archived.
-#[must_use]
-pub fn databases(fold: &Fold) -> BTreeSet<&str> {
-    fold.logs.values().map(|log| log.opened.database.as_str()).collect()
-}
 
 /// Whether there is a point from which this log can be replayed.
 #[must_use]
@@ -82,79 +63,6 @@ pub fn expendable(fold: &Fold, database: &str, horizon: Timestamp) -> Vec<(LogId
         (id, gone.map(|(number, _)| number).collect::<EntryRuns>())
     };
     logs(fold, database).map(of_log).filter(|(_, bundles)| !bundles.is_empty()).collect()
-}
-
-/// What the planner is told: all logs and bases of a database. `beyond` are bundles that no record names yet, by the number of
-/// the record that opened their log.
-///
-/// # Errors
-/// When the histories contradict each other: two servers were promoted to the same timeline.
-pub fn catalogue(
-    fold: &Fold,
-    database: &str,
-    beyond: &dyn Fn(&LogState) -> Vec<BundleNote>,
-) -> Result<Catalogue, LineageError> {
-    let mut catalogue = Catalogue::default();
-    for log in logs(fold, database) {
-        let lineage = LineageId(log.opened.lineage);
-        let fork = log.opened.parent.zip(log.opened.fork);
-        let fork = fork.map(|(parent, at)| Fork { parent: LineageId(parent), at: Position::new(at) });
-        catalogue.lineages.add(Lineage { id: lineage, fork, began_at: log.opened.began_at })?;
-        let beyond = beyond(log);
-        let stored = log.kept().map(|(number, note)| (number, note.clone()));
-        let found = (log.next..).zip(beyond.iter().cloned());
-        for (number, note) in stored.chain(found) {
-            catalogue.log.push(range(log, number, &note));
-        }
-        if let Some(heard) = log.heard.filter(|_| beyond.is_empty()) {
-            catalogue.heard.push(Heard { lineage, position: Position::new(heard.position), at: heard.at });
-        }
-        for point in fold.points.values() {
-            let Some(base) = point.info.database.as_ref().filter(|base| base.log == log.opened.log) else {
-                continue;
-            };
-            catalogue.bases.push(Base {
-                stands_on: StandsOn::Point(point.id),
-                lineage,
-                start: Position::new(base.start),
-                end: Position::new(base.end),
-                ready_at: base.ready_at,
-                bytes: point.info.volume_bytes,
-            });
-        }
-    }
-    Ok(catalogue)
-}
-
-fn range(log: &LogState, number: u32, note: &BundleNote) -> LogRange {
-    LogRange {
-        place: format!("{}/{number}", log.opened.log),
-        lineage: LineageId(log.opened.lineage),
-        from: Position::new(note.from),
-        to: Position::new(note.to),
-        stored_bytes: note.bytes,
-        complete_until: note.complete_until,
-        whole_to: Position::new(note.whole_to),
-        last_record: note.last_record.map(Position::new),
-        commits: note.commits.as_ref().map(|commits| CommitSummary {
-            count: commits.count,
-            first: commit(&commits.first),
-            last: commit(&commits.last),
-            earliest: commits.earliest,
-            latest: commits.latest,
-        }),
-        named_points: note.named_points,
-    }
-}
-
-fn commit(note: &CommitNote) -> Commit {
-    Commit {
-        start: Position::new(note.start),
-        end: Position::new(note.end),
-        at: note.at,
-        transaction: TransactionId::Number(note.transaction),
-        changes: Changes { partial: true, ..Changes::default() },
-    }
 }
 
 /// The fork that a history file tells last: `1<tab>0/3000148<tab>reason`.

@@ -1,0 +1,239 @@
+//! `strongroom db timeline` and `strongroom db restore`: finding the second, and going back to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
+use jiff::{SignedDuration, Timestamp};
+use strongroom_archive::DatabaseArchive;
+use strongroom_console::{Console, Exit, Failed, Size, Table};
+use strongroom_database::{LineageId, Position, Side, Target, Timeline, TransactionId, Wanted, What};
+use strongroom_model::{VolumeName, World};
+use strongroom_settings::{Moment, OpenedRepository, RepositoryArgs, open_repository_to_read};
+
+use super::beside::{self, Beside};
+use super::show::Shown;
+
+/// The verbs that look into archived logs and restore from them.
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Show what happened around a time: commits a minute, schema changes, big deletes
+    Timeline(Box<TimelineArgs>),
+    /// Bring a database back to any second, position or transaction, in a new volume beside the live one
+    Restore(Box<DbRestoreArgs>),
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+struct WhichArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// The volume on which the database lies
+    #[arg(value_name = "VOLUME")]
+    volume: VolumeName,
+    /// The database, when several lie on the volume
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+}
+
+/// `strongroom db timeline`
+#[derive(Debug, Args)]
+pub struct TimelineArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// The time in the middle: "2026-11-21T14:03:20Z", "today 14:03:20", "yesterday 23:00"
+    #[arg(long, value_name = "TIME")]
+    around: String,
+    /// How many minutes before and after it
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=5040))]
+    minutes: u16,
+}
+
+/// `strongroom db restore`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("state").required(true))]
+pub struct DbRestoreArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// The state at this time: all commits up to it, in the order of the log
+    #[arg(long, value_name = "TIME", group = "state")]
+    at: Option<String>,
+    /// Everything before this position of the log, such as 16/B374D848
+    #[arg(long, value_name = "LSN", group = "state")]
+    position: Option<Position>,
+    /// Just before this transaction's commit; with --after, just after it
+    #[arg(long, value_name = "ID", group = "state")]
+    transaction: Option<TransactionId>,
+    /// With --transaction: with it
+    #[arg(long, requires = "transaction")]
+    after: bool,
+    /// Everything before this restore point
+    #[arg(long, value_name = "NAME", group = "state")]
+    name: Option<String>,
+    /// The newest state that can be restored
+    #[arg(long, group = "state")]
+    latest: bool,
+    /// The history that is meant (PostgreSQL: the timeline); by default the one that lived then
+    #[arg(long, value_name = "N")]
+    lineage: Option<u32>,
+    /// Only show what would be done
+    #[arg(long)]
+    plan: bool,
+    /// The new volume [default: the volume's name and -restored]
+    #[arg(long, value_name = "NAME")]
+    to_volume: Option<VolumeName>,
+    /// Where in the volume the data folder is, when it is not found
+    #[arg(long, value_name = "PATH")]
+    data_directory: Option<PathBuf>,
+    /// Where the programs of the database are, when they are not found
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Where the log is laid out while it is replayed; it needs room for the log of the plan
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    work_dir: PathBuf,
+    /// Do it without asking
+    #[arg(long, short = 'y')]
+    yes: bool,
+    /// The socket of the volume driver; by default that of the configuration
+    #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_ENDPOINT")]
+    endpoint: Option<String>,
+    /// Where the journals of restores are kept
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// Carries a command out.
+///
+/// # Errors
+/// Whatever went wrong, with its code and what to do next.
+pub async fn run(command: DbCommand, console: &Console, world: &World) -> Result<Exit, Failed> {
+    match command {
+        DbCommand::Timeline(args) => timeline(&args, console, world).await,
+        DbCommand::Restore(args) => restore(&args, console, world).await,
+    }
+}
+
+async fn timeline(args: &TimelineArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let middle = Moment::parse(&args.around, world.clock.now(), console.time_zone())?.at;
+    let settings = args.which.repository.resolve()?;
+    let repository = open_repository_to_read(&settings, world).await?.repository;
+    let fold = repository.fold().await?;
+    let name = DatabaseArchive::choose(&fold, &args.which.volume, args.which.database.as_deref())?;
+    let archive = DatabaseArchive::open(&repository, &fold, &name).await?;
+    let around = SignedDuration::from_mins(i64::from(args.minutes));
+    let from = middle.checked_sub(around).unwrap_or(Timestamp::MIN);
+    let to = middle.checked_add(around).unwrap_or(Timestamp::MAX);
+    let timeline = archive.timeline(from, to).await?;
+    console.result(&timeline, |page| {
+        if timeline.minutes.is_empty() && timeline.events.is_empty() {
+            page.line("Nothing is archived of that time: no commit, and nothing else.");
+            return;
+        }
+        page.table(&minutes(&timeline, console));
+        if !timeline.events.is_empty() {
+            page.line("");
+            page.table(&events(&timeline, console));
+        }
+        if timeline.events_left_out > 0 {
+            page.line(format_args!("and {} more: look at fewer --minutes", timeline.events_left_out));
+        }
+    });
+    Ok(Exit::Done)
+}
+
+fn minutes(timeline: &Timeline, console: &Console) -> Table {
+    let mut table = Table::new(["MINUTE", "COMMITS", "INSERTED", "UPDATED", "DELETED"]).right([1, 2, 3, 4]);
+    for minute in &timeline.minutes {
+        table.row([
+            strongroom_console::local(minute.at, console.time_zone()),
+            minute.commits.to_string(),
+            minute.inserted.to_string(),
+            minute.updated.to_string(),
+            minute.deleted.to_string(),
+        ]);
+    }
+    table
+}
+
+fn events(timeline: &Timeline, console: &Console) -> Table {
+    let mut table = Table::new(["TIME", "POSITION", "TRANSACTION", "WHAT"]);
+    for event in &timeline.events {
+        let (transaction, what) = match &event.what {
+            What::Commit { transaction, changes } => (transaction.to_string(), changes.to_string()),
+            What::Named { name } => ("-".to_owned(), format!("restore point {name:?}")),
+            What::Began { lineage, parent } => {
+                ("-".to_owned(), format!("lineage {lineage} begins, out of {parent}"))
+            }
+        };
+        let at = super::show::precise(event.at, console.time_zone());
+        table.row([at, event.position.to_string(), transaction, what]);
+    }
+    table
+}
+
+impl DbRestoreArgs {
+    fn wanted(&self, console: &Console, world: &World) -> Result<Wanted, Failed> {
+        let target = if let Some(at) = &self.at {
+            Target::Time(Moment::parse(at, world.clock.now(), console.time_zone())?.at)
+        } else if let Some(position) = self.position {
+            Target::Position(position)
+        } else if let Some(transaction) = self.transaction {
+            Target::Transaction(transaction, if self.after { Side::After } else { Side::Before })
+        } else if let Some(name) = &self.name {
+            Target::Named(name.clone())
+        } else {
+            Target::Latest
+        };
+        Ok(Wanted { target, lineage: self.lineage.map(LineageId) })
+    }
+}
+
+async fn restore(args: &DbRestoreArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let wanted = args.wanted(console, world)?;
+    let (settings, config) = args.which.repository.resolve_with_config()?;
+    let OpenedRepository { repository, store, .. } = open_repository_to_read(&settings, world).await?;
+    let fold = repository.fold().await?;
+    let name = DatabaseArchive::choose(&fold, &args.which.volume, args.which.database.as_deref())?;
+    let archive = DatabaseArchive::open(&repository, &fold, &name).await?;
+    let plan = archive.plan(wanted.clone(), strongroom_database::Rates::default()).await?;
+    let target = match &args.to_volume {
+        Some(name) => name.clone(),
+        None => beside::default_name(&args.which.volume)?,
+    };
+    let shown = Shown::of(&archive, &args.which.volume, &target, &wanted, &plan).await?;
+    if args.plan {
+        console.result(&shown, |page| {
+            shown.text(console.time_zone()).lines().for_each(|line| {
+                page.line(line);
+            });
+        });
+        return Ok(Exit::Done);
+    }
+    console.talk(shown.text(console.time_zone()));
+    console.confirm("Restore as planned?", args.yes)?;
+    let state_dir = args.state_dir.clone().or_else(|| settings.open_options().state_dir);
+    let beside = Beside {
+        repository,
+        store,
+        archive,
+        console: console.clone(),
+        world: world.clone(),
+        state_dir: state_dir.map(|folder| folder.join("restore")),
+        endpoint: crate::cli::endpoint_of(args.endpoint.as_ref(), config.as_ref()),
+        volume: args.which.volume.clone(),
+        target,
+        data_directory: args.data_directory.clone(),
+        programs: args.programs.clone(),
+        work_dir: args.work_dir.clone(),
+    };
+    let done = beside.run(plan, shown).await?;
+    console.result(&done, |page| {
+        page.line(format_args!(
+            "The database is in volume {}, in folder {}: stopped, and a history of its own. The live one was not touched.",
+            done.target, done.data_directory
+        ));
+        page.line(format_args!("It took {}.", strongroom_console::TimeSpan(Duration::from_secs(done.seconds))));
+        page.line(format_args!("Replayed {} of log.", Size(done.plan.replay_bytes)));
+    });
+    Ok(Exit::Done)
+}
