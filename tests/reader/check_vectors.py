@@ -85,6 +85,15 @@ def check_wholes(vectors):
                         image = file.read()
                     os.unlink(output)
                     assert (len(image), blake3(image).hexdigest()) == (point["volume_bytes"], point["blake3"])
+                for log in vectors.get("logs", []):
+                    if log["key"] != name:
+                        continue
+                    output = f"{folder}/{log['log']}"
+                    opened.log(fold, bytes.fromhex(log["log"].removeprefix("log-")), output)
+                    with open(output, "rb") as file:
+                        whole = file.read()
+                    os.unlink(output)
+                    assert (len(whole), blake3(whole).hexdigest()) == (log["log_bytes"], log["blake3"])
     print("every repository is understood")
 
 

@@ -74,6 +74,10 @@ struct Going {
 
 impl Archiver {
     pub(super) async fn run(self) {
+        if self.agent.repository.is_shared() {
+            // Before anything is asked of the server: a slot that nobody receives from would fill its disk.
+            return self.tell(&LogError::Shared.into(), true);
+        }
         let mut failures = 0_u32;
         // The log after a gap or a new timeline, until it is opened.
         let mut fresh = None;

@@ -1,22 +1,25 @@
 //! Logs of databases: what was put is found and read, also when nobody said so yet; what is needed stays; two writers notice
 //! each other.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use strongroom_model::{Failure as _, LogId, chain};
 use strongroom_repository::check::CheckOptions;
+use strongroom_repository::copy::Chosen;
 use strongroom_repository::entry_runs::EntryRuns;
-use strongroom_repository::keys::{KeyFile, Unlock};
-use strongroom_repository::record::{BundleNote, CommitNote, CommitsNote, HeardNote, LogOpened};
+use strongroom_repository::keys::{DataSeal, Grants, KeyFile, NewKey, Unlock};
+use strongroom_repository::record::{BaseOfDatabase, BundleNote, CommitNote, CommitsNote, HeardNote, LogOpened};
 use strongroom_repository::sweep::SweepOptions;
-use strongroom_repository::{Bundle, Repository};
+use strongroom_repository::{Bundle, InitOptions, LogError, Point, Repository};
 
 use crate::{reader, world};
 
-const LOG: LogId = LogId::from_bytes(*b"log of a test db");
+pub(crate) const LOG: LogId = LogId::from_bytes(*b"log of a test db");
 const START: u64 = 16 << 20;
 
-fn opened() -> LogOpened {
+pub(crate) fn opened() -> LogOpened {
     LogOpened {
         log: LOG,
         database: "shop".into(),
@@ -34,7 +37,7 @@ fn opened() -> LogOpened {
 }
 
 /// Bundle `number` of a log whose bundles have `STEP` bytes each.
-fn bundle(number: u32) -> Bundle {
+pub(crate) fn bundle(number: u32) -> Bundle {
     const STEP: u64 = 1_300_000;
     let from = START + u64::from(number - 1) * STEP;
     let at = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(i64::from(number) * 10);
@@ -60,6 +63,13 @@ async fn put(repository: &Repository, numbers: std::ops::RangeInclusive<u32>) ->
         notes.push(repository.put_bundle(LOG, number, bundle(number)).await.unwrap());
     }
     notes
+}
+
+/// The numbers of the bundles that lie in a repository.
+fn bundles(folder: &Path) -> Vec<u64> {
+    let names = world::objects(folder);
+    let numbers = names.iter().filter_map(|name| name.strip_prefix("logs/")?.split_once('.'));
+    numbers.map(|(_, number)| u64::from_str_radix(number, 16).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -131,12 +141,7 @@ async fn what_is_trimmed_is_swept_and_nothing_else_and_copies_have_the_rest() {
     repository.note_archived(LOG, 1, &notes, None).await.unwrap();
     put(&repository, 7..=7).await;
     let target = world::store(copied.path());
-    repository.copy_to(&target, Some(world::abilities()), &|_, _| {}).await.unwrap();
-    let bundles = |folder: &std::path::Path| -> Vec<u64> {
-        let names = world::objects(folder);
-        let numbers = names.iter().filter_map(|name| name.strip_prefix("logs/")?.split_once('.'));
-        numbers.map(|(_, number)| u64::from_str_radix(number, 16).unwrap()).collect()
-    };
+    repository.copy_to(&target, Some(world::abilities()), None, &|_, _| {}).await.unwrap();
     assert_eq!(bundles(copied.path()), [1, 2, 3, 4, 5, 6], "the seventh is not in the journal yet");
 
     let mut gone = EntryRuns::run(1, 2);
@@ -151,7 +156,7 @@ async fn what_is_trimmed_is_swept_and_nothing_else_and_copies_have_the_rest() {
     assert_eq!(bundles(folder.path()), [3, 4, 6, 7]);
     let report = repository.sweep(&SweepOptions::default()).await.unwrap();
     assert_eq!(report.deleted_objects, 0, "nobody trimmed the rest");
-    repository.copy_to(&target, None, &|_, _| {}).await.unwrap();
+    repository.copy_to(&target, None, None, &|_, _| {}).await.unwrap();
     assert_eq!(bundles(copied.path()), [3, 4, 6]);
 
     let later = world::open(folder.path(), &world, &key).await.unwrap();
@@ -163,4 +168,81 @@ async fn what_is_trimmed_is_swept_and_nothing_else_and_copies_have_the_rest() {
     std::fs::remove_file(folder.path().join(&name)).unwrap();
     let checked = later.check_with(&CheckOptions::default(), &|_, _| {}).await.unwrap();
     assert!(checked.damages.iter().any(|damage| damage.object == name), "{:?}", checked.damages);
+}
+
+#[tokio::test]
+async fn a_copy_with_a_rule_has_the_log_of_every_database_of_which_it_has_a_base() {
+    let (folder, copied, world) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), world::world(73));
+    let key = KeyFile::generate(&*world.entropy);
+    let repository = world::init(folder.path(), &world, &[Unlock::KeyFile(key.clone())]).await;
+    let other = LogId::from_bytes([5; 16]);
+    repository.open_log(opened()).await.unwrap();
+    let of_other = LogOpened { log: other, database: "wiki".into(), identity: "1".into(), ..opened() };
+    repository.open_log(of_other).await.unwrap();
+    let notes = put(&repository, 1..=2).await;
+    repository.note_archived(LOG, 1, &notes, None).await.unwrap();
+    let note = repository.put_bundle(other, 1, bundle(1)).await.unwrap();
+    repository.note_archived(other, 1, &[note], None).await.unwrap();
+
+    let target = world::store(copied.path());
+    let takes = |point: &Point| point.volume.as_str() == "db";
+    let chosen = Chosen { takes: &takes, rule: "db".to_owned() };
+    let copy = || repository.copy_to(&target, Some(world::abilities()), Some(&chosen), &|_, _| {});
+    copy().await.unwrap();
+    assert_eq!(bundles(copied.path()), [] as [u64; 0], "no base, nothing to restore");
+    let base = |log| Some(BaseOfDatabase { log, start: START, end: START + 8, ready_at: Timestamp::UNIX_EPOCH });
+    let (db, wiki) = (world::image(1, 100_000), world::image(2, 100_000));
+    world::back_up_base(&repository, &world, "wiki", &wiki, base(other)).await;
+    let point = world::back_up_base(&repository, &world, "db", &db, base(LOG)).await;
+    copy().await.unwrap();
+    assert_eq!(bundles(copied.path()), [1, 2], "what was left out came along with the first base");
+
+    let there = world::open(copied.path(), &world, &key).await.unwrap();
+    assert!(world::restore(&there, point).await.unwrap() == db);
+    for (number, note) in (1..).zip(&notes) {
+        assert!(there.read_bundle(LOG, number, note.bytes).await.unwrap().log == bundle(number).log);
+    }
+    let lacking = there.fold().await.unwrap().logs[&other].bundles[&1].bytes;
+    assert!(there.read_bundle(other, 1, lacking).await.is_err(), "the other database's log stays at home");
+}
+
+#[tokio::test]
+async fn a_write_only_agent_archives_what_it_cannot_read_back() {
+    let (folder, world) = (tempfile::tempdir().unwrap(), world::world(74));
+    let (owner, agent) = (KeyFile::generate(&*world.entropy), KeyFile::generate(&*world.entropy));
+    let init = InitOptions { data_seal: DataSeal::Split, ..world::init_options() };
+    let unlock = [Unlock::KeyFile(owner.clone())];
+    let repository =
+        Repository::init(world::store(folder.path()), world.clone(), init, &unlock).await.unwrap();
+    let to = NewKey::Holder(Unlock::KeyFile(agent.clone()));
+    repository.add_slot(&to, Grants::WriteOnly, "host 7", world::CHEAP).await.unwrap();
+    let at_host = world::open(folder.path(), &world, &agent).await.unwrap();
+    at_host.open_log(opened()).await.unwrap();
+    let notes = put(&at_host, 1..=3).await;
+    at_host.note_archived(LOG, 1, &notes[..2], None).await.unwrap();
+
+    // Killed here: it finds where it was, and what it wrote stays closed to it.
+    let again = world::open(folder.path(), &world, &agent).await.unwrap();
+    let fold = again.fold().await.unwrap();
+    let log = &fold.logs[&LOG];
+    assert_eq!(again.bundles_beyond(LOG, log.next, log.end).await.unwrap(), notes[2..]);
+    let closed = again.read_bundle(LOG, 1, notes[0].bytes).await.unwrap_err();
+    assert!(matches!(closed, LogError::Unreadable { .. }), "{}", chain(&closed));
+    let whole = again.check_with(&CheckOptions::default(), &|_, _| {}).await.unwrap();
+    assert!(whole.damages.is_empty(), "{:?}", whole.damages);
+    let read = repository.read_bundle(LOG, 3, notes[2].bytes).await.unwrap();
+    assert!(read.log == bundle(3).log);
+}
+
+#[tokio::test]
+async fn a_repository_that_key_domains_share_archives_no_log() {
+    let (folder, world) = (tempfile::tempdir().unwrap(), world::world(75));
+    let key = Unlock::KeyFile(KeyFile::generate(&*world.entropy));
+    let init = InitOptions { shared: true, ..world::init_options() };
+    let repository =
+        Repository::init(world::store(folder.path()), world.clone(), init, &[key]).await.unwrap();
+    let refused = repository.open_log(opened()).await.unwrap_err();
+    assert_eq!(refused.code(), "log.shared");
+    assert!(repository.fold().await.unwrap().logs.is_empty());
 }

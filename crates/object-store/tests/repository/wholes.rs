@@ -1,5 +1,6 @@
 //! Test vectors that are whole repositories: every object, the keys, and what each key restores. `v1-sealed.json` has sealed packs
-//! and keyrings of version 2, `v1-domains.json` a shared repository of an operator and two domains.
+//! and keyrings of version 2, `v1-domains.json` a shared repository of an operator and two domains, `v1-logs.json` the log of a
+//! database and a point that is a base of it.
 //!
 //! They are read, not made again: what is sealed in the background draws in no fixed order.
 
@@ -11,10 +12,11 @@ use strongroom_model::World;
 use strongroom_object_store::memory::MemoryStore;
 use strongroom_repository::keys::{DataSeal, Grants, KeyFile, NewKey, Unlock};
 use strongroom_repository::layout::ObjectName;
+use strongroom_repository::record::{BaseOfDatabase, HeardNote};
 use strongroom_repository::store::ObjectStore;
-use strongroom_repository::{InitOptions, Repository, Rotation};
+use strongroom_repository::{Bundle, InitOptions, Repository, Rotation};
 
-use crate::world;
+use crate::{logs, world};
 
 fn path(name: &str) -> PathBuf {
     world::tests_folder().join("vectors").join(name)
@@ -30,12 +32,13 @@ struct Making {
     world: World,
     keys: Map<String, Value>,
     points: Vec<Value>,
+    logs: Vec<Value>,
 }
 
 impl Making {
     fn begin(seed: u64) -> Self {
         let (store, world) = (Arc::new(MemoryStore::default()), world::world(seed));
-        Self { store, world, keys: Map::new(), points: Vec::new() }
+        Self { store, world, keys: Map::new(), points: Vec::new(), logs: Vec::new() }
     }
 
     fn key(&mut self, name: &str) -> KeyFile {
@@ -75,10 +78,13 @@ impl Making {
     fn write(self, name: &str) {
         let objects: Map<_, _> =
             self.store.contents().into_iter().map(|(name, body)| (name, json!(hex::encode(body)))).collect();
-        let vectors = json!({
+        let mut vectors = json!({
             "about": "Made by crates/object-store/tests/repository/wholes.rs; see README.md beside this file.",
             "keys": self.keys, "points": self.points, "objects": objects,
         });
+        if !self.logs.is_empty() {
+            vectors["logs"] = self.logs.into();
+        }
         let text = serde_json::to_string_pretty(&vectors).unwrap();
         std::fs::write(path(name), format!("{text}\n")).unwrap();
     }
@@ -127,6 +133,44 @@ async fn write_the_shared_repository() {
     making.write("v1-domains.json");
 }
 
+#[tokio::test]
+#[ignore = "writes tests/vectors/v1-logs.json; what is committed is never written again"]
+async fn write_the_repository_with_the_log_of_a_database() {
+    let mut making = Making::begin(112);
+    let (owner, agent) = (making.key("owner"), making.key("agent"));
+    let repository = making.init(&owner, false).await;
+    let to = NewKey::Holder(Unlock::KeyFile(agent.clone()));
+    repository.add_slot(&to, Grants::WriteOnly, "host 7", world::CHEAP).await.unwrap();
+    let at_host = making.open(&agent).await;
+    at_host.open_log(logs::opened()).await.unwrap();
+    let small = |number: u32| {
+        let Bundle { note, index, .. } = logs::bundle(number);
+        Bundle { note, log: image(u64::from(number)).into(), index }
+    };
+    let (mut notes, mut whole) = (Vec::new(), Vec::new());
+    for number in 1..=4 {
+        whole.extend_from_slice(&small(number).log);
+        notes.push(at_host.put_bundle(logs::LOG, number, small(number)).await.unwrap());
+        if number == 2 {
+            let heard = HeardNote { position: notes[1].to, at: notes[1].complete_until };
+            at_host.note_archived(logs::LOG, 1, &notes, Some(heard)).await.unwrap();
+        }
+    }
+    at_host.note_archived(logs::LOG, 3, &notes[2..3], None).await.unwrap();
+    let ready_at = notes[1].complete_until;
+    let base = BaseOfDatabase { log: logs::LOG, start: notes[0].from, end: notes[1].to, ready_at };
+    let content = image(9);
+    let point = world::back_up_base(&at_host, &making.world, "db", &content, Some(base)).await.to_string();
+    making.points.push(json!({
+        "key": "owner", "point": point, "volume": "db", "volume_bytes": content.len(),
+        "blake3": blake3::hash(&content).to_hex().to_string(),
+    }));
+    repository.rotate_keys(Rotation::default()).await.unwrap();
+    let (log, hash) = (logs::LOG.to_string(), blake3::hash(&whole).to_hex().to_string());
+    making.logs.push(json!({ "key": "owner", "log": log, "log_bytes": whole.len(), "blake3": hash }));
+    making.write("v1-logs.json");
+}
+
 async fn is_read(name: &str) {
     let committed: Value = serde_json::from_slice(&std::fs::read(path(name)).unwrap()).unwrap();
     let store = MemoryStore::default();
@@ -151,6 +195,21 @@ async fn is_read(name: &str) {
             );
             count += 1;
         }
+        let logs = committed["logs"].as_array().into_iter().flatten().filter(|log| log["key"] == *name);
+        for said in logs {
+            let log = said["log"].as_str().unwrap().parse().unwrap();
+            let fold = opened.fold().await.unwrap();
+            let state = &fold.logs[&log];
+            let beyond = opened.bundles_beyond(log, state.next, state.end).await.unwrap();
+            let (mut whole, mut end) = (Vec::new(), state.opened.start);
+            for (number, note) in (1..).zip(state.bundles.values().chain(&beyond)) {
+                let bundle = opened.read_bundle(log, number, note.bytes).await.unwrap();
+                assert!(bundle.note == *note && note.from == end, "bundle {number}");
+                (whole, end) = ([whole, bundle.log.to_vec()].concat(), note.to);
+            }
+            assert_eq!(blake3::hash(&whole).to_hex().as_str(), said["blake3"], "{said}");
+            assert!(fold.points.values().any(|point| point.info.database.as_ref().is_some_and(|base| base.log == log)));
+        }
         if opened.is_shared() {
             assert_eq!(opened.fold().await.unwrap().points.len(), count, "{name} sees its own alone");
         }
@@ -165,4 +224,9 @@ async fn the_committed_sealed_repository_is_read() {
 #[tokio::test]
 async fn the_committed_shared_repository_is_read_by_each_of_its_keys() {
     is_read("v1-domains.json").await;
+}
+
+#[tokio::test]
+async fn the_committed_repository_with_the_log_of_a_database_is_read() {
+    is_read("v1-logs.json").await;
 }

@@ -14,6 +14,7 @@ use strongroom_repository::keys::{KeyFile, PassphraseCost, Unlock};
 use strongroom_repository::layout::PackKind;
 use strongroom_repository::map::{MapBase, MapSpec};
 use strongroom_repository::pack::EntryType;
+use strongroom_repository::record::BaseOfDatabase;
 use strongroom_repository::store::ObjectStore;
 use strongroom_repository::{
     Draft, DraftMap, InitOptions, OpenError, OpenOptions, Patience, Point, PointInfo, Repository, Source,
@@ -111,6 +112,17 @@ pub(crate) async fn back_up(
     volume: &str,
     image: &[u8],
 ) -> RecoveryPointId {
+    back_up_base(repository, world, volume, image, None).await
+}
+
+/// The same, of a volume on which a database lies.
+pub(crate) async fn back_up_base(
+    repository: &Repository,
+    world: &World,
+    volume: &str,
+    image: &[u8],
+    database: Option<BaseOfDatabase>,
+) -> RecoveryPointId {
     let session = repository.open_session(&format!("backup of {volume}")).await.unwrap();
     let fold = session.fold();
     let parent: Option<Point> = fold
@@ -146,7 +158,7 @@ pub(crate) async fn back_up(
         map.set(chunk as u64, at).await.unwrap();
     }
     let map = map.finish().await.unwrap();
-    let info = info(world, image.len() as u64);
+    let info = PointInfo { database, ..info(world, image.len() as u64) };
     let draft = Draft { volume: name(volume), parent, map: DraftMap::Written(map), info };
     session.publish(draft, true).await.unwrap().point
 }
