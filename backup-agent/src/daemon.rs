@@ -170,6 +170,7 @@ impl Daemon {
                         state.running.clear();
                     }
                 }
+                () = self.agent.databases.stream_began() => {}
                 () = tokio::time::sleep(pause) => {}
                 () = cancel.cancelled() => {}
             }
@@ -276,7 +277,7 @@ impl Daemon {
         let decision = decide(volumes, fold, &self.policies, &state.running, &state.resting, free, now);
         let Some(driver) = driver else { return decision.wake };
         // A database whose log began anew has nothing to be restored from until there is a base.
-        let lacking = self.agent.databases.lacking_base(fold);
+        let lacking = self.agent.databases.lacking_base(fold, now);
         let rests = |name: &VolumeName| state.resting.get(name).is_some_and(|resting| resting.until > now);
         let bases: Vec<Volume> = volumes
             .iter()

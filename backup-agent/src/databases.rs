@@ -28,12 +28,16 @@ use strongroom_postgres::replication::SlotName;
 use strongroom_postgres::{Target, TlsMode};
 use strongroom_repository::{Fold, LogError};
 use strongroom_settings::{DatabaseConfig, DatabaseTls};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::run::Agent;
 
 pub use live::{Live, Now};
+
+/// After a backup that became no base, because the database would not say what has to be known, the next is taken for its sake.
+const BASE_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// A database of the configuration.
 #[derive(Debug)]
@@ -49,26 +53,31 @@ pub struct Database {
     spool_bytes: u64,
     /// What is going on.
     pub live: Live,
+    stream_began: Arc<Notify>,
 }
 
 /// All databases of the configuration. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Databases(Arc<BTreeMap<String, Arc<Database>>>);
+pub struct Databases {
+    all: Arc<BTreeMap<String, Arc<Database>>>,
+    stream_began: Arc<Notify>,
+}
 
 impl Databases {
     /// Those of a configuration that was checked.
     #[must_use]
     pub fn new(configs: &[DatabaseConfig]) -> Self {
+        let stream_began = Arc::new(Notify::new());
         let all = configs.iter().filter_map(|config| {
-            let database = Database::new(config)?;
+            let database = Database::new(config, &stream_began)?;
             Some((database.name.clone(), Arc::new(database)))
         });
-        Self(Arc::new(all.collect()))
+        Self { all: Arc::new(all.collect()), stream_began }
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Database>> {
-        self.0.values()
+        self.all.values()
     }
 
     /// The database on a volume.
@@ -77,15 +86,26 @@ impl Databases {
         self.iter().find(|database| database.volume == *volume)
     }
 
+    /// Until the log of one of them comes in that did not before: then a base may be due.
+    pub async fn stream_began(&self) {
+        self.stream_began.notified().await;
+    }
+
     /// Volumes whose database streams and has no base since its log began: after a gap, or at the very start. A backup
-    /// of them is due at once.
+    /// of them is due at once; where one of them became no base, another only after [`BASE_AGAIN`].
     #[must_use]
-    pub fn lacking_base(&self, fold: &Fold) -> Vec<VolumeName> {
+    pub fn lacking_base(&self, fold: &Fold, now: Timestamp) -> Vec<VolumeName> {
+        let may_try = |at: Timestamp| now.duration_since(at) >= BASE_AGAIN;
         let lacks = |database: &&Arc<Database>| {
-            database.live.get().streaming
-                && view::newest_log(fold, &database.name).is_some_and(|log| !view::has_base(fold, log))
+            let live = database.live.get();
+            live.streaming && live.base_failed_at.is_none_or(may_try) && database.lacks_base(fold)
         };
         self.iter().filter(lacks).map(|database| database.volume.clone()).collect()
+    }
+
+    /// Whether a volume has a database whose log has no base yet.
+    pub(crate) fn lacks_base_on(&self, volume: &VolumeName, fold: &Fold) -> bool {
+        self.on(volume).is_some_and(|database| database.lacks_base(fold))
     }
 
     /// The points without which the oldest seconds of the windows could not be restored: of each database the newest base that
@@ -138,8 +158,12 @@ impl Database {
         view::known_until(fold, &self.name)?.checked_sub(window).ok()
     }
 
+    fn lacks_base(&self, fold: &Fold) -> bool {
+        view::newest_log(fold, &self.name).is_some_and(|log| !view::has_base(fold, log))
+    }
+
     /// `None`: the name of its slot is none, which the configuration was checked for.
-    fn new(config: &DatabaseConfig) -> Option<Self> {
+    fn new(config: &DatabaseConfig, stream_began: &Arc<Notify>) -> Option<Self> {
         let tls = match config.tls {
             DatabaseTls::Disable => TlsMode::Disable,
             DatabaseTls::Prefer => TlsMode::Prefer,
@@ -166,6 +190,7 @@ impl Database {
             slot: SlotName::new(&config.slot)?,
             spool_bytes: config.spool.bytes(),
             live: Live::default(),
+            stream_began: Arc::clone(stream_began),
         })
     }
 }

@@ -21,7 +21,7 @@ use self::server::Server;
 use crate::ground::{Ground, text};
 use crate::kernel::is_root;
 
-const SEGMENT: u64 = 16 << 20;
+const SEGMENT: usize = 16 << 20;
 
 #[track_caller]
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -98,9 +98,9 @@ fn archived(ground: &Ground) -> Vec<(TimelineId, Lsn, Vec<u8>)> {
 fn assert_the_servers_own(server: &Server, logs: &[(TimelineId, Lsn, Vec<u8>)]) -> u64 {
     let mut compared = 0;
     for (timeline, start, bytes) in logs {
-        assert_eq!(start.0 % SEGMENT, 0, "a log begins with a segment");
-        for (number, part) in bytes.chunks(SEGMENT as usize).enumerate() {
-            let name = timeline.segment_file(start.plus(number as u64 * SEGMENT), SEGMENT);
+        assert_eq!(start.0 % SEGMENT as u64, 0, "a log begins with a segment");
+        for (number, part) in bytes.chunks(SEGMENT).enumerate() {
+            let name = timeline.segment_file(start.plus((number * SEGMENT) as u64), SEGMENT as u64);
             let theirs = fs::read(server.data().join("pg_wal").join(&name)).expect("the server keeps it");
             assert!(theirs[..part.len()] == *part, "{name} differs");
             compared += part.len() as u64;

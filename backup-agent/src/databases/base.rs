@@ -27,29 +27,40 @@ pub(crate) struct BaseMark {
 
 impl Databases {
     /// To be called before a volume is cut. `None`: it has no database, or none that is archived now.
-    pub(crate) async fn begin_base(&self, volume: &VolumeName, fold: &Fold) -> Option<BaseMark> {
+    pub(crate) async fn begin_base(
+        &self,
+        volume: &VolumeName,
+        fold: &Fold,
+        now: Timestamp,
+    ) -> Option<BaseMark> {
         let database = self.on(volume)?;
         let log = view::newest_log(fold, &database.name)?;
-        match BaseMark::begin(database, log.opened.log).await {
+        let why = match BaseMark::begin(database, log.opened.log).await {
             Ok(mut mark) => {
                 // A server that replays asks for whole segments, and looks at the beginning of each.
                 let bytes = log.opened.facts.get("segment-bytes").and_then(|bytes| bytes.parse().ok());
                 mark.start = mark.start.segment_start(bytes.filter(|bytes| *bytes > 0).unwrap_or(16 << 20));
-                let lineage = log.opened.lineage.to_string();
-                (mark.identity == log.opened.identity && mark.timeline == lineage && mark.start >= Lsn(log.opened.start)).then_some(mark).or_else(|| {
-                    tracing::warn!(database = database.name, %volume, "the database is ahead of its archived log, so this backup is no base of it");
-                    None
-                })
+                let is_same = mark.identity == log.opened.identity
+                    && mark.timeline == log.opened.lineage.to_string()
+                    && mark.start >= Lsn(log.opened.start);
+                if is_same {
+                    return Some(mark);
+                }
+                "it is ahead of its archived log".to_owned()
             }
-            Err(error) => {
-                tracing::warn!(
-                    database = database.name,
-                    error = chain(&error),
-                    "the database does not answer, so this backup is no base of it"
-                );
-                None
-            }
-        }
+            Err(error) => chain(&error),
+        };
+        database.no_base(now, &why);
+        None
+    }
+}
+
+impl Database {
+    /// The backup is one all the same.
+    fn no_base(&self, now: Timestamp, why: &str) {
+        self.live.update(|live| live.base_failed_at = Some(now));
+        let (database, volume) = (&self.name, &self.volume);
+        tracing::warn!(database, %volume, why, "this backup of its volume is no base of the database");
     }
 }
 
@@ -75,17 +86,14 @@ impl BaseMark {
     }
 
     /// To be called after the cut.
-    pub(crate) async fn end(mut self) -> Option<BaseOfDatabase> {
+    pub(crate) async fn end(mut self, now: Timestamp) -> Option<BaseOfDatabase> {
         match self.position().await {
             Ok((end, ready_at)) => {
+                self.database.live.update(|live| live.base_failed_at = None);
                 Some(BaseOfDatabase { log: self.log, start: self.start.0, end: end.0, ready_at })
             }
             Err(error) => {
-                tracing::warn!(
-                    database = self.database.name,
-                    error = chain(&error),
-                    "the database did not answer after the cut, so this backup is no base of it"
-                );
+                self.database.no_base(now, &chain(&error));
                 None
             }
         }

@@ -26,6 +26,8 @@ pub struct Now {
     pub spool_budget_bytes: u64,
     /// Gaps since the agent started.
     pub gaps: u64,
+    /// When a backup became no base, because the database would not say what has to be known; `None` after one that did.
+    pub base_failed_at: Option<Timestamp>,
     /// Why the log does not come in; `None`: it does.
     pub trouble: Option<String>,
     /// Why it does not get into the repository; `None`: it does.

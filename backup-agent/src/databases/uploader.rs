@@ -103,7 +103,8 @@ impl Uploader {
         let progress = self.progress.borrow().clone();
         let (end, spool_bytes) = (self.end, self.spool.disk_bytes());
         let budget = self.database.spool_bytes;
-        self.database.live.update(|now| {
+        let began = self.database.live.update(|now| {
+            let began = progress.streaming && !now.streaming;
             now.streaming = progress.streaming;
             now.flushed = progress.flushed;
             now.server_end = progress.server_end;
@@ -117,7 +118,11 @@ impl Uploader {
             if progress.flushed == end && progress.current_at.is_some() {
                 now.archived_until = progress.current_at;
             }
+            began
         });
+        if began {
+            self.database.stream_began.notify_one();
+        }
         progress
     }
 

@@ -72,7 +72,9 @@ impl Opened {
         }
         let repository = agent.repository.id();
         let (parent, base) = base_of(agent, driver, volume, fold).await?;
-        if let Some(base) = &base
+        // A database whose log has no base yet needs a snapshot around which it was asked, also where nothing was written.
+        if !agent.databases.lacks_base_on(&volume.name, fold)
+            && let Some(base) = &base
             && let Some(at) = still_as(driver, volume, base).await
         {
             // The snapshot of the point before is that of this point as well, and stays.
@@ -84,10 +86,10 @@ impl Opened {
         agent.world.entropy.fill(&mut drawn);
         let now = agent.world.clock.now();
         let label = format!("backup-{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), u32::from_le_bytes(drawn));
-        let mark = agent.databases.begin_base(&volume.name, fold).await;
+        let mark = agent.databases.begin_base(&volume.name, fold, now).await;
         let snapshot = driver.cut(volume.id, &label, repository).await?;
         let database = match mark {
-            Some(mark) => mark.end().await,
+            Some(mark) => mark.end(now).await,
             None => None,
         };
         let path = match driver.open(snapshot.id).await {

@@ -32,7 +32,7 @@ pub enum ArchiveError {
     },
     /// A bundle cannot be read.
     #[error("reading the log")]
-    Log(#[from] LogError),
+    Log(#[source] Box<LogError>),
     /// The index of a bundle is none.
     #[error("the commit index of bundle {place}")]
     Index {
@@ -48,6 +48,12 @@ pub enum ArchiveError {
     /// It cannot be restored as it is wanted.
     #[error(transparent)]
     Refused(Box<strongroom_database::Refusal>),
+}
+
+impl From<LogError> for ArchiveError {
+    fn from(cause: LogError) -> Self {
+        Self::Log(Box::new(cause))
+    }
 }
 
 impl From<PlanError<Self>> for ArchiveError {

@@ -10,7 +10,9 @@ use strongroom_repository::check::CheckOptions;
 use strongroom_repository::copy::Chosen;
 use strongroom_repository::entry_runs::EntryRuns;
 use strongroom_repository::keys::{DataSeal, Grants, KeyFile, NewKey, Unlock};
-use strongroom_repository::record::{BaseOfDatabase, BundleNote, CommitNote, CommitsNote, HeardNote, LogOpened};
+use strongroom_repository::record::{
+    BaseOfDatabase, BundleNote, CommitNote, CommitsNote, HeardNote, LogOpened,
+};
 use strongroom_repository::sweep::SweepOptions;
 use strongroom_repository::{Bundle, InitOptions, LogError, Point, Repository};
 
@@ -191,7 +193,8 @@ async fn a_copy_with_a_rule_has_the_log_of_every_database_of_which_it_has_a_base
     let copy = || repository.copy_to(&target, Some(world::abilities()), Some(&chosen), &|_, _| {});
     copy().await.unwrap();
     assert_eq!(bundles(copied.path()), [] as [u64; 0], "no base, nothing to restore");
-    let base = |log| Some(BaseOfDatabase { log, start: START, end: START + 8, ready_at: Timestamp::UNIX_EPOCH });
+    let base =
+        |log| Some(BaseOfDatabase { log, start: START, end: START + 8, ready_at: Timestamp::UNIX_EPOCH });
     let (db, wiki) = (world::image(1, 100_000), world::image(2, 100_000));
     world::back_up_base(&repository, &world, "wiki", &wiki, base(other)).await;
     let point = world::back_up_base(&repository, &world, "db", &db, base(LOG)).await;

@@ -208,7 +208,13 @@ async fn is_read(name: &str) {
                 (whole, end) = ([whole, bundle.log.to_vec()].concat(), note.to);
             }
             assert_eq!(blake3::hash(&whole).to_hex().as_str(), said["blake3"], "{said}");
-            assert!(fold.points.values().any(|point| point.info.database.as_ref().is_some_and(|base| base.log == log)));
+            assert!(
+                fold.points.values().any(|point| point
+                    .info
+                    .database
+                    .as_ref()
+                    .is_some_and(|base| base.log == log))
+            );
         }
         if opened.is_shared() {
             assert_eq!(opened.fold().await.unwrap().points.len(), count, "{name} sees its own alone");
