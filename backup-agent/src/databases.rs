@@ -92,7 +92,7 @@ impl Databases {
     }
 
     /// Volumes whose database streams and has no base since its log began: after a gap, or at the very start. A backup
-    /// of them is due at once; where one of them became no base, another only after [`BASE_AGAIN`].
+    /// of them is due at once; where one of them became no base, another only after ten minutes.
     #[must_use]
     pub fn lacking_base(&self, fold: &Fold, now: Timestamp) -> Vec<VolumeName> {
         let may_try = |at: Timestamp| now.duration_since(at) >= BASE_AGAIN;
