@@ -24,10 +24,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{RecoveryPointId, VolumeName};
+use strongroom_postgres::Target;
 use strongroom_postgres::replication::SlotName;
-use strongroom_postgres::{Target, TlsMode};
 use strongroom_repository::{Fold, LogError};
-use strongroom_settings::{DatabaseConfig, DatabaseTls};
+use strongroom_settings::DatabaseConfig;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -164,13 +164,6 @@ impl Database {
 
     /// `None`: the name of its slot is none, which the configuration was checked for.
     fn new(config: &DatabaseConfig, stream_began: &Arc<Notify>) -> Option<Self> {
-        let tls = match config.tls {
-            DatabaseTls::Disable => TlsMode::Disable,
-            DatabaseTls::Prefer => TlsMode::Prefer,
-            DatabaseTls::Require => TlsMode::Require,
-            DatabaseTls::VerifyCa => TlsMode::VerifyCa,
-            DatabaseTls::VerifyFull => TlsMode::VerifyFull,
-        };
         let target = Target {
             host: config.host.clone(),
             port: config.port,
@@ -178,7 +171,7 @@ impl Database {
             database: config.database.clone(),
             password_file: config.password_file.clone(),
             pgpass: config.pgpass_file.clone(),
-            tls,
+            tls: config.tls,
             tls_ca: config.tls_ca.clone(),
             application: "strongroom".to_owned(),
         };

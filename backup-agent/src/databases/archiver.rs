@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strongroom_database::{LineageId, Position};
 use strongroom_model::{Failure, LogId, Remedy, chain};
 use strongroom_postgres::receiver::{Ended, Progress, Receiver};
 use strongroom_postgres::spool::Spool;
-use strongroom_postgres::{Lsn, PostgresError, ReplicationConnection, System, TimelineId};
+use strongroom_postgres::{PostgresError, ReplicationConnection, System};
 use strongroom_repository::record::LogOpened;
 use strongroom_repository::{JournalError, LogError};
 use tokio::sync::watch;
@@ -61,14 +62,14 @@ impl Trouble {
 /// A log to go on with.
 struct Going {
     log: LogId,
-    timeline: TimelineId,
+    timeline: LineageId,
     /// The next bundle, and where it begins.
     number: u32,
-    archived: Lsn,
+    archived: Position,
     uncovered: Vec<strongroom_repository::record::BundleNote>,
     spool: Arc<Spool>,
     /// Where the stream goes on.
-    from: Lsn,
+    from: Position,
     indexing: Indexing,
 }
 
@@ -219,10 +220,10 @@ impl Archiver {
         {
             return Err(PostgresError::OtherCluster { expected, found }.into());
         }
-        let (log, timeline) = (state.opened.log, TimelineId(state.opened.lineage));
+        let (log, timeline) = (state.opened.log, LineageId(state.opened.lineage));
         let uncovered = self.agent.repository.bundles_beyond(log, state.next, state.end).await?;
         let beyond = u32::try_from(uncovered.len()).unwrap_or(u32::MAX);
-        let archived = Lsn(uncovered.last().map_or(state.end, |last| last.to));
+        let archived = Position::new(uncovered.last().map_or(state.end, |last| last.to));
         let spool = self.spool(log).await?;
         let from = match spool.range() {
             // What it holds is needed or stored already, and follows on.
@@ -242,7 +243,7 @@ impl Archiver {
         let number = state.next.saturating_add(beyond);
         let last = uncovered.last().or_else(|| state.bundles.get(&(state.next - 1)));
         let indexing =
-            Indexing::resume(&self.agent.repository, &state.opened, (number, archived.0), last).await?;
+            Indexing::resume(&self.agent.repository, &state.opened, (number, archived), last).await?;
         Ok(Some(Going { log, timeline, number, archived, uncovered, spool, from, indexing }))
     }
 
@@ -258,7 +259,7 @@ impl Archiver {
             Fresh::First | Fresh::AfterGap => (system.timeline, system.flushed, None),
         };
         let history = match timeline {
-            TimelineId(1) => None,
+            LineageId(1) => None,
             timeline => Some(connection.timeline_history(timeline).await?),
         };
         // Where nobody saw the fork, the server's own account of it does.
@@ -276,14 +277,14 @@ impl Archiver {
             engine: "postgresql".to_owned(),
             identity: system.identifier.to_string(),
             lineage: timeline.0,
-            start: start.0,
+            start: start.number(),
             parent: fork.map(|(parent, _)| parent.0),
-            fork: fork.map(|(_, at)| at.0),
+            fork: fork.map(|(_, at)| at.number()),
             history,
             began_at: self.agent.world.clock.now(),
             facts: facts.into(),
         };
-        let indexing = Indexing::resume(&self.agent.repository, &opened, (1, start.0), None).await?;
+        let indexing = Indexing::resume(&self.agent.repository, &opened, (1, start), None).await?;
         self.agent.repository.open_log(opened).await?;
         match why {
             Fresh::AfterGap => tracing::error!(
@@ -335,5 +336,5 @@ impl Archiver {
 enum Fresh {
     First,
     AfterGap,
-    Timeline { next: TimelineId, parent: TimelineId, at: Lsn },
+    Timeline { next: LineageId, parent: LineageId, at: Position },
 }

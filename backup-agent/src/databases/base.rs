@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use strongroom_database::Position;
 use strongroom_model::{LogId, VolumeName, chain};
-use strongroom_postgres::{Connection, Lsn, PostgresError};
+use strongroom_postgres::{Connection, PostgresError};
 use strongroom_repository::Fold;
 use strongroom_repository::record::BaseOfDatabase;
 
@@ -22,7 +23,7 @@ pub(crate) struct BaseMark {
     identity: String,
     timeline: String,
     /// The beginning of the segment in which it replays first.
-    start: Lsn,
+    start: Position,
 }
 
 impl Databases {
@@ -42,7 +43,7 @@ impl Databases {
                 mark.start = mark.start.segment_start(bytes.filter(|bytes| *bytes > 0).unwrap_or(16 << 20));
                 let is_same = mark.identity == log.opened.identity
                     && mark.timeline == log.opened.lineage.to_string()
-                    && mark.start >= Lsn(log.opened.start);
+                    && mark.start >= Position::new(log.opened.start);
                 if is_same {
                     return Some(mark);
                 }
@@ -90,7 +91,12 @@ impl BaseMark {
         match self.position().await {
             Ok((end, ready_at)) => {
                 self.database.live.update(|live| live.base_failed_at = None);
-                Some(BaseOfDatabase { log: self.log, start: self.start.0, end: end.0, ready_at })
+                Some(BaseOfDatabase {
+                    log: self.log,
+                    start: self.start.number(),
+                    end: end.number(),
+                    ready_at,
+                })
             }
             Err(error) => {
                 self.database.no_base(now, &chain(&error));
@@ -99,7 +105,7 @@ impl BaseMark {
         }
     }
 
-    async fn position(&mut self) -> Result<(Lsn, Timestamp), PostgresError> {
+    async fn position(&mut self) -> Result<(Position, Timestamp), PostgresError> {
         let asked = "SELECT pg_current_wal_insert_lsn(), to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
         let rows = self.connection.ask("the end of the log", asked).await?;
         let mut row = rows.into_iter().next().unwrap_or_default().into_iter().flatten();

@@ -27,7 +27,7 @@ impl Indexing {
     pub(super) async fn resume(
         repository: &Repository,
         opened: &LogOpened,
-        (number, end): (u32, u64),
+        (number, end): (u32, Position),
         last: Option<&BundleNote>,
     ) -> Result<Self, LogError> {
         let fact = |name: &str| opened.facts.get(name).map(String::as_str);
@@ -43,7 +43,7 @@ impl Indexing {
             );
         }
         let Some(last) = last else {
-            let indexer = version.map(|_| begin(Start::Anywhere(Position::new(end))));
+            let indexer = version.map(|_| begin(Start::Anywhere(end)));
             return Ok(Self { indexer, complete_until: opened.began_at });
         };
         let complete_until = last.complete_until;
@@ -67,10 +67,10 @@ impl Indexing {
 
     /// The bundle that a piece makes. Work for a thread that may take its time.
     pub(super) fn bundle(&mut self, piece: Piece) -> Bundle {
-        let (from, to) = (piece.start.0, piece.start.plus(piece.bytes.len() as u64).0);
+        let (from, to) = (piece.start, piece.start.plus(piece.bytes.len() as u64));
         let mut indexed: Option<Indexed> = None;
         if let Some(indexer) = &mut self.indexer {
-            let read = indexer.push(Position::new(from), &piece.bytes);
+            let read = indexer.push(from, &piece.bytes);
             indexed = Some(indexer.cut());
             if let Err(error) = read {
                 tracing::error!(
@@ -90,13 +90,13 @@ impl Indexing {
         }
         let note = BundleNote {
             bytes: 0,
-            from,
-            to,
+            from: from.number(),
+            to: to.number(),
             complete_until: self.complete_until,
             last_record: indexed.as_ref().and_then(|indexed| indexed.last_record).map(Position::number),
             commits,
             named_points: indexed.as_ref().map_or(0, |indexed| indexed.named_points),
-            whole_to: indexed.as_ref().map_or(from, |indexed| indexed.whole_to.number()),
+            whole_to: indexed.as_ref().map_or(from, |indexed| indexed.whole_to).number(),
         };
         let index = indexed.map(|indexed| indexed.index).unwrap_or_default();
         Bundle { note, log: piece.bytes.into(), index: index.into() }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use strongroom_postgres::Lsn;
+use strongroom_database::Position;
 
 /// What is going on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,13 +11,13 @@ pub struct Now {
     /// Whether the log comes in.
     pub streaming: bool,
     /// Durable on this machine's disk up to here.
-    pub flushed: Lsn,
+    pub flushed: Position,
     /// How far the server's log goes, as it was heard last.
-    pub server_end: Lsn,
+    pub server_end: Position,
     /// At this moment, by the server's clock, nothing was missing on this machine's disk.
     pub current_at: Option<Timestamp>,
     /// Stored in the repository up to here.
-    pub archived: Lsn,
+    pub archived: Position,
     /// Everything up to this moment is in the repository.
     pub archived_until: Option<Timestamp>,
     /// How much of the disk the spool takes.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use strongroom_database::Position;
 use strongroom_model::{Failure as _, LogId, Remedy, chain};
+use strongroom_postgres::PostgresError;
 use strongroom_postgres::receiver::Progress;
 use strongroom_postgres::spool::Spool;
-use strongroom_postgres::{Lsn, PostgresError};
 use strongroom_repository::LogError;
 use strongroom_repository::record::{BundleNote, HeardNote};
 use tokio::sync::watch;
@@ -49,7 +50,7 @@ pub(super) struct Uploader {
     pub(super) spool: Arc<Spool>,
     /// The next bundle, and where it begins.
     pub(super) number: u32,
-    pub(super) end: Lsn,
+    pub(super) end: Position,
     /// Bundles that no record names yet; the last of them is the one before `number`.
     pub(super) uncovered: Vec<BundleNote>,
     pub(super) uncovered_since: Option<Instant>,
@@ -167,8 +168,8 @@ impl Uploader {
         if self.database.live.update(|now| now.upload_trouble.take()).is_some() {
             tracing::info!(database = self.database.name, "the log gets into the repository again");
         }
-        tracing::debug!(database = self.database.name, bundle = self.number, from = %self.end, to = %Lsn(note.to), stored_bytes = note.bytes, "stored a bundle");
-        self.end = Lsn(note.to);
+        tracing::debug!(database = self.database.name, bundle = self.number, from = %self.end, to = %Position::new(note.to), stored_bytes = note.bytes, "stored a bundle");
+        self.end = Position::new(note.to);
         self.number += 1;
         let until = note.complete_until;
         self.database.live.update(|now| now.archived_until = now.archived_until.max(Some(until)));
@@ -197,7 +198,7 @@ impl Uploader {
         let heard = now
             .current_at
             .filter(|_| now.flushed == self.end && self.indexing.as_ref().is_some_and(Indexing::understands))
-            .map(|at| HeardNote { position: self.end.0, at: before(at) });
+            .map(|at| HeardNote { position: self.end.number(), at: before(at) });
         if self.uncovered.is_empty() && heard.is_none() {
             return Ok(());
         }

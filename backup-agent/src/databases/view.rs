@@ -7,7 +7,6 @@ use serde::Serialize;
 pub use strongroom_archive::{catalogue, databases, logs, newest_log};
 use strongroom_database::{Catalogue, LineageId, Position};
 use strongroom_model::LogId;
-use strongroom_postgres::{Lsn, TimelineId};
 use strongroom_repository::entry_runs::EntryRuns;
 use strongroom_repository::fold::LogState;
 use strongroom_repository::record::BundleNote;
@@ -66,10 +65,10 @@ pub fn expendable(fold: &Fold, database: &str, horizon: Timestamp) -> Vec<(LogId
 }
 
 /// The fork that a history file tells last: `1<tab>0/3000148<tab>reason`.
-pub(super) fn last_fork(history: &str) -> Option<(TimelineId, Lsn)> {
+pub(super) fn last_fork(history: &str) -> Option<(LineageId, Position)> {
     let line = history.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with('#'))?;
     let mut fields = line.split('\t').map(str::trim);
-    Some((TimelineId(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
+    Some((LineageId(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
 }
 
 /// What can be restored of a database.

@@ -36,6 +36,15 @@ impl Position {
         Self(self.0.saturating_add(bytes))
     }
 
+    /// The beginning of the segment that holds it.
+    ///
+    /// # Panics
+    /// When segments have no bytes.
+    #[must_use]
+    pub const fn segment_start(self, segment_bytes: u64) -> Self {
+        Self(self.0 - self.0 % segment_bytes)
+    }
+
     /// How far it is from `earlier` to here; zero when that is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
@@ -93,12 +102,31 @@ mod tests {
         for text in ["0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF", "0/1509A40"] {
             assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
         }
-        assert_eq!("1/2".parse::<Position>().unwrap().number(), (1 << 32) + 2);
+        for (text, number) in [("0/0", 0), ("16/B374D848", 0x16_B374_D848), ("1/2", (1 << 32) + 2)] {
+            assert_eq!(text.parse::<Position>().unwrap().number(), number);
+        }
+        assert_eq!(Position::new(u64::MAX).to_string(), "FFFFFFFF/FFFFFFFF");
     }
 
     #[test]
     fn what_is_not_quite_a_position_is_refused() {
-        for text in ["", "/", "0/", "/0", "0/+1", "0/123456789", "0/1/2", "0x1/2", " 0/1", "123"] {
+        for text in [
+            "",
+            "0",
+            "/",
+            "0/",
+            "/0",
+            "+1/0",
+            "0/+1",
+            "g/0",
+            "0/100000000",
+            "0/123456789",
+            "0/1/2",
+            "1/2/3",
+            "0x1/2",
+            " 0/1",
+            "123",
+        ] {
             assert!(text.parse::<Position>().is_err(), "{text:?}");
         }
     }

@@ -24,4 +24,4 @@ pub use interpreter::Interpreter;
 pub use page::{PAGE_BYTES, Version};
 pub use reader::{LogReader, ReadError, Start};
 pub use record::Record;
-pub use segments::{Missing, Part, Segment, segment_name, segments};
+pub use segments::{Missing, Part, Segment, history_name, segment_name, segments};

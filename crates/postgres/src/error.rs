@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
+use strongroom_database::{LineageId, Position};
 use strongroom_model::{Failure, Remedy};
-
-use crate::{Lsn, TimelineId};
 
 /// Why something could not be had of a PostgreSQL server, or not be kept of what it sent.
 #[derive(Debug, thiserror::Error)]
@@ -107,9 +106,9 @@ pub enum PostgresError {
     #[error("the server no longer has its log from {from} on timeline {timeline}: {message}")]
     Gap {
         /// The next byte that is needed.
-        from: Lsn,
+        from: Position,
         /// Its timeline.
-        timeline: TimelineId,
+        timeline: LineageId,
         /// What the server said.
         message: String,
     },
@@ -117,17 +116,17 @@ pub enum PostgresError {
     #[error("the server's log ends at {server}, before {ours}, which was received from it already")]
     Behind {
         /// Where the server is.
-        server: Lsn,
+        server: Position,
         /// What was received.
-        ours: Lsn,
+        ours: Position,
     },
     /// A position that does not follow.
     #[error("the server sent its log from {found}, expected was {expected}")]
     NotNext {
         /// Where the stream was.
-        expected: Lsn,
+        expected: Position,
         /// What came.
-        found: Lsn,
+        found: Position,
     },
     /// The spool on disk failed.
     #[error("the spool {}", path.display())]

@@ -14,7 +14,6 @@
 mod authentication;
 pub mod connection;
 pub mod error;
-pub mod lsn;
 mod password;
 pub mod receiver;
 pub mod replication;
@@ -26,6 +25,5 @@ mod wire;
 
 pub use connection::Connection;
 pub use error::PostgresError;
-pub use lsn::{Lsn, TimelineId};
 pub use replication::{ReplicationConnection, System};
 pub use target::{Target, TlsMode};

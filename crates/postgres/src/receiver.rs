@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use strongroom_database::{LineageId, Position};
 use strongroom_model::World;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::replication::{Event, LogStream, SlotName};
 use crate::spool::Spool;
-use crate::{Lsn, PostgresError, ReplicationConnection, System, TimelineId};
+use crate::{PostgresError, ReplicationConnection, System};
 
 /// How often the server is told where we are and asked for a sign of life.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -32,9 +33,9 @@ pub struct Progress {
     /// Whether a stream runs.
     pub streaming: bool,
     /// Durable here up to this byte.
-    pub flushed: Lsn,
+    pub flushed: Position,
     /// How far the server's log went when it was last heard.
-    pub server_end: Lsn,
+    pub server_end: Position,
     /// At this moment, by the server's clock, nothing was missing here.
     pub current_at: Option<Timestamp>,
     /// When the server was last heard, by its clock.
@@ -51,9 +52,9 @@ pub enum Ended {
     /// The timeline ended at `at`; `next` goes on from there.
     Timeline {
         /// Which.
-        next: TimelineId,
+        next: LineageId,
         /// From where.
-        at: Lsn,
+        at: Position,
     },
 }
 
@@ -63,7 +64,7 @@ pub struct Receiver {
     /// The slot that keeps what was not reported.
     pub slot: SlotName,
     /// Of which timeline.
-    pub timeline: TimelineId,
+    pub timeline: LineageId,
     /// Where it goes.
     pub spool: Arc<Spool>,
     /// How much of the disk the spool may take.
@@ -81,7 +82,7 @@ impl Receiver {
         &self,
         mut connection: ReplicationConnection,
         system: &System,
-        from: Lsn,
+        from: Position,
         progress: &watch::Sender<Progress>,
         cancel: &CancellationToken,
     ) -> Result<Ended, PostgresError> {
@@ -105,19 +106,19 @@ impl Receiver {
 struct Flow<'a> {
     receiver: &'a Receiver,
     stream: LogStream,
-    flushed: Lsn,
+    flushed: Position,
     /// The farthest that was heard. A sign of life names what was sent, not what there is; so it never takes this back.
-    server_end: Lsn,
+    server_end: Position,
     progress: &'a watch::Sender<Progress>,
 }
 
 /// What came together and is written together.
 #[derive(Default)]
 struct Gathered {
-    start: Lsn,
+    start: Position,
     chunks: Vec<Bytes>,
     bytes: usize,
-    server_end: Lsn,
+    server_end: Position,
     sent_at: Option<Timestamp>,
 }
 
@@ -226,7 +227,7 @@ impl Flow<'_> {
 }
 
 impl Gathered {
-    fn heard(&mut self, server_end: Lsn, sent_at: Timestamp) {
+    fn heard(&mut self, server_end: Position, sent_at: Timestamp) {
         self.server_end = self.server_end.max(server_end);
         self.sent_at = self.sent_at.max(Some(sent_at));
     }

@@ -2,10 +2,11 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use jiff::Timestamp;
+use strongroom_database::{LineageId, Position};
 
 use crate::connection::{Connection, Refusal, Use};
 use crate::wire::{Message, message};
-use crate::{Lsn, PostgresError, Target, TimelineId};
+use crate::{PostgresError, Target};
 
 /// PostgreSQL counts microseconds from 2000-01-01T00:00:00Z.
 const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
@@ -19,9 +20,9 @@ pub struct System {
     /// Drawn when the cluster was made.
     pub identifier: u64,
     /// The timeline that it writes.
-    pub timeline: TimelineId,
+    pub timeline: LineageId,
     /// How far its log is flushed.
-    pub flushed: Lsn,
+    pub flushed: Position,
     /// Its version, such as `15.18`.
     pub version: String,
     /// The size of a segment of its log.
@@ -32,7 +33,7 @@ pub struct System {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     /// From where on the server keeps its log.
-    pub restart: Lsn,
+    pub restart: Position,
 }
 
 /// A connection for replication.
@@ -47,9 +48,9 @@ pub enum Event {
     /// Bytes of the log.
     Log {
         /// Where they begin.
-        start: Lsn,
+        start: Position,
         /// How far the server's log went when it sent this.
-        server_end: Lsn,
+        server_end: Position,
         /// When it sent this, by its clock.
         sent_at: Timestamp,
         /// The bytes.
@@ -58,7 +59,7 @@ pub enum Event {
     /// A sign of life.
     Alive {
         /// How far the server's log goes.
-        server_end: Lsn,
+        server_end: Position,
         /// When it sent this, by its clock.
         sent_at: Timestamp,
         /// Whether it wants to hear of us at once.
@@ -67,9 +68,9 @@ pub enum Event {
     /// The timeline ended: another one goes on from it.
     TimelineEnded {
         /// Which.
-        next: TimelineId,
+        next: LineageId,
         /// From where.
-        at: Lsn,
+        at: Position,
     },
 }
 
@@ -113,7 +114,7 @@ impl ReplicationConnection {
             let segment_bytes = segment_bytes(segment)?;
             Some(System {
                 identifier: field(0)?.parse().ok()?,
-                timeline: TimelineId(field(1)?.parse().ok()?),
+                timeline: LineageId(field(1)?.parse().ok()?),
                 flushed: field(2)?.parse().ok()?,
                 version,
                 segment_bytes,
@@ -138,7 +139,7 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// When the server refuses: the first timeline has none.
-    pub async fn timeline_history(&mut self, timeline: TimelineId) -> Result<String, PostgresError> {
+    pub async fn timeline_history(&mut self, timeline: LineageId) -> Result<String, PostgresError> {
         let rows = self.connection.ask("TIMELINE_HISTORY", &format!("TIMELINE_HISTORY {timeline}")).await?;
         let content = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten();
         content.ok_or_else(|| self.connection.talk.protocol("an answer to TIMELINE_HISTORY that is none"))
@@ -151,8 +152,8 @@ impl ReplicationConnection {
     pub async fn stream(
         mut self,
         slot: &SlotName,
-        from: Lsn,
-        timeline: TimelineId,
+        from: Position,
+        timeline: LineageId,
     ) -> Result<LogStream, PostgresError> {
         let command = format!("START_REPLICATION SLOT {} PHYSICAL {from} TIMELINE {timeline}", slot.as_str());
         let asked = message(b'Q', |body| crate::wire::put_text(body, &command));
@@ -185,7 +186,7 @@ impl ReplicationConnection {
     }
 }
 
-fn refused(from: Lsn, timeline: TimelineId, refusal: Refusal) -> PostgresError {
+fn refused(from: Position, timeline: LineageId, refusal: Refusal) -> PostgresError {
     let Refusal { state, message } = refusal;
     // undefined_file: the segment is gone; object_not_in_prerequisite_state: the slot was invalidated.
     let is_gap = state == "58P01" || (state == "55000" && message.contains("slot"));
@@ -201,8 +202,8 @@ fn refused(from: Lsn, timeline: TimelineId, refusal: Refusal) -> PostgresError {
 pub struct LogStream {
     connection: Connection,
     slot: SlotName,
-    timeline: TimelineId,
-    next: Lsn,
+    timeline: LineageId,
+    next: Position,
 }
 
 impl LogStream {
@@ -240,11 +241,16 @@ impl LogStream {
     ///
     /// # Errors
     /// When the connection breaks.
-    pub async fn report(&mut self, flushed: Lsn, ask: bool, now: Timestamp) -> Result<(), PostgresError> {
+    pub async fn report(
+        &mut self,
+        flushed: Position,
+        ask: bool,
+        now: Timestamp,
+    ) -> Result<(), PostgresError> {
         let answer = message(b'd', |body| {
             body.put_u8(b'r');
-            body.put_u64(flushed.0);
-            body.put_u64(flushed.0);
+            body.put_u64(flushed.number());
+            body.put_u64(flushed.number());
             body.put_u64(0);
             body.put_i64(now.as_microsecond() - EPOCH_MICROSECONDS);
             body.put_u8(ask.into());
@@ -284,8 +290,8 @@ impl LogStream {
         let short = |_| self.connection.talk.protocol("a message of the stream that is too short");
         match body.try_get_u8().map_err(short)? {
             b'w' => {
-                let start = Lsn(body.try_get_u64().map_err(short)?);
-                let server_end = Lsn(body.try_get_u64().map_err(short)?);
+                let start = Position::new(body.try_get_u64().map_err(short)?);
+                let server_end = Position::new(body.try_get_u64().map_err(short)?);
                 let sent_at = moment(body.try_get_i64().map_err(short)?);
                 if start != self.next {
                     return Err(PostgresError::NotNext { expected: self.next, found: start });
@@ -294,7 +300,7 @@ impl LogStream {
                 Ok(Event::Log { start, server_end, sent_at, bytes: body })
             }
             b'k' => {
-                let server_end = Lsn(body.try_get_u64().map_err(short)?);
+                let server_end = Position::new(body.try_get_u64().map_err(short)?);
                 let sent_at = moment(body.try_get_i64().map_err(short)?);
                 let reply = body.try_get_u8().map_err(short)? != 0;
                 Ok(Event::Alive { server_end, sent_at, reply })
@@ -315,7 +321,7 @@ fn timeline_ended(body: &mut Bytes) -> Option<Event> {
         let length = usize::try_from(body.try_get_i32().ok()?).ok().filter(|length| *length <= body.len())?;
         String::from_utf8(body.split_to(length).to_vec()).ok()
     };
-    Some(Event::TimelineEnded { next: TimelineId(text()?.parse().ok()?), at: text()?.parse().ok()? })
+    Some(Event::TimelineEnded { next: LineageId(text()?.parse().ok()?), at: text()?.parse().ok()? })
 }
 
 fn moment(microseconds: i64) -> Timestamp {

@@ -23,8 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use strongroom_database::Position;
 
-use crate::{Lsn, PostgresError};
+use crate::PostgresError;
 
 const MAGIC: &[u8; 4] = b"SRWF";
 const HEADER_BYTES: usize = 32;
@@ -52,8 +53,8 @@ struct State {
 #[derive(Debug, Clone)]
 struct Part {
     path: PathBuf,
-    start: Lsn,
-    end: Lsn,
+    start: Position,
+    end: Position,
     /// Its size on disk.
     bytes: u64,
 }
@@ -62,7 +63,7 @@ struct Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// The position of the first.
-    pub start: Lsn,
+    pub start: Position,
     /// The bytes.
     pub bytes: Vec<u8>,
     /// When the server sent the last of them, by its clock.
@@ -70,18 +71,18 @@ pub struct Piece {
 }
 
 struct Frame {
-    start: Lsn,
+    start: Position,
     length: usize,
     sent_at: Timestamp,
     sum: [u8; 8],
 }
 
 impl Frame {
-    fn head(start: Lsn, length: u32, sent_at: Timestamp) -> [u8; 24] {
+    fn head(start: Position, length: u32, sent_at: Timestamp) -> [u8; 24] {
         let mut head = [0; 24];
         head[..4].copy_from_slice(MAGIC);
         head[4..8].copy_from_slice(&length.to_le_bytes());
-        head[8..16].copy_from_slice(&start.0.to_le_bytes());
+        head[8..16].copy_from_slice(&start.number().to_le_bytes());
         head[16..].copy_from_slice(&sent_at.as_microsecond().to_le_bytes());
         head
     }
@@ -92,7 +93,7 @@ impl Frame {
         let length = usize::try_from(length).ok().filter(|length| (1..=MOST_FRAME_BYTES).contains(length))?;
         let sent_at = Timestamp::from_microsecond(number(16).cast_signed()).ok()?;
         let sum = bytes[24..].try_into().expect("8 bytes");
-        (bytes[..4] == *MAGIC).then_some(Self { start: Lsn(number(8)), length, sent_at, sum })
+        (bytes[..4] == *MAGIC).then_some(Self { start: Position::new(number(8)), length, sent_at, sum })
     }
 }
 
@@ -115,7 +116,7 @@ impl Spool {
             let start = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| stem.len() == 16);
             let start = start.and_then(|stem| u64::from_str_radix(stem, 16).ok());
             if let Some(start) = start.filter(|_| path.extension().is_some_and(|ending| ending == "frames")) {
-                found.push((Lsn(start), path));
+                found.push((Position::new(start), path));
             }
         }
         found.sort();
@@ -154,7 +155,7 @@ impl Spool {
 
     /// Which bytes of the log are in it.
     #[must_use]
-    pub fn range(&self) -> Option<(Lsn, Lsn)> {
+    pub fn range(&self) -> Option<(Position, Position)> {
         let state = self.state();
         state.files.front().zip(state.files.back()).map(|(first, last)| (first.start, last.end))
     }
@@ -169,7 +170,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk fails, or these bytes do not follow. Then nothing was added.
-    pub fn append(&self, start: Lsn, sent_at: Timestamp, bytes: &[u8]) -> Result<(), PostgresError> {
+    pub fn append(&self, start: Position, sent_at: Timestamp, bytes: &[u8]) -> Result<(), PostgresError> {
         let mut state = self.state();
         if let Some(last) = state.files.back()
             && last.end != start
@@ -189,7 +190,7 @@ impl Spool {
     fn append_frame(
         &self,
         state: &mut State,
-        start: Lsn,
+        start: Position,
         sent_at: Timestamp,
         bytes: &[u8],
     ) -> Result<(), PostgresError> {
@@ -218,8 +219,8 @@ impl Spool {
         Ok(())
     }
 
-    fn begin_file(&self, state: &mut State, start: Lsn) -> Result<(), PostgresError> {
-        let path = self.folder.join(format!("{:016x}.frames", start.0));
+    fn begin_file(&self, state: &mut State, start: Position) -> Result<(), PostgresError> {
+        let path = self.folder.join(format!("{:016x}.frames", start.number()));
         let failed = |cause| PostgresError::Spool { path: path.clone(), cause };
         // One of this name holds nothing that counts: it was empty, or a failed write emptied it.
         let file = OpenOptions::new()
@@ -242,7 +243,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk fails or the spool is damaged.
-    pub fn read(&self, from: Lsn, most: usize) -> Result<Option<Piece>, PostgresError> {
+    pub fn read(&self, from: Position, most: usize) -> Result<Option<Piece>, PostgresError> {
         let parts: Vec<Part> = self.state().files.iter().filter(|part| part.end > from).cloned().collect();
         let mut piece: Option<Piece> = None;
         for part in parts {
@@ -261,7 +262,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn release(&self, until: Lsn) -> Result<(), PostgresError> {
+    pub fn release(&self, until: Position) -> Result<(), PostgresError> {
         let mut state = self.state();
         while let Some(first) = state.files.front().filter(|first| first.end <= until) {
             let path = first.path.clone();
@@ -280,7 +281,12 @@ impl Spool {
 }
 
 /// Adds frames of a file to the piece. True: the next file may follow.
-fn read_part(part: &Part, from: Lsn, most: usize, piece: &mut Option<Piece>) -> Result<bool, PostgresError> {
+fn read_part(
+    part: &Part,
+    from: Position,
+    most: usize,
+    piece: &mut Option<Piece>,
+) -> Result<bool, PostgresError> {
     let io = |cause| PostgresError::Spool { path: part.path.clone(), cause };
     let damaged =
         || PostgresError::SpoolDamaged { path: part.path.clone(), what: "a frame is damaged".into() };
@@ -330,7 +336,7 @@ fn read_part(part: &Part, from: Lsn, most: usize, piece: &mut Option<Piece>) -> 
 }
 
 /// How far the frames of a file are whole: their end in the log, in the file, and whether that is all of it.
-fn survey(path: &Path, start: Lsn) -> io::Result<(Lsn, u64, bool)> {
+fn survey(path: &Path, start: Position) -> io::Result<(Position, u64, bool)> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let (mut end, mut offset) = (start, 0);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use strongroom_archive::DatabaseArchive;
 use strongroom_console::{Console, Failed};
-use strongroom_database::postgres::{Segment, segments};
+use strongroom_database::postgres::{Segment, history_name, segments};
 use strongroom_database::{Plan, StandsOn};
 use strongroom_model::{VolumeName, World, chain};
 use strongroom_repository::Repository;
@@ -147,7 +147,7 @@ impl Beside {
             move |cause| RecoveryError::Folder { path, cause }
         };
         for (lineage, history) in self.archive.histories() {
-            let path = to.join(format!("{:08X}.history", lineage.0));
+            let path = to.join(history_name(lineage));
             fs::write(&path, history).map_err(failed(&path))?;
         }
         let bytes = self.archive.segment_bytes();

@@ -46,6 +46,12 @@ pub fn segment_name(timeline: LineageId, at: Position, segment_bytes: u64) -> St
     format!("{:08X}{:08X}{:08X}", timeline.0, number / in_a_log.max(1), number % in_a_log.max(1))
 }
 
+/// The name of the file that says from which timelines one comes.
+#[must_use]
+pub fn history_name(timeline: LineageId) -> String {
+    format!("{:08X}.history", timeline.0)
+}
+
 /// The files that the plan's recovery reads.
 ///
 /// # Errors
@@ -57,14 +63,14 @@ pub fn segments(plan: &Plan, segment_bytes: u64) -> Result<Vec<Segment>, Missing
         let mut from = log.from;
         if piece == 0 {
             // A server looks at the beginning of a file before it believes the rest.
-            let begins = Position::new(from.number() - from.number() % segment_bytes);
+            let begins = from.segment_start(segment_bytes);
             if log.range.from > begins {
                 return Err(Missing { from: begins, to: log.range.from });
             }
             from = begins;
         }
         while from < log.to {
-            let at = Position::new(from.number() - from.number() % segment_bytes);
+            let at = from.segment_start(segment_bytes);
             let ends = at.plus(segment_bytes);
             let to = log.to.min(ends);
             let part = Part { piece, from, to };
@@ -180,5 +186,9 @@ mod tests {
             segment_name(LineageId(0x1A), Position::new(0x1_0010_0000), 1 << 20),
             "0000001A0000000100000001"
         );
+        let of_three = |at, bytes| segment_name(LineageId(3), Position::new(at), bytes);
+        assert_eq!(of_three(0x1_0200_0010, 16 << 20), "000000030000000100000002");
+        assert_eq!(of_three(0x1_8000_0000, 1 << 30), "000000030000000100000002");
+        assert_eq!(history_name(LineageId(3)), "00000003.history");
     }
 }

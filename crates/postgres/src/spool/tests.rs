@@ -14,7 +14,7 @@ fn what_was_appended_is_read_back_across_files_and_restarts() {
     let all = bytes(50 << 20, 1);
     let spool = Spool::open(folder.path()).unwrap();
     assert_eq!(spool.range(), None);
-    let first = Lsn(0x1_0000_0100);
+    let first = Position::new(0x1_0000_0100);
     for (number, chunk) in all.chunks(3_000_001).enumerate() {
         let start = first.plus((number * 3_000_001) as u64);
         spool.append(start, at(number.try_into().unwrap()), chunk).unwrap();
@@ -38,24 +38,24 @@ fn what_is_archived_frees_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     for number in 0..20 {
-        spool.append(Lsn(number << 21), at(0), &bytes(2 << 20, 3)).unwrap();
+        spool.append(Position::new(number << 21), at(0), &bytes(2 << 20, 3)).unwrap();
     }
     let full = spool.disk_bytes();
-    spool.release(Lsn(17 << 21)).unwrap();
-    assert!(spool.disk_bytes() < full && spool.range().unwrap().0 <= Lsn(17 << 21));
-    spool.release(Lsn(20 << 21)).unwrap();
+    spool.release(Position::new(17 << 21)).unwrap();
+    assert!(spool.disk_bytes() < full && spool.range().unwrap().0 <= Position::new(17 << 21));
+    spool.release(Position::new(20 << 21)).unwrap();
     assert_eq!((spool.disk_bytes(), spool.range()), (0, None));
-    spool.append(Lsn(20 << 21), at(0), b"goes on").unwrap();
-    assert_eq!(spool.read(Lsn(20 << 21), 100).unwrap().unwrap().bytes, b"goes on");
+    spool.append(Position::new(20 << 21), at(0), b"goes on").unwrap();
+    assert_eq!(spool.read(Position::new(20 << 21), 100).unwrap().unwrap().bytes, b"goes on");
 }
 
 #[test]
 fn a_frame_that_a_crash_cut_short_is_taken_off_and_damage_before_it_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
-    spool.append(Lsn(0), at(0), &bytes(1000, 1)).unwrap();
+    spool.append(Position::new(0), at(0), &bytes(1000, 1)).unwrap();
     let whole = spool.disk_bytes();
-    spool.append(Lsn(1000), at(1), &bytes(1000, 2)).unwrap();
+    spool.append(Position::new(1000), at(1), &bytes(1000, 2)).unwrap();
     let path = folder.path().join("0000000000000000.frames");
     let both = std::fs::read(&path).unwrap();
     drop(spool);
@@ -64,8 +64,8 @@ fn a_frame_that_a_crash_cut_short_is_taken_off_and_damage_before_it_is_told() {
     for torn in [&both[..cut + 1], &both[..cut + HEADER_BYTES], &both[..both.len() - 1], &zeroed] {
         std::fs::write(&path, torn).unwrap();
         let spool = Spool::open(folder.path()).unwrap();
-        assert_eq!(spool.range(), Some((Lsn(0), Lsn(1000))));
-        spool.append(Lsn(1000), at(1), &bytes(1000, 2)).unwrap();
+        assert_eq!(spool.range(), Some((Position::new(0), Position::new(1000))));
+        spool.append(Position::new(1000), at(1), &bytes(1000, 2)).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), both);
     }
     // A file in the middle that is damaged, and one that is missing.
@@ -80,9 +80,9 @@ fn a_frame_that_a_crash_cut_short_is_taken_off_and_damage_before_it_is_told() {
 fn bytes_that_do_not_follow_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
-    spool.append(Lsn(100), at(0), b"abc").unwrap();
-    for wrong in [Lsn(100), Lsn(102), Lsn(104)] {
+    spool.append(Position::new(100), at(0), b"abc").unwrap();
+    for wrong in [Position::new(100), Position::new(102), Position::new(104)] {
         assert!(matches!(spool.append(wrong, at(0), b"d"), Err(PostgresError::NotNext { .. })));
     }
-    assert!(matches!(spool.read(Lsn(50), 10), Err(PostgresError::SpoolDamaged { .. })));
+    assert!(matches!(spool.read(Position::new(50), 10), Err(PostgresError::SpoolDamaged { .. })));
 }

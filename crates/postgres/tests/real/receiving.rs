@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strongroom_database::postgres::segment_name;
+use strongroom_database::{LineageId, Position};
 use strongroom_model::{Clock, Entropy, World};
 use strongroom_postgres::receiver::{Ended, Progress, Receiver};
 use strongroom_postgres::replication::SlotName;
 use strongroom_postgres::spool::Spool;
-use strongroom_postgres::{Lsn, PostgresError, ReplicationConnection, TimelineId};
+use strongroom_postgres::{PostgresError, ReplicationConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +40,7 @@ fn world() -> World {
 async fn receive(
     server: &Server,
     spool: Arc<Spool>,
-    timeline: TimelineId,
+    timeline: LineageId,
     progress: &watch::Sender<Progress>,
     cancel: &CancellationToken,
 ) -> Result<Ended, PostgresError> {
@@ -50,21 +52,21 @@ async fn receive(
     receiver.receive(connection, &system, from, progress, cancel).await
 }
 
-fn position(text: &str) -> Lsn {
+fn position(text: &str) -> Position {
     text.parse().expect("it is there")
 }
 
 /// All bytes of the spool equal those of the server's own files.
-fn assert_equal_to_the_server(server: &Server, spool: &Spool, timeline: TimelineId) -> u64 {
+fn assert_equal_to_the_server(server: &Server, spool: &Spool, timeline: LineageId) -> u64 {
     let (start, end) = spool.range().expect("it is there");
     let (mut at, segment) = (start, 16 << 20);
     while at < end {
         let piece = spool.read(at, 16 << 20).expect("it is there").expect("it is there");
         let mut rest = &piece.bytes[..];
         while !rest.is_empty() {
-            let inside = usize::try_from(at.0 % segment).expect("it is there");
+            let inside = usize::try_from(at.number() % segment).expect("it is there");
             let take = rest.len().min(usize::try_from(segment).expect("it is there") - inside);
-            let file = server.data().join("pg_wal").join(timeline.segment_file(at, segment));
+            let file = server.data().join("pg_wal").join(segment_name(timeline, at, segment));
             let theirs = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             assert!(theirs[inside..inside + take] == rest[..take], "{} differs at {at}", file.display());
             at = at.plus(take as u64);
@@ -80,7 +82,7 @@ async fn after_kills_of_receiver_and_server_nothing_that_was_reported_is_missing
     let Some(server) = Server::start("synchronous_commit = on\ncheckpoint_timeout = '1h'") else { return };
     server.sql("create table ledger (id bigserial primary key, filler text)");
     let folder = tempfile::tempdir().unwrap();
-    let timeline = TimelineId(1);
+    let timeline = LineageId(1);
     let insert =
         "insert into ledger (filler) select repeat(md5(random()::text), 20) from generate_series(1, 300)";
     for life in 0..8_u64 {
@@ -150,7 +152,7 @@ async fn a_promotion_ends_the_stream_where_the_new_timeline_begins_and_its_histo
             seen.wait_for(|progress| progress.current_at.is_some()).await.unwrap();
             cancel.cancel();
         };
-        let receiving = receive(&primary, Arc::clone(&spool), TimelineId(1), &progress, &cancel);
+        let receiving = receive(&primary, Arc::clone(&spool), LineageId(1), &progress, &cancel);
         tokio::join!(receiving, wait).0.unwrap()
     };
     assert_eq!(before, Ended::Cancelled);
@@ -170,10 +172,10 @@ async fn a_promotion_ends_the_stream_where_the_new_timeline_begins_and_its_histo
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let cancel = CancellationToken::new();
-    let receiving = receive(&primary, Arc::clone(&spool), TimelineId(1), &progress, &cancel);
+    let receiving = receive(&primary, Arc::clone(&spool), LineageId(1), &progress, &cancel);
     let ended = tokio::time::timeout(Duration::from_secs(30), receiving).await.unwrap().unwrap();
     let Ended::Timeline { next, at } = ended else { panic!("{ended:?}") };
-    assert_eq!((next, spool.range().unwrap().1), (TimelineId(2), at));
+    assert_eq!((next, spool.range().unwrap().1), (LineageId(2), at));
     let mut connection = ReplicationConnection::open(&target(&primary)).await.unwrap();
     let history = connection.timeline_history(next).await.unwrap();
     assert!(history.contains(&format!("1\t{at}")), "{history}");
@@ -216,13 +218,14 @@ async fn a_log_that_the_server_no_longer_has_is_a_gap_and_a_full_spool_leaves_th
     let slot = SlotName::new("strongroom").unwrap();
     let mut receiver = Receiver {
         slot,
-        timeline: TimelineId(1),
+        timeline: LineageId(1),
         spool: Arc::clone(&spool),
         budget_bytes: 1 << 30,
         world: world(),
     };
     let cancel = CancellationToken::new();
-    let gone = receiver.receive(connection, &system, Lsn(1 << 24), &progress, &cancel).await.unwrap_err();
+    let gone =
+        receiver.receive(connection, &system, Position::new(1 << 24), &progress, &cancel).await.unwrap_err();
     assert!(matches!(gone, PostgresError::Gap { .. }), "{gone:?}");
 
     // The slot stands. A receiver with room for little stops, and the server keeps what it did not take.
