@@ -240,13 +240,23 @@ impl Recovery {
         command
     }
 
-    /// What the server said last that matters: of the line that made it end, and all of it for the person.
+    /// All that the server said, for the person.
     fn words(&self) -> String {
-        use io::Read as _;
-        let mut text = Vec::new();
+        let mut words = Vec::new();
+        self.read_on(&mut words);
+        String::from_utf8_lossy(&words).into_owned()
+    }
+
+    /// Reads what the server said since, behind what was read already. Answers whether that is anything.
+    fn read_on(&self, words: &mut Vec<u8>) -> bool {
+        use io::{Read as _, Seek as _};
+        let known = words.len();
         // What cannot be read is as good as nothing said.
-        let _ = File::open(self.log()).and_then(|log| log.take(MOST_LOG_BYTES).read_to_end(&mut text));
-        String::from_utf8_lossy(&text).into_owned()
+        let _ = File::open(self.log()).and_then(|mut log| {
+            log.seek(io::SeekFrom::Start(known as u64))?;
+            log.take(MOST_LOG_BYTES - known as u64).read_to_end(words)
+        });
+        words.len() > known
     }
 }
 
@@ -262,9 +272,16 @@ fn surroundings(command: &mut Command, work: &Path) {
 impl Recovered {
     fn wait_for_stop(&mut self) -> Result<(), RecoveryError> {
         let deadline = Instant::now() + PATIENCE;
+        let mut said = Vec::new();
         loop {
             let ended = matches!(self.server.try_wait(), Ok(Some(_)) | Err(_));
-            let words = self.recovery.words();
+            let is_new = self.recovery.read_on(&mut said);
+            let is_late = Instant::now() > deadline;
+            if !is_new && !ended && !is_late {
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
+            let words = String::from_utf8_lossy(&said);
             if ended {
                 return Err(RecoveryError::Ended { words: fatal(&words) });
             }
@@ -277,7 +294,7 @@ impl Recovered {
                     Err(RecoveryError::Elsewhere { wanted: self.recovery.stop, words: stop_line(&words) })
                 };
             }
-            if words.contains("hot standby is not possible") || Instant::now() > deadline {
+            if words.contains("hot standby is not possible") || is_late {
                 return Err(RecoveryError::Stuck { words: fatal(&words) });
             }
             std::thread::sleep(LOOK_EVERY);
