@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use strongroom_model::LogId;
 
-use super::{Fold, MAX_TEXT, RuleError};
+use super::{Fold, MAX_TEXT, RuleError, permits};
 use crate::cbor::cbor_map;
 use crate::entry_runs::EntryRuns;
 use crate::layout::{PackKind, PackObject};
@@ -100,7 +100,7 @@ impl Fold {
         }
         let facts = opened.facts.iter().flat_map(|(key, value)| [key, value]);
         for text in [&opened.database, &opened.engine, &opened.identity].into_iter().chain(facts) {
-            super::text("a name or fact of the database", text)?;
+            permits::text("a name or fact of the database", text)?;
         }
         let history = opened.history.as_ref().map_or(0, String::len);
         if history > MOST_HISTORY {
@@ -135,7 +135,7 @@ impl Fold {
     }
 
     pub(super) fn permits_trimmed(&self, trimmed: &LogTrimmed) -> Result<(), RuleError> {
-        super::text("the reason", &trimmed.reason)?;
+        permits::text("the reason", &trimmed.reason)?;
         let log = self.log(&trimmed.log)?;
         let mut found = 0_u64;
         for (start, end) in trimmed.bundles.runs() {
