@@ -56,6 +56,9 @@ impl Repository {
         copies: &[Arc<dyn ObjectStore>],
         progress: Progress<'_>,
     ) -> Vec<PutBack> {
+        if copies.is_empty() {
+            return Vec::new();
+        }
         let fold = self.known_fold();
         let budget = Budget::new();
         let mut found = Vec::new();
@@ -69,9 +72,6 @@ impl Repository {
                 (place.object == object).then_some((damage, place))
             })
             .collect();
-        if copies.is_empty() {
-            return found;
-        }
         let total = packs.len() as u64;
         for (done, (damage, place)) in packs.into_iter().enumerate() {
             progress(done as u64, total);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::entry::associated;
 use super::fetch::{read, read_footer};
-use super::footer::{Tail, parse_tail, seal_described_footer};
+use super::footer::{Tail, parse_tail, seal_footer};
 use super::header::{MAGIC, PackHeader, SEALED, flags};
 use super::trailer::Trailer;
 use super::{EntryRow, EntryType, PackContext, PackError, PackPlace, open_entry};
@@ -65,7 +65,7 @@ pub(crate) fn seal_bundle(
         let (plain_bytes, codec, id) = (coded.plain_bytes, coded.codec, hasher.id(plain));
         rows.push(EntryRow { number, offset, stored_bytes, plain_bytes, entry_type: *entry_type, codec, id });
     }
-    let footer = seal_described_footer(context, entropy, object, &header, 0, &rows, description);
+    let footer = seal_footer(context, entropy, object, &header, 0, &rows, description);
     let trailer = Trailer::of(&rows, out.len() as u64, &footer);
     out.extend_from_slice(&footer);
     out.extend_from_slice(&trailer.encode());

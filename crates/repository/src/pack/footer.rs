@@ -207,20 +207,8 @@ fn hasher(keyring: &Keyring, kind: PackKind, domain: u32) -> ChunkHasher {
     }
 }
 
-/// Seals a footer for an object, under a fresh salt.
+/// Seals a footer for an object, under a fresh salt. What is said of a bundle stands behind the rows; of packs nothing is.
 pub(super) fn seal_footer(
-    context: &PackContext,
-    entropy: &dyn Entropy,
-    object: PackObject,
-    header: &PackHeader,
-    domain: u32,
-    rows: &[EntryRow],
-) -> Bytes {
-    seal_described_footer(context, entropy, object, header, domain, rows, &[])
-}
-
-/// [`seal_footer`], with what is said of a bundle behind the rows.
-pub(super) fn seal_described_footer(
     context: &PackContext,
     entropy: &dyn Entropy,
     object: PackObject,

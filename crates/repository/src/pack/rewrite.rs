@@ -69,7 +69,8 @@ pub async fn rewrite(
     if let Some(hasher) = hasher {
         hasher.compare(context, old, &footer).await?;
     }
-    let sealed = seal_footer(context, &*context.entropy, object, footer.header(), footer.domain(), &rows);
+    let sealed =
+        seal_footer(context, &*context.entropy, object, footer.header(), footer.domain(), &rows, &[]);
     let trailer = Trailer::of(&rows, out.len(), &sealed);
     out.buffer.extend_from_slice(&sealed);
     let bytes = out.close(trailer).await?.await?;

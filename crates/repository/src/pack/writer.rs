@@ -247,7 +247,8 @@ impl OpenPack {
         domain: u32,
     ) -> Result<impl Future<Output = Result<StoredPack, WriteError>> + Send + use<>, WriteError> {
         let domain = if kind == PackKind::Data { domain } else { 0 };
-        let footer = seal_footer(context, &*context.entropy, self.object, &self.header, domain, &self.rows);
+        let footer =
+            seal_footer(context, &*context.entropy, self.object, &self.header, domain, &self.rows, &[]);
         let trailer = Trailer::of(&self.rows, self.out.len(), &footer);
         self.out.buffer.extend_from_slice(&footer);
         let stored = self.out.close(trailer).await?;
