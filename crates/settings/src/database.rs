@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use strongroom_model::VolumeName;
+use strongroom_postgres::TlsMode;
 
 use crate::{Interval, Located, Size};
 
@@ -34,7 +35,7 @@ pub struct DatabaseConfig {
     pub pgpass_file: Option<PathBuf>,
     /// Whether and how the line is encrypted.
     #[serde(default)]
-    pub tls: DatabaseTls,
+    pub tls: TlsMode,
     /// Who signed the server's certificate.
     pub tls_ca: Option<PathBuf>,
     /// The replication slot.
@@ -55,23 +56,6 @@ pub enum Engine {
     /// PostgreSQL 13 and newer.
     #[default]
     Postgresql,
-}
-
-/// How much of TLS is wanted, in the words of libpq.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DatabaseTls {
-    /// None.
-    Disable,
-    /// Where the server offers it.
-    #[default]
-    Prefer,
-    /// Always; the certificate is not looked at.
-    Require,
-    /// Always, with a certificate signed by somebody we trust.
-    VerifyCa,
-    /// Always, signed, and it names the host.
-    VerifyFull,
 }
 
 const fn usual_port() -> u16 {
