@@ -11,13 +11,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use strongroom_database::postgres::segment_name;
+use strongroom_database::{LineageId, Position};
 use strongroom_object_store::directory::DirectoryStore;
 use strongroom_postgres::spool::Spool;
-use strongroom_postgres::{Lsn, TimelineId};
 use strongroom_repository::keys::{KeyFile, Unlock};
 use strongroom_repository::{OpenOptions, Repository};
 
 use self::server::Server;
+use crate::call::Running;
 use crate::ground::{Ground, text};
 use crate::kernel::is_root;
 
@@ -55,7 +57,7 @@ fn listed(ground: &Ground) -> Value {
     answer["databases"][0].clone()
 }
 
-fn position(text: &str) -> Lsn {
+fn position(text: &str) -> Position {
     text.parse().expect("a position")
 }
 
@@ -64,7 +66,7 @@ fn is_streaming(server: &Server) -> bool {
 }
 
 /// Every bundle of every log, put together: where each log begins, and its bytes.
-fn archived(ground: &Ground) -> Vec<(TimelineId, Lsn, Vec<u8>)> {
+fn archived(ground: &Ground) -> Vec<(LineageId, Position, Vec<u8>)> {
     let folder = PathBuf::from(ground.repository().strip_prefix("file://").expect("a folder"));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -88,19 +90,19 @@ fn archived(ground: &Ground) -> Vec<(TimelineId, Lsn, Vec<u8>)> {
                 bytes.extend_from_slice(&bundle.log);
             }
             assert_eq!(bytes.len() as u64, end - log.opened.start);
-            all.push((TimelineId(log.opened.lineage), Lsn(log.opened.start), bytes));
+            all.push((LineageId(log.opened.lineage), Position::new(log.opened.start), bytes));
         }
         all
     })
 }
 
 /// What is archived equals what lies in the server's own folder.
-fn assert_the_servers_own(server: &Server, logs: &[(TimelineId, Lsn, Vec<u8>)]) -> u64 {
+fn assert_the_servers_own(server: &Server, logs: &[(LineageId, Position, Vec<u8>)]) -> u64 {
     let mut compared = 0;
     for (timeline, start, bytes) in logs {
-        assert_eq!(start.0 % SEGMENT as u64, 0, "a log begins with a segment");
+        assert_eq!(start.number() % SEGMENT as u64, 0, "a log begins with a segment");
         for (number, part) in bytes.chunks(SEGMENT).enumerate() {
-            let name = timeline.segment_file(start.plus((number * SEGMENT) as u64), SEGMENT as u64);
+            let name = segment_name(*timeline, start.plus((number * SEGMENT) as u64), SEGMENT as u64);
             let theirs = fs::read(server.data().join("pg_wal").join(&name)).expect("the server keeps it");
             assert!(theirs[..part.len()] == *part, "{name} differs");
             compared += part.len() as u64;
@@ -110,7 +112,7 @@ fn assert_the_servers_own(server: &Server, logs: &[(TimelineId, Lsn, Vec<u8>)]) 
 }
 
 /// What the agent had received and not stored when it was killed.
-fn spooled(state: &Path) -> Option<Lsn> {
+fn spooled(state: &Path) -> Option<Position> {
     let folder = state.join("databases/shop");
     let logs = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     logs.filter_map(|log| Some(Spool::open(&log).expect("a spool").range()?.1)).max()
@@ -165,9 +167,8 @@ fn the_log_of_a_database_is_archived_through_kills_of_agent_and_server_without_a
     ground.run(["repository", "scrub", "--share", "100%"]).ok();
 }
 
-#[test]
-fn a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap() {
-    let test = "a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap";
+/// A database in a volume, with one table, whose agent archives it: `then` goes on once there is a window.
+fn on_a_volume(test: &str, settings: &str, table: &str, then: impl FnOnce(&Ground, &Server, &Path, Running)) {
     if !is_root(test) {
         return;
     }
@@ -175,42 +176,56 @@ fn a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap() {
     ground.init();
     ground.start_driver("3GiB");
     let mount = ground.mounted_volume("db", "512MiB");
-    if let Some(server) = Server::start_on(Some(&mount), "wal_keep_size = 0") {
-        server.sql("create table ledger (id bigserial primary key, filler text)");
+    if let Some(server) = Server::start_on(Some(&mount), settings) {
+        server.sql(&format!("create table {table}"));
         let config = ground.config(&database(&server));
-        let line = ["agent", "--config", text(&config)];
-        let agent = ground.call(line).start();
+        let agent = ground.call(["agent", "--config", text(&config)]).start();
         // The first point may be older than the stream; then the agent takes another one for the database's sake.
         wait_until("a window", || {
             listed(&ground)["windows"].as_array().is_some_and(|windows| windows.len() == 1)
         });
-        let first = listed(&ground);
-        assert!(first["problems"].as_array().is_some_and(Vec::is_empty), "{first}");
-        ground.run(["status", "--config", text(&config)]).ok();
-        agent.kill();
-
-        // While nobody looks the slot goes, and the server recycles its log.
-        wait_until("the server to notice", || !is_streaming(&server));
-        server.sql("select pg_drop_replication_slot('strongroom')");
-        for _ in 0..4 {
-            server.sql("insert into ledger (filler) select md5(i::text) from generate_series(1, 100) i; select pg_switch_wal()");
-        }
-        server.sql("checkpoint");
-        server.sql("checkpoint");
-        let agent = ground.call(line).start();
-        wait_until("the second window", || {
-            listed(&ground)["windows"].as_array().is_some_and(|windows| windows.len() == 2)
-        });
-        let log = listed(&ground);
-        assert!(log["windows"][1]["gap_before"].is_object(), "{log}");
-        assert_eq!(ground.run(["status", "--config", text(&config)]).code, Some(1), "a gap is red");
-        let answer = agent.terminate();
-        assert!(answer.stderr.contains("GAP"), "{answer}");
+        then(&ground, &server, &config, agent);
         drop(server);
     }
     ground.run(["volume", "unmount", "db"]).ok();
     ground.stop_driver();
     ground.assert_nothing_leaks();
+}
+
+#[test]
+fn a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap() {
+    let test = "a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap";
+    let settings = "wal_keep_size = 0";
+    on_a_volume(
+        test,
+        settings,
+        "ledger (id bigserial primary key, filler text)",
+        |ground, server, config, agent| {
+            let line = ["agent", "--config", text(config)];
+            let first = listed(ground);
+            assert!(first["problems"].as_array().is_some_and(Vec::is_empty), "{first}");
+            ground.run(["status", "--config", text(config)]).ok();
+            agent.kill();
+
+            // While nobody looks the slot goes, and the server recycles its log.
+            wait_until("the server to notice", || !is_streaming(server));
+            server.sql("select pg_drop_replication_slot('strongroom')");
+            for _ in 0..4 {
+                server.sql("insert into ledger (filler) select md5(i::text) from generate_series(1, 100) i; select pg_switch_wal()");
+            }
+            server.sql("checkpoint");
+            server.sql("checkpoint");
+            let agent = ground.call(line).start();
+            wait_until("the second window", || {
+                listed(ground)["windows"].as_array().is_some_and(|windows| windows.len() == 2)
+            });
+            let log = listed(ground);
+            assert!(log["windows"][1]["gap_before"].is_object(), "{log}");
+            assert_eq!(ground.run(["status", "--config", text(config)]).code, Some(1), "a gap is red");
+            let answer = agent.terminate();
+            assert!(answer.stderr.contains("GAP"), "{answer}");
+        },
+    );
 }
 
 /// A second server over a restored data folder, asked one question, and ended properly.
@@ -233,71 +248,62 @@ fn ask_restored(server: &Server, data: &Path, sql: &str) -> String {
 #[test]
 fn a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the_drop() {
     let test = "a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the_drop";
-    if !is_root(test) {
-        return;
-    }
-    let mut ground = Ground::new();
-    ground.init();
-    ground.start_driver("3GiB");
-    let mount = ground.mounted_volume("db", "512MiB");
-    if let Some(server) = Server::start_on(Some(&mount), "autovacuum = off") {
-        server.sql("create table orders (id bigserial primary key, what text)");
-        let config = ground.config(&database(&server));
-        let agent = ground.call(["agent", "--config", text(&config)]).start();
-        wait_until("a window", || {
-            listed(&ground)["windows"].as_array().is_some_and(|windows| windows.len() == 1)
-        });
-        server.sql("insert into orders (what) select md5(i::text) from generate_series(1, 1000) i");
-        server.sql("drop table orders");
-        server.sql("create table regrets (id int)");
-        let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
-        wait_until("the log", || {
-            listed(&ground)["windows"][0]["latest"]["position"].as_str().is_some_and(|at| position(at) >= end)
-        });
+    on_a_volume(
+        test,
+        "autovacuum = off",
+        "orders (id bigserial primary key, what text)",
+        |ground, server, _, agent| {
+            server.sql("insert into orders (what) select md5(i::text) from generate_series(1, 1000) i");
+            server.sql("drop table orders");
+            server.sql("create table regrets (id int)");
+            let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
+            wait_until("the log", || {
+                listed(ground)["windows"][0]["latest"]["position"]
+                    .as_str()
+                    .is_some_and(|at| position(at) >= end)
+            });
 
-        // Which second was it? The log knows.
-        let timeline = ground.run(["db", "timeline", "db", "--around", "now"]).ok().json();
-        let events = timeline["events"].as_array().expect("events").clone();
-        let is_drop = |event: &&Value| {
-            event["changes"]["statements"]
-                .as_array()
-                .is_some_and(|kinds| kinds.contains(&Value::from("drop")))
-        };
-        let dropping = events.iter().find(is_drop).unwrap_or_else(|| panic!("no drop in {timeline}"));
-        let transaction = dropping["transaction"].as_str().expect("a transaction").to_owned();
-        assert!(timeline["minutes"].as_array().is_some_and(|minutes| !minutes.is_empty()), "{timeline}");
+            // Which second was it? The log knows.
+            let timeline = ground.run(["db", "timeline", "db", "--around", "now"]).ok().json();
+            let events = timeline["events"].as_array().expect("events").clone();
+            let is_drop = |event: &&Value| {
+                event["changes"]["statements"]
+                    .as_array()
+                    .is_some_and(|kinds| kinds.contains(&Value::from("drop")))
+            };
+            let dropping = events.iter().find(is_drop).unwrap_or_else(|| panic!("no drop in {timeline}"));
+            let transaction = dropping["transaction"].as_str().expect("a transaction").to_owned();
+            assert!(timeline["minutes"].as_array().is_some_and(|minutes| !minutes.is_empty()), "{timeline}");
 
-        let line = ["db", "restore", "db", "--transaction", &transaction];
-        let plan = ground.run(line.into_iter().chain(["--plan"])).ok().json();
-        assert_eq!(plan["first_dropped"]["transaction"], Value::from(transaction.as_str()), "{plan}");
-        assert_eq!(plan["last_kept"]["changes"]["inserted"], Value::from(1000), "{plan}");
-        assert_eq!(plan["dropped_commits"], Value::from(2), "{plan}");
-        let far = ground.run(["db", "restore", "db", "--at", "2001-01-01T00:00:00Z", "--plan"]);
-        far.refused(1, "database.before-window");
+            let line = ["db", "restore", "db", "--transaction", &transaction];
+            let plan = ground.run(line.into_iter().chain(["--plan"])).ok().json();
+            assert_eq!(plan["first_dropped"]["transaction"], Value::from(transaction.as_str()), "{plan}");
+            assert_eq!(plan["last_kept"]["changes"]["inserted"], Value::from(1000), "{plan}");
+            assert_eq!(plan["dropped_commits"], Value::from(2), "{plan}");
+            let far = ground.run(["db", "restore", "db", "--at", "2001-01-01T00:00:00Z", "--plan"]);
+            far.refused(1, "database.before-window");
 
-        let more = ["--to-volume", "back", "--yes"];
-        let done = ground.run(line.into_iter().chain(more)).ok().json();
-        let back = ground.path("mnt-back");
-        fs::create_dir_all(&back).expect("a mount point can be made");
-        ground.run(["volume", "mount", "back", text(&back)]).ok();
-        let folder = done["data_directory"].as_str().expect("where it is").trim_start_matches('/').to_owned();
-        let asked = "select (select count(*) from orders), to_regclass('regrets') is null, timeline_id from pg_control_checkpoint()";
-        assert_eq!(ask_restored(&server, &back.join(folder), asked), "1000|t|2", "{done}");
-        ground.run(["volume", "unmount", "back"]).ok();
+            let more = ["--to-volume", "back", "--yes"];
+            let done = ground.run(line.into_iter().chain(more)).ok().json();
+            let back = ground.path("mnt-back");
+            fs::create_dir_all(&back).expect("a mount point can be made");
+            ground.run(["volume", "mount", "back", text(&back)]).ok();
+            let folder =
+                done["data_directory"].as_str().expect("where it is").trim_start_matches('/').to_owned();
+            let asked = "select (select count(*) from orders), to_regclass('regrets') is null, timeline_id from pg_control_checkpoint()";
+            assert_eq!(ask_restored(server, &back.join(folder), asked), "1000|t|2", "{done}");
+            ground.run(["volume", "unmount", "back"]).ok();
 
-        // The live database knows nothing of it, and its archive goes on in its own history.
-        assert_eq!(
-            server.sql("select to_regclass('orders') is null and to_regclass('regrets') is not null"),
-            "t"
-        );
-        assert_eq!(listed(&ground)["lineage"], Value::from(1));
-        assert!(fs::read_dir("/var/tmp").is_ok_and(|left| {
-            left.flatten().all(|entry| !entry.file_name().to_string_lossy().starts_with("strongroom-db-"))
-        }));
-        agent.terminate();
-        drop(server);
-    }
-    ground.run(["volume", "unmount", "db"]).ok();
-    ground.stop_driver();
-    ground.assert_nothing_leaks();
+            // The live database knows nothing of it, and its archive goes on in its own history.
+            assert_eq!(
+                server.sql("select to_regclass('orders') is null and to_regclass('regrets') is not null"),
+                "t"
+            );
+            assert_eq!(listed(ground)["lineage"], Value::from(1));
+            assert!(fs::read_dir("/var/tmp").is_ok_and(|left| {
+                left.flatten().all(|entry| !entry.file_name().to_string_lossy().starts_with("strongroom-db-"))
+            }));
+            agent.terminate();
+        },
+    );
 }
