@@ -1,6 +1,8 @@
 //! Databases whose log is archived, as it is written.
 //!
 //! ```text
+//! engine      what archiving needs of an engine, and nothing more; everything else here knows none
+//! postgres    PostgreSQL
 //! archiver    one task a database: connect, find where its log goes on, receive; again after whatever happens
 //! uploader    what the spool holds → bundles of 8 MiB or 10 seconds → the repository; now and then a record
 //! indexing    what the bytes say: commits, named points
@@ -13,8 +15,10 @@
 
 mod archiver;
 mod base;
+mod engine;
 mod indexing;
 mod live;
+mod postgres;
 mod uploader;
 pub mod view;
 
@@ -24,10 +28,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{RecoveryPointId, VolumeName};
-use strongroom_postgres::Target;
-use strongroom_postgres::replication::SlotName;
 use strongroom_repository::{Fold, LogError};
-use strongroom_settings::DatabaseConfig;
+use strongroom_settings::{DatabaseConfig, EngineConfig};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 use crate::run::Agent;
 
 pub use live::{Live, Now};
+
+use engine::Engine;
 
 /// After a backup that became no base, because the database would not say what has to be known, the next is taken for its sake.
 const BASE_AGAIN: SignedDuration = SignedDuration::from_mins(10);
@@ -48,8 +52,7 @@ pub struct Database {
     pub volume: VolumeName,
     /// How far back any second can be restored.
     pub window: std::time::Duration,
-    target: Target,
-    slot: SlotName,
+    engine: Arc<dyn Engine>,
     spool_bytes: u64,
     /// What is going on.
     pub live: Live,
@@ -162,25 +165,16 @@ impl Database {
         view::newest_log(fold, &self.name).is_some_and(|log| !view::has_base(fold, log))
     }
 
-    /// `None`: the name of its slot is none, which the configuration was checked for.
+    /// `None`: its engine cannot be asked in this way, which the configuration was checked for.
     fn new(config: &DatabaseConfig, stream_began: &Arc<Notify>) -> Option<Self> {
-        let target = Target {
-            host: config.host.clone(),
-            port: config.port,
-            user: config.user.clone(),
-            database: config.database.clone(),
-            password_file: config.password_file.clone(),
-            pgpass: config.pgpass_file.clone(),
-            tls: config.tls,
-            tls_ca: config.tls_ca.clone(),
-            application: "strongroom".to_owned(),
+        let engine: Arc<dyn Engine> = match &config.engine {
+            EngineConfig::Postgres(config) => Arc::new(postgres::Postgres::new(config)?),
         };
         Some(Self {
             name: config.name.value.clone(),
             volume: config.volume.clone(),
             window: config.window.get(),
-            target,
-            slot: SlotName::new(&config.slot)?,
+            engine,
             spool_bytes: config.spool.bytes(),
             live: Live::default(),
             stream_began: Arc::clone(stream_began),

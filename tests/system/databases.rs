@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use strongroom_database::postgres::segment_name;
 use strongroom_database::{LineageId, Position};
+use strongroom_log_spool::Spool;
 use strongroom_object_store::directory::DirectoryStore;
-use strongroom_postgres::spool::Spool;
 use strongroom_repository::keys::{KeyFile, Unlock};
 use strongroom_repository::{OpenOptions, Repository};
 

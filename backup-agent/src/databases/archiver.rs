@@ -1,7 +1,7 @@
 //! The task of one database: finds where its log goes on, receives it, and comes again after whatever happens.
 //!
 //! A log goes on where the repository and the spool end. Where the server no longer has what comes next, there is a gap: it is said
-//! loudly, and a new log begins, whose first base the daemon takes at once. Where the timeline ends, what is left of it is stored,
+//! loudly, and a new log begins, whose first base the daemon takes at once. Where a history ends, what is left of it is stored,
 //! and a log of the next begins.
 
 use std::path::PathBuf;
@@ -9,15 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_database::{LineageId, Position};
+use strongroom_log_spool::{Progress, Spool, SpoolError};
 use strongroom_model::{Failure, LogId, Remedy, chain};
-use strongroom_postgres::receiver::{Ended, Progress, Receiver};
-use strongroom_postgres::spool::Spool;
-use strongroom_postgres::{PostgresError, ReplicationConnection, System};
 use strongroom_repository::record::LogOpened;
 use strongroom_repository::{JournalError, LogError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::engine::{Ended, EngineError, Fork, Receiving, Source};
 use super::indexing::Indexing;
 use super::uploader::Uploader;
 use super::{Database, view};
@@ -41,8 +40,10 @@ pub(super) struct Archiver {
 /// Why archiving stopped for now.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
-    #[error("the server")]
-    Server(#[from] PostgresError),
+    #[error("the database")]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     #[error("the repository")]
     Log(#[from] LogError),
     #[error("the journal")]
@@ -52,7 +53,8 @@ pub(super) enum Trouble {
 impl Trouble {
     fn failure(&self) -> &dyn Failure {
         match self {
-            Self::Server(cause) => cause,
+            Self::Engine(cause) => cause,
+            Self::Spool(cause) => cause,
             Self::Log(cause) => cause,
             Self::Journal(cause) => cause,
         }
@@ -61,8 +63,7 @@ impl Trouble {
 
 /// A log to go on with.
 struct Going {
-    log: LogId,
-    timeline: LineageId,
+    opened: LogOpened,
     /// The next bundle, and where it begins.
     number: u32,
     archived: Position,
@@ -80,7 +81,7 @@ impl Archiver {
             return self.tell(&LogError::Shared.into(), true);
         }
         let mut failures = 0_u32;
-        // The log after a gap or a new timeline, until it is opened.
+        // The log after a gap or of a new history, until it is opened.
         let mut fresh = None;
         while !self.cancel.is_cancelled() {
             let began = tokio::time::Instant::now();
@@ -125,45 +126,47 @@ impl Archiver {
     /// What such a trouble means for the next try: a log of its own.
     fn after(&self, trouble: &Trouble) -> Option<Fresh> {
         match trouble {
-            Trouble::Server(PostgresError::Gap { .. }) => {
-                self.database.live.update(|now| now.gaps += 1);
-                Some(Fresh::AfterGap)
-            }
+            Trouble::Engine(cause) if cause.is_gap() => self.gap(),
+            // What the spool held and was not stored is lost, or comes again with the next log.
+            Trouble::Spool(cause) if cause.is_gap() => self.gap(),
             // Somebody else wrote under our numbers: theirs stays theirs.
             Trouble::Log(LogError::Taken { .. }) => Some(Fresh::AfterGap),
-            // What the spool held and was not stored is asked for again by the next log.
-            Trouble::Server(PostgresError::SpoolDamaged { .. }) => Some(Fresh::AfterGap),
             _ => None,
         }
+    }
+
+    fn gap(&self) -> Option<Fresh> {
+        self.database.live.update(|now| now.gaps += 1);
+        Some(Fresh::AfterGap)
     }
 
     /// One connection, from finding where to go on until it ends.
     async fn once(&self, fresh: &mut Option<Fresh>) -> Result<(), Trouble> {
         let database = &self.database;
-        let mut connection = ReplicationConnection::open(&database.target).await?;
-        // The slot first: from here on the server keeps what the log will begin with.
-        connection.create_slot(&database.slot).await?;
-        let system = connection.identify().await?;
+        let mut source = database.engine.connect().await?;
         let going = match fresh.take() {
-            Some(why) => self.begin(&mut connection, &system, why).await?,
-            None => match self.go_on(&system).await? {
+            Some(why) => self.begin(&mut *source, why).await?,
+            None => match self.go_on(&mut *source).await? {
                 Some(going) => going,
-                None => self.begin(&mut connection, &system, Fresh::First).await?,
+                None => self.begin(&mut *source, Fresh::First).await?,
             },
         };
         let (progress, seen) = watch::channel(Progress { flushed: going.from, ..Progress::default() });
-        let receiver = Receiver {
-            slot: database.slot.clone(),
-            timeline: going.timeline,
+        let (log, lineage) = (going.opened.log, LineageId(going.opened.lineage));
+        tracing::info!(database = database.name, %log, %lineage, from = %going.from, "archiving the log of a database");
+        let receiving = source.receive(Receiving {
+            opened: going.opened,
+            from: going.from,
             spool: Arc::clone(&going.spool),
             budget_bytes: database.spool_bytes,
+            progress,
             world: self.agent.world.clone(),
-        };
-        let timeline = going.timeline;
+            cancel: self.cancel.clone(),
+        });
         let mut uploader = Uploader {
             agent: Arc::clone(&self.agent),
             database: Arc::clone(database),
-            log: going.log,
+            log,
             spool: going.spool,
             number: going.number,
             end: going.archived,
@@ -173,12 +176,7 @@ impl Archiver {
             progress: seen,
             indexing: Some(going.indexing),
         };
-        tracing::info!(
-            database = database.name, log = %going.log, %timeline, from = %going.from, encrypted = connection.is_encrypted(),
-            "archiving the log of a database"
-        );
         let upload_stop = self.cancel.child_token();
-        let receiving = receiver.receive(connection, &system, going.from, &progress, &self.cancel);
         tokio::pin!(receiving);
         let ended = {
             let uploading = uploader.run(&upload_stop);
@@ -198,29 +196,24 @@ impl Archiver {
                 }
             }
         };
-        if let Ended::Timeline { next, at } = ended {
-            tracing::warn!(database = database.name, %timeline, %next, %at, "the database went on in a new timeline");
+        if let Ended::Lineage { next, at } = ended {
+            tracing::warn!(database = database.name, %lineage, %next, %at, "the database went on in a new history");
             // All of the old one, so that its log is whole when the new one begins.
             tokio::select! {
                 drained = uploader.drain() => drained?,
                 () = self.cancel.cancelled() => {}
             }
-            *fresh = Some(Fresh::Timeline { next, parent: timeline, at });
+            *fresh = Some(Fresh::Fork(Fork { next, parent: lineage, at }));
         }
         Ok(())
     }
 
-    /// Where a log of this very cluster and timeline goes on; `None`: there is none.
-    async fn go_on(&self, system: &System) -> Result<Option<Going>, Trouble> {
+    /// Where a log of this very database and history goes on; `None`: there is none.
+    async fn go_on(&self, source: &mut dyn Source) -> Result<Option<Going>, Trouble> {
         let fold = self.agent.repository.fold().await?;
         let Some(state) = view::newest_log(&fold, &self.database.name) else { return Ok(None) };
-        let found: u64 = system.identifier;
-        if let Ok(expected) = state.opened.identity.parse::<u64>()
-            && expected != found
-        {
-            return Err(PostgresError::OtherCluster { expected, found }.into());
-        }
-        let (log, timeline) = (state.opened.log, LineageId(state.opened.lineage));
+        source.is_of(&state.opened)?;
+        let log = state.opened.log;
         let uncovered = self.agent.repository.bundles_beyond(log, state.next, state.end).await?;
         let beyond = u32::try_from(uncovered.len()).unwrap_or(u32::MAX);
         let archived = Position::new(uncovered.last().map_or(state.end, |last| last.to));
@@ -233,87 +226,69 @@ impl Archiver {
                 spool.release(end)?;
                 archived
             }
-            // A spool that begins behind the repository's end: what is between is in neither. The slot may still have it.
-            Some((start, _)) => {
-                let message = format!("the repository ends at {archived}, the spool begins at {start}");
-                return Err(PostgresError::Gap { from: archived, timeline, message }.into());
-            }
+            // A spool that begins behind the repository's end: what is between is in neither. The engine may still have it.
+            Some((start, _)) => return Err(SpoolError::Ahead { archived, start }.into()),
             None => archived,
         };
         let number = state.next.saturating_add(beyond);
         let last = uncovered.last().or_else(|| state.bundles.get(&(state.next - 1)));
-        let indexing =
-            Indexing::resume(&self.agent.repository, &state.opened, (number, archived), last).await?;
-        Ok(Some(Going { log, timeline, number, archived, uncovered, spool, from, indexing }))
+        let indexing = Indexing::resume(
+            &*self.database.engine,
+            &self.agent.repository,
+            &state.opened,
+            (number, archived),
+            last,
+        )
+        .await?;
+        let opened = state.opened.clone();
+        Ok(Some(Going { opened, number, archived, uncovered, spool, from, indexing }))
     }
 
-    /// Opens a log that begins with the segment that the server writes, or in which the last timeline ended.
-    async fn begin(
-        &self,
-        connection: &mut ReplicationConnection,
-        system: &System,
-        why: Fresh,
-    ) -> Result<Going, Trouble> {
-        let (timeline, at, fork) = match why {
-            Fresh::Timeline { next, parent, at } => (next, at, Some((parent, at))),
-            Fresh::First | Fresh::AfterGap => (system.timeline, system.flushed, None),
-        };
-        let history = match timeline {
-            LineageId(1) => None,
-            timeline => Some(connection.timeline_history(timeline).await?),
-        };
-        // Where nobody saw the fork, the server's own account of it does.
-        let fork = fork.or_else(|| history.as_deref().and_then(view::last_fork));
+    /// Opens a log that begins where the engine says.
+    async fn begin(&self, source: &mut dyn Source, why: Fresh) -> Result<Going, Trouble> {
+        let fork = if let Fresh::Fork(fork) = why { Some(fork) } else { None };
+        let fold = self.agent.repository.fold().await?;
+        let beginning = source.beginning(fork, view::newest_log(&fold, &self.database.name)).await?;
         let log = LogId::random(&*self.agent.world.entropy);
-        let start = at.segment_start(system.segment_bytes);
-        let facts = [
-            ("version".to_owned(), system.version.clone()),
-            ("segment-bytes".to_owned(), system.segment_bytes.to_string()),
-        ];
+        let (lineage, start) = (beginning.lineage, beginning.start);
         let opened = LogOpened {
             log,
             database: self.database.name.clone(),
             volume: Some(self.database.volume.clone()),
-            engine: "postgresql".to_owned(),
-            identity: system.identifier.to_string(),
-            lineage: timeline.0,
+            engine: self.database.engine.name().to_owned(),
+            identity: beginning.identity,
+            lineage: lineage.0,
             start: start.number(),
-            parent: fork.map(|(parent, _)| parent.0),
-            fork: fork.map(|(_, at)| at.number()),
-            history,
+            parent: beginning.fork.map(|(parent, _)| parent.0),
+            fork: beginning.fork.map(|(_, at)| at.number()),
+            history: beginning.history,
             began_at: self.agent.world.clock.now(),
-            facts: facts.into(),
+            facts: beginning.facts.into_iter().map(|(fact, value)| (fact.to_owned(), value)).collect(),
         };
-        let indexing = Indexing::resume(&self.agent.repository, &opened, (1, start), None).await?;
-        self.agent.repository.open_log(opened).await?;
+        let indexing =
+            Indexing::resume(&*self.database.engine, &self.agent.repository, &opened, (1, start), None)
+                .await?;
+        self.agent.repository.open_log(opened.clone()).await?;
         match why {
             Fresh::AfterGap => tracing::error!(
                 database = self.database.name, %log, %start,
                 "the log of a database has a GAP before this: nothing in it can be restored; a new base is taken at once"
             ),
-            _ => tracing::info!(database = self.database.name, %log, %timeline, %start, "a log begins"),
+            _ => tracing::info!(database = self.database.name, %log, %lineage, %start, "a log begins"),
         }
         self.remove_other_spools(log).await;
         let spool = self.spool(log).await?;
-        Ok(Going {
-            log,
-            timeline,
-            number: 1,
-            archived: start,
-            uncovered: Vec::new(),
-            spool,
-            from: start,
-            indexing,
-        })
+        Ok(Going { opened, number: 1, archived: start, uncovered: Vec::new(), spool, from: start, indexing })
+    }
+
+    fn spool_folder(&self, log: LogId) -> PathBuf {
+        self.folder.join(log.hex())
     }
 
     async fn spool(&self, log: LogId) -> Result<Arc<Spool>, Trouble> {
-        let folder = self.folder.join(log.hex());
+        let folder = self.spool_folder(log);
         let opening = tokio::task::spawn_blocking(move || Spool::open(&folder));
-        let spool = opening.await.map_err(|error| PostgresError::Spool {
-            path: self.folder.clone(),
-            cause: std::io::Error::other(error),
-        })??;
+        let spool = opening.await.map_err(SpoolError::ended)??;
         Ok(Arc::new(spool))
     }
 
@@ -336,5 +311,5 @@ impl Archiver {
 enum Fresh {
     First,
     AfterGap,
-    Timeline { next: LineageId, parent: LineageId, at: Position },
+    Fork(Fork),
 }

@@ -1,29 +1,32 @@
 //! Making a snapshot a base: what is asked of the database before and after the cut.
 //!
-//! The snapshot is atomic and crash consistent, so the database needs not know of it. What has to be known is from where it
-//! replays (a checkpoint before the cut), and a position that nothing in it is behind (read after the cut). A database that does
-//! not answer costs the base, never the backup.
+//! A database that does not answer costs the base, never the backup; and a backup that does not come back from the cut never costs
+//! the database: what is held of it is let go of by a watchdog.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use strongroom_database::Position;
 use strongroom_model::{LogId, VolumeName, chain};
-use strongroom_postgres::{Connection, PostgresError};
 use strongroom_repository::Fold;
 use strongroom_repository::record::BaseOfDatabase;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::engine::{Begun, Guard};
 use super::{Database, Databases, view};
 
-/// The beginning of a base, before the cut.
+/// For how long a database may be held. A cut takes some tenths of a second; with very many extents two seconds.
+const MOST_HELD: Duration = Duration::from_secs(30);
+
+/// The beginning of a base, before the cut. Dropped, it lets go of the database.
 pub(crate) struct BaseMark {
     database: Arc<Database>,
-    connection: Connection,
     log: LogId,
-    identity: String,
-    timeline: String,
-    /// The beginning of the segment in which it replays first.
+    /// From here on it is replayed.
     start: Position,
+    held: Arc<Mutex<Option<Box<dyn Guard>>>>,
+    _watchdog: AbortOnDropHandle<()>,
 }
 
 impl Databases {
@@ -36,19 +39,11 @@ impl Databases {
     ) -> Option<BaseMark> {
         let database = self.on(volume)?;
         let log = view::newest_log(fold, &database.name)?;
-        let why = match BaseMark::begin(database, log.opened.log).await {
-            Ok(mut mark) => {
-                // A server that replays asks for whole segments, and looks at the beginning of each.
-                let bytes = log.opened.facts.get("segment-bytes").and_then(|bytes| bytes.parse().ok());
-                mark.start = mark.start.segment_start(bytes.filter(|bytes| *bytes > 0).unwrap_or(16 << 20));
-                let is_same = mark.identity == log.opened.identity
-                    && mark.timeline == log.opened.lineage.to_string()
-                    && mark.start >= Position::new(log.opened.start);
-                if is_same {
-                    return Some(mark);
-                }
-                "it is ahead of its archived log".to_owned()
+        let why = match database.engine.begin_base(&log.opened).await {
+            Ok(Begun::At { start, guard }) => {
+                return Some(BaseMark::new(Arc::clone(database), log.opened.log, start, guard));
             }
+            Ok(Begun::No(why)) => why,
             Err(error) => chain(&error),
         };
         database.no_base(now, &why);
@@ -66,29 +61,23 @@ impl Database {
 }
 
 impl BaseMark {
-    async fn begin(database: &Arc<Database>, log: LogId) -> Result<Self, PostgresError> {
-        let mut connection = Connection::open(&database.target).await?;
-        // The agent may be another process than this one: the server knows whether somebody receives.
-        let slot =
-            format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{}'", database.slot.as_str());
-        let rows = connection.ask("the slot", &slot).await?;
-        if rows.first().and_then(|row| row.first()?.as_deref()) != Some("t") {
-            let what = format!("nobody receives the log through the slot {:?}", database.slot.as_str());
-            return Err(PostgresError::Protocol { place: database.target.to_string(), what });
-        }
-        // A role that may not (superuser, or pg_checkpoint from 15 on) replays a little more.
-        let _ = connection.ask("a checkpoint", "CHECKPOINT").await;
-        let asked = "SELECT system_identifier, timeline_id, redo_lsn FROM pg_control_system(), pg_control_checkpoint()";
-        let rows = connection.ask("the last checkpoint", asked).await?;
-        let mut row = rows.into_iter().next().unwrap_or_default().into_iter().flatten();
-        let understood = (|| Some((row.next()?, row.next()?, row.next()?.parse().ok()?)))();
-        let (identity, timeline, start) = understood.ok_or_else(|| not_understood(database))?;
-        Ok(Self { database: Arc::clone(database), connection, log, identity, timeline, start })
+    fn new(database: Arc<Database>, log: LogId, start: Position, guard: Box<dyn Guard>) -> Self {
+        let held = Arc::new(Mutex::new(Some(guard)));
+        let watched = Arc::clone(&held);
+        let watchdog = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::time::sleep(MOST_HELD).await;
+            drop(take(&watched));
+        }));
+        Self { database, log, start, held, _watchdog: watchdog }
     }
 
     /// To be called after the cut.
-    pub(crate) async fn end(mut self, now: Timestamp) -> Option<BaseOfDatabase> {
-        match self.position().await {
+    pub(crate) async fn end(self, now: Timestamp) -> Option<BaseOfDatabase> {
+        let Some(guard) = take(&self.held) else {
+            self.database.no_base(now, "the cut took so long that the database was let go before it");
+            return None;
+        };
+        match guard.end().await {
             Ok((end, ready_at)) => {
                 self.database.live.update(|live| live.base_failed_at = None);
                 Some(BaseOfDatabase {
@@ -104,16 +93,8 @@ impl BaseMark {
             }
         }
     }
-
-    async fn position(&mut self) -> Result<(Position, Timestamp), PostgresError> {
-        let asked = "SELECT pg_current_wal_insert_lsn(), to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
-        let rows = self.connection.ask("the end of the log", asked).await?;
-        let mut row = rows.into_iter().next().unwrap_or_default().into_iter().flatten();
-        let understood = (|| Some((row.next()?.parse().ok()?, row.next()?.parse().ok()?)))();
-        understood.ok_or_else(|| not_understood(&self.database))
-    }
 }
 
-fn not_understood(database: &Database) -> PostgresError {
-    PostgresError::Protocol { place: database.target.to_string(), what: "an answer that is none".into() }
+fn take(held: &Mutex<Option<Box<dyn Guard>>>) -> Option<Box<dyn Guard>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

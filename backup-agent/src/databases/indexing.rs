@@ -4,20 +4,20 @@
 //! by the planner, never guessed at.
 
 use jiff::Timestamp;
-use strongroom_database::postgres::{Start, Version};
-use strongroom_database::{CommitSummary, Indexed, Indexer, LineageId, Position, TransactionId};
+use strongroom_database::{CommitSummary, Indexed, Position, TransactionId};
+use strongroom_log_spool::Piece;
 use strongroom_model::{LogId, chain};
-use strongroom_postgres::spool::Piece;
 use strongroom_repository::record::{BundleNote, CommitNote, CommitsNote, LogOpened};
 use strongroom_repository::{Bundle, LogError, Repository};
 
+use super::engine::{Engine, LogReader, ReadFrom};
 use super::uploader::before;
 
 /// Reads one log from some bundle on.
 #[derive(Debug)]
 pub(super) struct Indexing {
     /// `None`: the log is not understood.
-    indexer: Option<Indexer>,
+    reader: Option<Box<dyn LogReader>>,
     /// What the bundle before said.
     complete_until: Timestamp,
 }
@@ -25,64 +25,56 @@ pub(super) struct Indexing {
 impl Indexing {
     /// Goes on at `end` with bundle `number`, behind `last`. Where that is swept already, a record under way is passed over.
     pub(super) async fn resume(
+        engine: &dyn Engine,
         repository: &Repository,
         opened: &LogOpened,
         (number, end): (u32, Position),
         last: Option<&BundleNote>,
     ) -> Result<Self, LogError> {
-        let fact = |name: &str| opened.facts.get(name).map(String::as_str);
-        let segment_bytes = fact("segment-bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(16 << 20);
-        let major = fact("version").and_then(|version| version.split('.').next()?.parse().ok());
-        let version = major.and_then(Version::of_major);
-        let lineage = LineageId(opened.lineage);
-        let begin = |start| Indexer::new(start, lineage, segment_bytes, version);
-        if version.is_none() {
+        let began =
+            last.map_or(ReadFrom::Anywhere(end), |last| ReadFrom::Boundary(Position::new(last.whole_to)));
+        let complete_until = last.map_or(opened.began_at, |last| last.complete_until);
+        let Some(mut reader) = engine.reader(opened, began) else {
             tracing::error!(
-                version = fact("version"),
-                "the log of this server cannot be read here: it is stored, and cannot be restored to a time"
+                log = %opened.log, facts = ?opened.facts,
+                "the log of this database cannot be read here: it is stored, and cannot be restored to a time"
             );
-        }
-        let Some(last) = last else {
-            let indexer = version.map(|_| begin(Start::Anywhere(end)));
-            return Ok(Self { indexer, complete_until: opened.began_at });
+            return Ok(Self { reader: None, complete_until });
         };
-        let complete_until = last.complete_until;
-        let whole_to = Position::new(last.whole_to);
-        let mut indexer = begin(Start::Boundary(whole_to));
-        if last.whole_to < last.to {
+        if let Some(last) = last.filter(|last| last.whole_to < last.to) {
             let Some(bytes) = since(repository, opened.log, number, last).await? else {
                 // What is under way here is passed over: one record at most.
-                let indexer = begin(Start::Anywhere(Position::new(last.to)));
-                return Ok(Self { indexer: Some(indexer), complete_until });
+                let reader = engine.reader(opened, ReadFrom::Anywhere(Position::new(last.to)));
+                return Ok(Self { reader, complete_until });
             };
-            let read = indexer.push(whole_to, &bytes);
-            indexer.cut();
+            let read = reader.push(Position::new(last.whole_to), &bytes);
+            reader.cut();
             if let Err(error) = read {
-                tracing::error!(log = %opened.log, error = chain(&error), "the log cannot be read on from here: it is stored, and cannot be restored to a time");
-                return Ok(Self { indexer: None, complete_until });
+                tracing::error!(log = %opened.log, error = chain(&*error), "the log cannot be read on from here: it is stored, and cannot be restored to a time");
+                return Ok(Self { reader: None, complete_until });
             }
         }
-        Ok(Self { indexer: version.map(|_| indexer), complete_until })
+        Ok(Self { reader: Some(reader), complete_until })
     }
 
     /// The bundle that a piece makes. Work for a thread that may take its time.
     pub(super) fn bundle(&mut self, piece: Piece) -> Bundle {
         let (from, to) = (piece.start, piece.start.plus(piece.bytes.len() as u64));
         let mut indexed: Option<Indexed> = None;
-        if let Some(indexer) = &mut self.indexer {
-            let read = indexer.push(from, &piece.bytes);
-            indexed = Some(indexer.cut());
+        if let Some(reader) = &mut self.reader {
+            let read = reader.push(from, &piece.bytes);
+            indexed = Some(reader.cut());
             if let Err(error) = read {
                 tracing::error!(
-                    error = chain(&error),
+                    error = chain(&*error),
                     "the log cannot be read on from here: it is stored, and cannot be restored to a time"
                 );
-                self.indexer = None;
+                self.reader = None;
                 indexed = None;
             }
         }
         let commits = indexed.as_ref().and_then(|indexed| indexed.commits.as_ref()).and_then(commits_note);
-        if self.indexer.is_some() {
+        if self.reader.is_some() {
             // The newest stamp is complete at least where it was written last; the server's clock says more, but for stamps
             // that were taken and not written yet.
             let heard = before(piece.sent_at);
@@ -104,7 +96,7 @@ impl Indexing {
 
     /// Whether the log is understood: then it is complete up to where it was heard to end.
     pub(super) const fn understands(&self) -> bool {
-        self.indexer.is_some()
+        self.reader.is_some()
     }
 }
 

@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use strongroom_database::Position;
+use strongroom_log_spool::{Progress, Spool, SpoolError};
 use strongroom_model::{Failure as _, LogId, Remedy, chain};
-use strongroom_postgres::PostgresError;
-use strongroom_postgres::receiver::Progress;
-use strongroom_postgres::spool::Spool;
 use strongroom_repository::LogError;
 use strongroom_repository::record::{BundleNote, HeardNote};
 use tokio::sync::watch;
@@ -216,9 +214,6 @@ pub(super) fn before(at: Timestamp) -> Timestamp {
     at.checked_sub(STAMP_LAG).unwrap_or(at)
 }
 
-fn joined<T>(done: Result<T, tokio::task::JoinError>) -> Result<T, PostgresError> {
-    done.map_err(|error| PostgresError::Spool {
-        path: "a task that reads it".into(),
-        cause: std::io::Error::other(error),
-    })
+fn joined<T>(done: Result<T, tokio::task::JoinError>) -> Result<T, SpoolError> {
+    done.map_err(SpoolError::ended)
 }

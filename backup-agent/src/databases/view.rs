@@ -64,13 +64,6 @@ pub fn expendable(fold: &Fold, database: &str, horizon: Timestamp) -> Vec<(LogId
     logs(fold, database).map(of_log).filter(|(_, bundles)| !bundles.is_empty()).collect()
 }
 
-/// The fork that a history file tells last: `1<tab>0/3000148<tab>reason`.
-pub(super) fn last_fork(history: &str) -> Option<(LineageId, Position)> {
-    let line = history.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with('#'))?;
-    let mut fields = line.split('\t').map(str::trim);
-    Some((LineageId(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
-}
-
 /// What can be restored of a database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DatabaseStatus {

@@ -15,13 +15,13 @@
 use jiff::Timestamp;
 
 use crate::postgres::{LogReader, ReadError, Record, Start, Version};
-use crate::{
-    Changes, Commit, CommitSummary, Ended, Entry, LineageId, NamedPoint, Position, Statements, TransactionId,
-};
+use crate::{Changes, Commit, Ended, Entry, LineageId, NamedPoint, Position, Statements, TransactionId};
 
 mod numbers;
+mod stretch;
 
 use numbers::{Input, put, signed, unsigned};
+pub use stretch::{Indexed, Stretch};
 
 const VERSION: u16 = 1;
 const HEADER: usize = 16;
@@ -281,48 +281,6 @@ pub struct Indexer {
     stretch: Stretch,
 }
 
-#[derive(Debug)]
-struct Stretch {
-    writer: IndexWriter,
-    commits: Option<CommitSummary>,
-    named_points: u32,
-    last_record: Option<Position>,
-}
-
-impl Stretch {
-    fn new(lineage: LineageId, origin: Position) -> Self {
-        let writer = IndexWriter::new(lineage, origin);
-        Self { writer, commits: None, named_points: 0, last_record: None }
-    }
-
-    fn push(&mut self, entry: &Entry) {
-        self.writer.push(entry);
-        match entry {
-            Entry::Commit(commit) => match &mut self.commits {
-                Some(commits) => commits.add(commit),
-                None => self.commits = Some(CommitSummary::one(commit)),
-            },
-            Entry::Named(_) => self.named_points = self.named_points.saturating_add(1),
-            _ => {}
-        }
-    }
-}
-
-/// What a stretch of log says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Indexed {
-    /// The index, as it is stored.
-    pub index: Vec<u8>,
-    /// As in [`crate::LogRange`].
-    pub whole_to: Position,
-    /// As in [`crate::LogRange`].
-    pub last_record: Option<Position>,
-    /// As in [`crate::LogRange`].
-    pub commits: Option<CommitSummary>,
-    /// As in [`crate::LogRange`].
-    pub named_points: u32,
-}
-
 impl Indexer {
     /// Begins to read the log of this history; see [`LogReader::new`].
     #[must_use]
@@ -345,7 +303,7 @@ impl Indexer {
     pub fn push(&mut self, at: Position, bytes: &[u8]) -> Result<(), ReadError> {
         let (interpreter, stretch) = (&mut self.interpreter, &mut self.stretch);
         self.reader.push(at, bytes, |record: &Record<'_>| {
-            stretch.last_record = Some(record.start);
+            stretch.record(record.start);
             if let Some(entry) = interpreter.entry(record) {
                 stretch.push(&entry);
             }
@@ -356,15 +314,9 @@ impl Indexer {
     /// (after a restart, from the page before it on), end it here and drop the answer.
     pub fn cut(&mut self) -> Indexed {
         let next = Stretch::new(self.lineage, self.reader.position());
-        let done = std::mem::replace(&mut self.stretch, next);
-        Indexed {
-            index: done.writer.bytes,
-            // Behind a switch the next record is a segment away.
-            whole_to: self.reader.whole_to().min(self.reader.position()),
-            last_record: done.last_record,
-            commits: done.commits,
-            named_points: done.named_points,
-        }
+        // Behind a switch the next record is a segment away.
+        let whole_to = self.reader.whole_to().min(self.reader.position());
+        std::mem::replace(&mut self.stretch, next).finish(whole_to)
     }
 }
 

@@ -35,7 +35,7 @@ pub use base::{Base, StandsOn};
 pub use catalogue::{Catalogue, CommitIndex, Heard};
 pub use commit::{Changes, Commit, NamedPoint, Statements};
 pub use entry::{Ended, Entry};
-pub use index::{Index, IndexError, IndexWriter, Indexed, Indexer};
+pub use index::{Index, IndexError, IndexWriter, Indexed, Indexer, Stretch};
 pub use lineage::{Fork, Lineage, LineageError, LineageId, LineageTree, PathStep};
 pub use log::{CommitSummary, Gap, LogPiece, LogRange};
 pub use plan::{Plan, PlanError, Rates, Stop, plan};

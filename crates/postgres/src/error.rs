@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use strongroom_database::{LineageId, Position};
+use strongroom_log_spool::SpoolError;
 use strongroom_model::{Failure, Remedy};
 
 /// Why something could not be had of a PostgreSQL server, or not be kept of what it sent.
@@ -128,26 +129,22 @@ pub enum PostgresError {
         /// What came.
         found: Position,
     },
-    /// The spool on disk failed.
-    #[error("the spool {}", path.display())]
-    Spool {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        cause: std::io::Error,
-    },
-    /// The spool holds what cannot be.
-    #[error("the spool {}: {what}", path.display())]
-    SpoolDamaged {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was seen.
-        what: String,
-    },
+    /// What came cannot be kept.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
 }
 
 impl PostgresError {
+    /// Whether log is lost, so that what comes has to be another log.
+    #[must_use]
+    pub const fn is_gap(&self) -> bool {
+        match self {
+            Self::Gap { .. } => true,
+            Self::Spool(cause) => cause.is_gap(),
+            _ => false,
+        }
+    }
+
     /// Whether trying again may help without anybody doing anything.
     #[must_use]
     pub fn passes(&self) -> bool {
@@ -172,8 +169,7 @@ impl Failure for PostgresError {
             Self::Gap { .. } => "postgres.gap",
             Self::Behind { .. } => "postgres.behind",
             Self::NotNext { .. } => "postgres.not-next",
-            Self::Spool { .. } => "postgres.spool",
-            Self::SpoolDamaged { .. } => "postgres.spool-damaged",
+            Self::Spool(cause) => cause.code(),
         }
     }
 
@@ -185,7 +181,8 @@ impl Failure for PostgresError {
                 Remedy::Retry
             }
             Self::NotNext { .. } | Self::Protocol { .. } => Remedy::Bug,
-            Self::Gap { .. } | Self::SpoolDamaged { .. } => Remedy::FixData,
+            Self::Gap { .. } => Remedy::FixData,
+            Self::Spool(cause) => cause.remedy(),
             _ => Remedy::FixSurroundings,
         }
     }
@@ -205,8 +202,7 @@ impl Failure for PostgresError {
             Self::OtherCluster { .. } => "If the database was made anew on purpose, give it another `name` in the configuration, so that its log does not mix with that of the old one.".into(),
             Self::Gap { .. } => "The restorable window has a gap here. Take a new snapshot of the volume at once: what comes after it can be restored to any second again.".into(),
             Self::Behind { .. } => "The database was put back to an older state. Give it another `name` in the configuration, so that both histories stay restorable.".into(),
-            Self::Spool { .. } => "Check the disk below the agent's `state_dir`: free space and rights.".into(),
-            Self::SpoolDamaged { .. } => "Move the folder away; what was not archived of it is asked for again at the server, whose slot kept it if it was never reported.".into(),
+            Self::Spool(cause) => cause.advice(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL's log, received as it is written.
 //!
 //! Our own small client of the streaming replication protocol (PostgreSQL 13 and newer): it logs in, makes a physical slot,
-//! and receives the write-ahead log into a [`spool`] on disk. What always holds:
+//! and receives the write-ahead log into a [`Spool`](strongroom_log_spool::Spool) on disk. What always holds:
 //!
 //! * The server is told that a byte is flushed only after it is durable in the spool. So the slot keeps whatever a crash of
 //!   this machine, the server or both could have lost, and what was once reported is never missing.
@@ -18,7 +18,6 @@ mod password;
 pub mod receiver;
 pub mod replication;
 mod scram;
-pub mod spool;
 pub mod target;
 mod tls;
 mod wire;

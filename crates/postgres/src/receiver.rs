@@ -9,13 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use strongroom_database::{LineageId, Position};
+use strongroom_log_spool::{Progress, Spool, SpoolError};
 use strongroom_model::World;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::replication::{Event, LogStream, SlotName};
-use crate::spool::Spool;
 use crate::{PostgresError, ReplicationConnection, System};
 
 /// How often the server is told where we are and asked for a sign of life.
@@ -26,23 +26,6 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// What is gathered before it is written: one sync for as much, and no more memory.
 const GATHER_BYTES: usize = 1 << 20;
-
-/// How a stream is doing. What counts is `flushed`: it is durable here.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Whether a stream runs.
-    pub streaming: bool,
-    /// Durable here up to this byte.
-    pub flushed: Position,
-    /// How far the server's log went when it was last heard.
-    pub server_end: Position,
-    /// At this moment, by the server's clock, nothing was missing here.
-    pub current_at: Option<Timestamp>,
-    /// When the server was last heard, by its clock.
-    pub heard_at: Option<Timestamp>,
-    /// Whether the spool is full, so that the log piles up at the server.
-    pub is_full: bool,
-}
 
 /// How a stream ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,10 +184,7 @@ impl Flow<'_> {
                 let bytes = gathered.chunks.concat();
                 spool.append(gathered.start, sent_at, &bytes)
             });
-            written.await.map_err(|error| PostgresError::Spool {
-                path: "a task that writes it".into(),
-                cause: std::io::Error::other(error),
-            })??;
+            written.await.map_err(SpoolError::ended)??;
             self.flushed = end;
             self.report(false).await?;
         }

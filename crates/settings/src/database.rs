@@ -10,64 +10,105 @@ use crate::{Interval, Located, Size};
 
 /// One `[[database]]`
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Keys")]
 pub struct DatabaseConfig {
     /// What people call it. Another cluster needs another name, also in the same volume.
     pub name: Located<String>,
     /// The volume on which all of it lies: the snapshots of it are its bases.
     pub volume: VolumeName,
-    /// What kind of database it is.
-    #[serde(default)]
-    pub engine: Engine,
+    /// What kind of database it is, and how it is reached.
+    pub engine: EngineConfig,
+    /// How much of this machine's disk may hold what is not in the repository yet.
+    pub spool: Size,
+    /// How far back any second can be restored.
+    pub window: Interval,
+}
+
+/// What kind of database it is, with the keys of that kind.
+#[derive(Debug, Clone)]
+pub enum EngineConfig {
+    /// PostgreSQL 13 and newer.
+    Postgres(PostgresConfig),
+}
+
+/// How a PostgreSQL server is reached.
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
     /// A host, an address, or the folder of its Unix socket.
     pub host: String,
     /// The port, which also names the socket.
-    #[serde(default = "usual_port")]
     pub port: u16,
     /// The role, which needs REPLICATION.
     pub user: String,
     /// The database for questions in SQL.
-    #[serde(default = "usual_database")]
     pub database: String,
     /// The file whose first line is the password.
     pub password_file: Option<PathBuf>,
     /// A file in the form of `~/.pgpass`.
     pub pgpass_file: Option<PathBuf>,
     /// Whether and how the line is encrypted.
-    #[serde(default)]
     pub tls: TlsMode,
     /// Who signed the server's certificate.
     pub tls_ca: Option<PathBuf>,
     /// The replication slot.
-    #[serde(default = "usual_slot")]
     pub slot: String,
-    /// How much of this machine's disk may hold what is not in the repository yet.
-    #[serde(default = "usual_spool")]
-    pub spool: Size,
-    /// How far back any second can be restored.
-    #[serde(default = "usual_window")]
-    pub window: Interval,
 }
 
-/// What kind of database it is.
+/// The value of `engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// PostgreSQL 13 and newer.
+enum Engine {
     #[default]
     Postgresql,
 }
 
-const fn usual_port() -> u16 {
-    5432
+/// The keys as they are written: those of all engines.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    name: Located<String>,
+    volume: VolumeName,
+    #[serde(default)]
+    engine: Engine,
+    host: Option<String>,
+    port: Option<u16>,
+    user: Option<String>,
+    database: Option<String>,
+    password_file: Option<PathBuf>,
+    pgpass_file: Option<PathBuf>,
+    tls: Option<TlsMode>,
+    tls_ca: Option<PathBuf>,
+    slot: Option<String>,
+    #[serde(default = "usual_spool")]
+    spool: Size,
+    #[serde(default = "usual_window")]
+    window: Interval,
 }
 
-fn usual_database() -> String {
-    "postgres".to_owned()
+impl TryFrom<Keys> for DatabaseConfig {
+    type Error = String;
+
+    fn try_from(keys: Keys) -> Result<Self, String> {
+        let engine = match keys.engine {
+            Engine::Postgresql => EngineConfig::Postgres(PostgresConfig {
+                host: needed("host", keys.host)?,
+                port: keys.port.unwrap_or(5432),
+                user: needed("user", keys.user)?,
+                database: keys.database.unwrap_or_else(|| "postgres".to_owned()),
+                password_file: keys.password_file,
+                pgpass_file: keys.pgpass_file,
+                tls: keys.tls.unwrap_or_default(),
+                tls_ca: keys.tls_ca,
+                slot: keys.slot.unwrap_or_else(|| "strongroom".to_owned()),
+            }),
+        };
+        Ok(Self { name: keys.name, volume: keys.volume, engine, spool: keys.spool, window: keys.window })
+    }
 }
 
-fn usual_slot() -> String {
-    "strongroom".to_owned()
+fn needed<T>(key: &str, value: Option<T>) -> Result<T, String> {
+    // As serde words it for the other keys.
+    value.ok_or_else(|| format!("missing field `{key}`"))
 }
 
 /// 64 segments of PostgreSQL: an hour of a store's outage at 300 KB/s.
@@ -89,15 +130,23 @@ impl DatabaseConfig {
                 "a database's name has letters, digits, '-', '_' and '.', at most 63: {name:?}"
             ));
         }
+        if self.spool.bytes() < Size::mib(64).bytes() {
+            return Some("the spool needs at least 64MiB".to_owned());
+        }
+        match &self.engine {
+            EngineConfig::Postgres(postgres) => postgres.fault(),
+        }
+    }
+}
+
+impl PostgresConfig {
+    fn fault(&self) -> Option<String> {
         let slot = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if self.slot.is_empty() || self.slot.len() > 63 || !self.slot.bytes().all(slot) {
             return Some(format!(
                 "a slot's name has lower-case letters, digits and '_', at most 63: {:?}",
                 self.slot
             ));
-        }
-        if self.spool.bytes() < Size::mib(64).bytes() {
-            return Some("the spool needs at least 64MiB".to_owned());
         }
         None
     }

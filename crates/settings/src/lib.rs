@@ -24,7 +24,7 @@ pub use config::{
     AgentConfig, CheckConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig,
     RetainConfig, TimeZoneName,
 };
-pub use database::{DatabaseConfig, Engine};
+pub use database::{DatabaseConfig, EngineConfig, PostgresConfig};
 pub use day::{DayTime, LimitConfig, Rate, WindowConfig};
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;

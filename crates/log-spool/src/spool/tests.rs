@@ -73,7 +73,7 @@ fn a_frame_that_a_crash_cut_short_is_taken_off_and_damage_before_it_is_told() {
     let mut hit = both;
     hit[500] ^= 1;
     std::fs::write(&path, &hit).unwrap();
-    assert!(matches!(Spool::open(folder.path()), Err(PostgresError::SpoolDamaged { .. })));
+    assert!(matches!(Spool::open(folder.path()), Err(SpoolError::Damaged { .. })));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn bytes_that_do_not_follow_are_refused() {
     let spool = Spool::open(folder.path()).unwrap();
     spool.append(Position::new(100), at(0), b"abc").unwrap();
     for wrong in [Position::new(100), Position::new(102), Position::new(104)] {
-        assert!(matches!(spool.append(wrong, at(0), b"d"), Err(PostgresError::NotNext { .. })));
+        assert!(matches!(spool.append(wrong, at(0), b"d"), Err(SpoolError::NotNext { .. })));
     }
-    assert!(matches!(spool.read(Position::new(50), 10), Err(PostgresError::SpoolDamaged { .. })));
+    assert!(matches!(spool.read(Position::new(50), 10), Err(SpoolError::Damaged { .. })));
 }

@@ -1,6 +1,6 @@
 //! The spool: what was received and is not archived yet, on this machine's disk.
 //!
-//! One folder for one timeline; files of about 16 MiB, named by the position of their first byte; in them frames:
+//! One folder for one log; files of about 16 MiB, named by the position of their first byte; in them frames:
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -25,7 +25,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use strongroom_database::Position;
 
-use crate::PostgresError;
+use crate::SpoolError;
 
 const MAGIC: &[u8; 4] = b"SRWF";
 const HEADER_BYTES: usize = 32;
@@ -36,7 +36,7 @@ const FILE_BYTES: u64 = 16 << 20;
 /// The most log bytes of one frame: the receiver gathers no more than this before it writes.
 pub const MOST_FRAME_BYTES: usize = 2 << 20;
 
-/// What was received of one timeline and is not archived yet.
+/// what was received of one log and is not archived yet.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
@@ -107,8 +107,8 @@ impl Spool {
     ///
     /// # Errors
     /// When it cannot be read, or lacks something in its middle.
-    pub fn open(folder: &Path) -> Result<Self, PostgresError> {
-        let failed = |cause| PostgresError::Spool { path: folder.to_owned(), cause };
+    pub fn open(folder: &Path) -> Result<Self, SpoolError> {
+        let failed = |cause| SpoolError::Disk { path: folder.to_owned(), cause };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let mut found = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -124,11 +124,11 @@ impl Spool {
         let mut expected = None;
         let count = found.len();
         for (number, (start, path)) in found.into_iter().enumerate() {
-            let damaged = |what: String| PostgresError::SpoolDamaged { path: path.clone(), what };
+            let damaged = |what: String| SpoolError::Damaged { path: path.clone(), what };
             if expected.is_some_and(|expected| expected != start) {
                 return Err(damaged("what should stand before it is missing".into()));
             }
-            let io = |cause| PostgresError::Spool { path: path.clone(), cause };
+            let io = |cause| SpoolError::Disk { path: path.clone(), cause };
             let (end, bytes, is_whole) = survey(&path, start).map_err(io)?;
             if !is_whole {
                 if number + 1 < count {
@@ -170,12 +170,12 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk fails, or these bytes do not follow. Then nothing was added.
-    pub fn append(&self, start: Position, sent_at: Timestamp, bytes: &[u8]) -> Result<(), PostgresError> {
+    pub fn append(&self, start: Position, sent_at: Timestamp, bytes: &[u8]) -> Result<(), SpoolError> {
         let mut state = self.state();
         if let Some(last) = state.files.back()
             && last.end != start
         {
-            return Err(PostgresError::NotNext { expected: last.end, found: start });
+            return Err(SpoolError::NotNext { expected: last.end, found: start });
         }
         for bytes in bytes.chunks(MOST_FRAME_BYTES).scan(start, |at, chunk| {
             let start = *at;
@@ -193,7 +193,7 @@ impl Spool {
         start: Position,
         sent_at: Timestamp,
         bytes: &[u8],
-    ) -> Result<(), PostgresError> {
+    ) -> Result<(), SpoolError> {
         let length = u32::try_from(bytes.len()).expect("a frame has at most 2 MiB");
         let head = Frame::head(start, length, sent_at);
         let frame = [&head[..], &sum(&head, bytes), bytes].concat();
@@ -201,7 +201,7 @@ impl Spool {
             self.begin_file(state, start)?;
         }
         let last = state.files.back_mut().expect("a file was begun above");
-        let failed = |path: &Path, cause| PostgresError::Spool { path: path.to_owned(), cause };
+        let failed = |path: &Path, cause| SpoolError::Disk { path: path.to_owned(), cause };
         let mut file = match state.open.take() {
             Some(file) => file,
             None => {
@@ -219,9 +219,9 @@ impl Spool {
         Ok(())
     }
 
-    fn begin_file(&self, state: &mut State, start: Position) -> Result<(), PostgresError> {
+    fn begin_file(&self, state: &mut State, start: Position) -> Result<(), SpoolError> {
         let path = self.folder.join(format!("{:016x}.frames", start.number()));
-        let failed = |cause| PostgresError::Spool { path: path.clone(), cause };
+        let failed = |cause| SpoolError::Disk { path: path.clone(), cause };
         // One of this name holds nothing that counts: it was empty, or a failed write emptied it.
         let file = OpenOptions::new()
             .create(true)
@@ -243,13 +243,13 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk fails or the spool is damaged.
-    pub fn read(&self, from: Position, most: usize) -> Result<Option<Piece>, PostgresError> {
+    pub fn read(&self, from: Position, most: usize) -> Result<Option<Piece>, SpoolError> {
         let parts: Vec<Part> = self.state().files.iter().filter(|part| part.end > from).cloned().collect();
         let mut piece: Option<Piece> = None;
         for part in parts {
             if part.start > from && piece.is_none() {
                 let what = format!("it does not hold the log from {from}");
-                return Err(PostgresError::SpoolDamaged { path: self.folder.clone(), what });
+                return Err(SpoolError::Damaged { path: self.folder.clone(), what });
             }
             if !read_part(&part, from, most, &mut piece)? {
                 break;
@@ -262,14 +262,14 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn release(&self, until: Position) -> Result<(), PostgresError> {
+    pub fn release(&self, until: Position) -> Result<(), SpoolError> {
         let mut state = self.state();
         while let Some(first) = state.files.front().filter(|first| first.end <= until) {
             let path = first.path.clone();
             match std::fs::remove_file(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(cause) => return Err(PostgresError::Spool { path, cause }),
+                Err(cause) => return Err(SpoolError::Disk { path, cause }),
             }
             state.files.pop_front();
             if state.files.is_empty() {
@@ -286,10 +286,9 @@ fn read_part(
     from: Position,
     most: usize,
     piece: &mut Option<Piece>,
-) -> Result<bool, PostgresError> {
-    let io = |cause| PostgresError::Spool { path: part.path.clone(), cause };
-    let damaged =
-        || PostgresError::SpoolDamaged { path: part.path.clone(), what: "a frame is damaged".into() };
+) -> Result<bool, SpoolError> {
+    let io = |cause| SpoolError::Disk { path: part.path.clone(), cause };
+    let damaged = || SpoolError::Damaged { path: part.path.clone(), what: "a frame is damaged".into() };
     let mut file = File::open(&part.path).map_err(io)?;
     let mut offset = 0;
     while offset < part.bytes {

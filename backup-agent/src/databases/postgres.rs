@@ -1,0 +1,165 @@
+//! PostgreSQL, as archiving knows it: a physical slot that keeps the log, a stream of it, two positions around the cut.
+
+mod base;
+
+use async_trait::async_trait;
+use strongroom_database::postgres::{Start, Version};
+use strongroom_database::{Indexed, Indexer, LineageId, Position};
+use strongroom_postgres::receiver::{Ended as StreamEnded, Receiver};
+use strongroom_postgres::replication::SlotName;
+use strongroom_postgres::{PostgresError, ReplicationConnection, System, Target};
+use strongroom_repository::fold::LogState;
+use strongroom_repository::record::LogOpened;
+use strongroom_settings::PostgresConfig;
+
+use super::engine::{
+    Beginning, Begun, Ended, Engine, EngineError, Fork, LogReader, ReadFrom, Receiving, Source,
+};
+
+/// Segments of a server that says nothing else.
+const USUAL_SEGMENT: u32 = 16 << 20;
+
+/// A cluster, and the slot that is ours in it.
+#[derive(Debug, Clone)]
+pub(super) struct Postgres {
+    target: Target,
+    slot: SlotName,
+}
+
+impl Postgres {
+    /// `None`: the name of its slot is none, which the configuration was checked for.
+    pub(super) fn new(config: &PostgresConfig) -> Option<Self> {
+        let target = Target {
+            host: config.host.clone(),
+            port: config.port,
+            user: config.user.clone(),
+            database: config.database.clone(),
+            password_file: config.password_file.clone(),
+            pgpass: config.pgpass_file.clone(),
+            tls: config.tls,
+            tls_ca: config.tls_ca.clone(),
+            application: "strongroom".to_owned(),
+        };
+        Some(Self { target, slot: SlotName::new(&config.slot)? })
+    }
+}
+
+impl From<PostgresError> for EngineError {
+    fn from(error: PostgresError) -> Self {
+        let is_gap = error.is_gap();
+        Self::new(error, is_gap)
+    }
+}
+
+#[async_trait]
+impl Engine for Postgres {
+    fn name(&self) -> &'static str {
+        "postgresql"
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Source>, EngineError> {
+        let mut connection = ReplicationConnection::open(&self.target).await?;
+        // The slot first: from here on the server keeps what the log will begin with.
+        connection.create_slot(&self.slot).await?;
+        let system = connection.identify().await?;
+        tracing::debug!(server = %self.target, encrypted = connection.is_encrypted(), "connected to PostgreSQL");
+        Ok(Box::new(Stream { slot: self.slot.clone(), connection, system }))
+    }
+
+    fn reader(&self, opened: &LogOpened, from: ReadFrom) -> Option<Box<dyn LogReader>> {
+        let major = opened.facts.get("version").and_then(|version| version.split('.').next()?.parse().ok());
+        let version = major.and_then(Version::of_major)?;
+        let start = match from {
+            ReadFrom::Anywhere(at) => Start::Anywhere(at),
+            ReadFrom::Boundary(at) => Start::Boundary(at),
+        };
+        let segment_bytes = segment_bytes(opened);
+        Some(Box::new(Indexer::new(start, LineageId(opened.lineage), segment_bytes, Some(version))))
+    }
+
+    async fn begin_base(&self, opened: &LogOpened) -> Result<Begun, EngineError> {
+        Ok(base::begin(self, opened).await?)
+    }
+}
+
+fn segment_bytes(opened: &LogOpened) -> u32 {
+    let bytes = opened.facts.get("segment-bytes").and_then(|bytes| bytes.parse().ok());
+    bytes.filter(|bytes| *bytes > 0).unwrap_or(USUAL_SEGMENT)
+}
+
+impl LogReader for Indexer {
+    fn push(&mut self, at: Position, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self::push(self, at, bytes)?)
+    }
+
+    fn cut(&mut self) -> Indexed {
+        Self::cut(self)
+    }
+}
+
+struct Stream {
+    slot: SlotName,
+    connection: ReplicationConnection,
+    system: System,
+}
+
+#[async_trait]
+impl Source for Stream {
+    fn is_of(&self, opened: &LogOpened) -> Result<(), EngineError> {
+        let found = self.system.identifier;
+        match opened.identity.parse::<u64>() {
+            Ok(expected) if expected != found => Err(PostgresError::OtherCluster { expected, found }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// With the segment that the server writes, or in which the last timeline ended.
+    async fn beginning(
+        &mut self,
+        fork: Option<Fork>,
+        _: Option<&LogState>,
+    ) -> Result<Beginning, EngineError> {
+        let (lineage, at) =
+            fork.map_or((self.system.timeline, self.system.flushed), |fork| (fork.next, fork.at));
+        let history = match lineage {
+            LineageId(1) => None,
+            lineage => Some(self.connection.timeline_history(lineage).await?),
+        };
+        let fork = fork.map(|fork| (fork.parent, fork.at));
+        Ok(Beginning {
+            identity: self.system.identifier.to_string(),
+            lineage,
+            start: at.segment_start(self.system.segment_bytes),
+            // Where nobody saw the fork, the server's own account of it does.
+            fork: fork.or_else(|| history.as_deref().and_then(last_fork)),
+            history,
+            facts: vec![
+                ("version", self.system.version.clone()),
+                ("segment-bytes", self.system.segment_bytes.to_string()),
+            ],
+        })
+    }
+
+    async fn receive(self: Box<Self>, into: Receiving) -> Result<Ended, EngineError> {
+        let receiver = Receiver {
+            slot: self.slot,
+            timeline: LineageId(into.opened.lineage),
+            spool: into.spool,
+            budget_bytes: into.budget_bytes,
+            world: into.world,
+        };
+        let ended =
+            receiver.receive(self.connection, &self.system, into.from, &into.progress, &into.cancel).await?;
+        Ok(match ended {
+            StreamEnded::Cancelled => Ended::Cancelled,
+            StreamEnded::Timeline { next, at } => Ended::Lineage { next, at },
+        })
+    }
+}
+
+/// The fork that a history file tells last: `1<tab>0/3000148<tab>reason`.
+fn last_fork(history: &str) -> Option<(LineageId, Position)> {
+    let line = history.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with('#'))?;
+    let mut fields = line.split('\t').map(str::trim);
+    Some((LineageId(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
+}
