@@ -198,6 +198,7 @@ impl Driver {
         let Some(device) = self.backend.attached(&volume.image)? else { return Ok(Stand::Still) };
         let table = MountTable::read()?;
         if let Some(mount) = table.of_device(device.number).find(|mount| !mount.is_readonly()) {
+            self.let_run(volume.id);
             let settings = self.settings();
             let armed =
                 Armed::arm(&mount.path, &volume.subject(), &settings.watchdog, settings.limits.freeze)?;

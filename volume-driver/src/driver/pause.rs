@@ -177,7 +177,8 @@ impl Driver {
         tracing::info!(resumed = count, "the pool has space again: writers go on");
     }
 
-    /// Thaws a volume that is to be unmounted.
+    /// Thaws a volume that is to be unmounted, or cut: a snapshot is made only where the pool has room again, and then its
+    /// writers would go on at the next look.
     pub(super) fn let_run(&self, volume: VolumeId) {
         let frozen = self.paused.lock().remove(&volume);
         if let Some(frozen) = frozen {

@@ -124,6 +124,7 @@ impl Driver {
         let Some(device) = self.backend.attached(&volume.image)? else { return Ok(None) };
         let table = MountTable::read()?;
         if let Some(mount) = table.of_device(device.number).find(|mount| !mount.is_readonly()) {
+            self.let_run(volume.id);
             let settings = self.settings();
             let frozen =
                 Frozen::freeze(&mount.path, &volume.subject(), &settings.watchdog, settings.limits.freeze)?;

@@ -358,6 +358,28 @@ fn a_volume_whose_writers_wait_can_be_unmounted() {
     fs::remove_file(hog).unwrap();
 }
 
+#[test]
+fn a_snapshot_made_as_soon_as_the_pool_has_room_again_does_not_meet_its_own_pause() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::in_memory();
+    let driver = Driver::open(small(&scratch, WhenFull::Wait), world()).unwrap().0;
+    let volume = create(&driver, "v", 64, VolumeKind::Ext4);
+    driver.mount(volume.id, &scratch.folder("m"), &[]).unwrap();
+    let hog = fill_up(driver.pool_root());
+    driver.watch_room().unwrap();
+    assert!(condition(&driver, &volume).contains(WAITING));
+    let refused = driver.create_snapshot(&snapshot_request(&volume, "s")).unwrap_err();
+    assert_eq!(refused.code(), "driver.pool-full", "{refused}");
+    assert!(condition(&driver, &volume).contains(WAITING));
+    fs::remove_file(hog).unwrap();
+    // Nobody has looked since.
+    driver.create_snapshot(&snapshot_request(&volume, "s")).unwrap();
+    assert!(!condition(&driver, &volume).contains(WAITING));
+    driver.unmount(volume.id, None).unwrap();
+}
+
 /// Takes all that a pool has.
 fn fill_up(root: &Path) -> PathBuf {
     let path = root.join("hog");
