@@ -257,13 +257,14 @@ impl Archive {
         folder.join(format!("copy-{}", self.number(plan)))
     }
 
-    fn number(&self, plan: &Plan) -> usize {
+    /// Which of the bases it is, from 1.
+    pub(crate) fn number(&self, plan: &Plan) -> usize {
         self.catalogue.bases.iter().position(|base| *base == plan.base).unwrap() + 1
     }
 
     /// A fresh copy of the plan's base, ready for its recovery.
     pub(crate) fn copy_base(&self, plan: &Plan, folder: &Path) -> Recovery {
-        let (data, work) = (self.copy_of(plan, folder), folder.join("work"));
+        let (data, work) = (self.copy_of(plan, folder), folder.join(format!("work-{}", self.number(plan))));
         let _ = fs::remove_dir_all(&data);
         let _ = fs::remove_dir_all(&work);
         let from = self.bases.join(self.number(plan).to_string());

@@ -2,7 +2,7 @@
 //! committed before it, in the order of the log.
 //!
 //! What is right is not known to the code that is tested: the order of commits is `pg_waldump`'s, and their times are
-//! the server's own. `STRONGROOM_LEDGER_TARGETS` says how many targets are tried (24, when it does not).
+//! the server's own. `STRONGROOM_LEDGER_TARGETS` says how many targets are tried (200, when it does not).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -117,7 +117,7 @@ fn every_target_gives_exactly_the_commits_before_it() {
         return;
     };
     let count =
-        std::env::var("STRONGROOM_LEDGER_TARGETS").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
+        std::env::var("STRONGROOM_LEDGER_TARGETS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
     let folder = tempfile::Builder::new().prefix("strongroom-ledger-").tempdir().unwrap();
     let mut archive = Archive::new(folder.path());
     archive::fill(&server, &mut archive, folder.path());
@@ -141,35 +141,43 @@ fn every_target_gives_exactly_the_commits_before_it() {
             )
         })
         .collect();
-    // One copy of a base serves all of its targets, in their order: it is brought further from stop to stop.
+    // One copy of a base serves all of its targets, in their order: it is brought further from stop to stop. The bases side by
+    // side: each has its own copy and server.
     planned.sort_by_key(|(plan, ..)| (plan.base.end, plan.cut));
-    let mut copy: Option<(Position, Recovery)> = None;
     let tried = planned.len();
-    for (plan, wanted, right) in planned {
-        let mut recovery = match copy.take() {
-            Some((end, recovery)) if end == plan.base.end => recovery,
-            _ => archive.copy_base(&plan, folder.path()),
-        };
-        recovery.go_on_to(plan.stop, plan.lineage);
-        archive.lay_out(&plan, &recovery.archive());
-        let recovered = recovery.run().unwrap_or_else(|error| panic!("{wanted:?}: {error}: {plan:?}"));
-        let got = restored(&recovered);
-        let (missing, extra): (Vec<_>, Vec<_>) =
-            (right.difference(&got).collect(), got.difference(&right).collect());
-        assert!(
-            missing.is_empty() && extra.is_empty(),
-            "{wanted:?}: missing {missing:?}, too many {extra:?}: {plan:?}"
-        );
-        copy = Some((plan.base.end, recovered.end().unwrap()));
-    }
+    let (archive, whole) = (&archive, folder.path());
+    std::thread::scope(|scope| {
+        for of_base in planned.chunk_by(|(one, ..), (other, ..)| one.base.end == other.base.end) {
+            scope.spawn(move || try_all(archive, whole, of_base));
+        }
+    });
     eprintln!("{tried} targets, {} commits, {} of the ledger", truth.commits.len(), truth.ledger.len());
 
     // A time before the first base is refused, and never a state that has what came later.
     let first = archive.catalogue.bases.iter().map(|base| base.ready_at).min().unwrap();
     let before = Wanted::new(Target::Time(first - Duration::from_secs(60)));
-    assert!(matches!(crate::planned(&archive, &before), Err(Refusal::BeforeWindow { .. })));
+    assert!(matches!(crate::planned(archive, &before), Err(Refusal::BeforeWindow { .. })));
 
-    promoted_copies_begin_histories_of_their_own(&archive, &truth, folder.path());
+    promoted_copies_begin_histories_of_their_own(archive, &truth, folder.path());
+}
+
+/// Restores every target of one base, and compares the ledger.
+fn try_all(archive: &Archive, folder: &Path, targets: &[(Plan, Wanted, BTreeSet<u64>)]) {
+    let mut copy: Option<Recovery> = None;
+    for (plan, wanted, right) in targets {
+        let mut recovery = copy.take().unwrap_or_else(|| archive.copy_base(plan, folder));
+        recovery.go_on_to(plan.stop, plan.lineage);
+        archive.lay_out(plan, &recovery.archive());
+        let recovered = recovery.run().unwrap_or_else(|error| panic!("{wanted:?}: {error}: {plan:?}"));
+        let got = restored(&recovered);
+        let (missing, extra): (Vec<_>, Vec<_>) =
+            (right.difference(&got).collect(), got.difference(right).collect());
+        assert!(
+            missing.is_empty() && extra.is_empty(),
+            "{wanted:?}: missing {missing:?}, too many {extra:?}: {plan:?}"
+        );
+        copy = Some(recovered.end().unwrap());
+    }
 }
 
 /// Promoted twice, from two moments: each is an ordinary database that takes writes, and the archive it came from is as before.
@@ -181,7 +189,8 @@ fn promoted_copies_begin_histories_of_their_own(archive: &Archive, truth: &Truth
         let mut recovery = archive.copy_base(&plan, folder);
         recovery.go_on_to(plan.stop, plan.lineage);
         archive.lay_out(&plan, &recovery.archive());
-        let archived = archive.names(&recovery.archive());
+        let log = recovery.archive();
+        let archived = archive.names(&log);
         let data = archive.copy_of(&plan, folder);
         recovery.run().unwrap().promote().unwrap();
         let control = Command::new(Engine::of(&data, None).unwrap().program("pg_controldata"))
@@ -192,6 +201,6 @@ fn promoted_copies_begin_histories_of_their_own(archive: &Archive, truth: &Truth
         assert!(control.contains("Database cluster state:               shut down"), "{control}");
         assert!(control.contains("Latest checkpoint's TimeLineID:       2"), "{control}");
         assert!(!data.join("recovery.signal").exists() && !data.join("postmaster.opts").exists());
-        assert_eq!(archive.names(&folder.join("work/wal")), archived, "the recovery wrote into the archive");
+        assert_eq!(archive.names(&log), archived, "the recovery wrote into the archive");
     }
 }
