@@ -51,6 +51,9 @@ pub use picture::Picture;
 /// How long it sleeps at most: a new volume is noticed, and a clock that was set, within this.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
+/// How often the bundles of databases' logs are counted: a request for a thousand of them. A lost one is noticed within this.
+const LOGS_EVERY: Duration = Duration::from_secs(15 * 60);
+
 /// How long running backups may take to stop in good order.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -124,6 +127,7 @@ impl Daemon {
         let mut locks = Housekeeping::new(&self.agent, "locked", locks_every(&locking));
         let mut verifying =
             self.check.map(|check| Housekeeping::new(&self.agent, "verified", check.every.get()));
+        let mut logs = Housekeeping::from_now_on(LOGS_EVERY);
         tracing::info!(
             policies = self.policies.all().len(),
             repository = self.agent.repository.location(),
@@ -156,6 +160,11 @@ impl Daemon {
                 locks.begin(now);
                 let (agent, stores) = (Arc::clone(&self.agent), locking.clone());
                 state.chores.spawn(async move { housekeeping::prolong_locks(&agent, &stores).await });
+            }
+            if self.agent.databases.iter().next().is_some() && logs.is_due(now) {
+                logs.begin(now);
+                let agent = Arc::clone(&self.agent);
+                state.chores.spawn(async move { housekeeping::survey_logs(&agent).await });
             }
             while state.chores.try_join_next().is_some() {}
             self.verify_a_part(&mut state, verifying.as_mut(), now);

@@ -6,6 +6,7 @@
 //! archiver    one task a database: connect, find where its log goes on, receive; again after whatever happens
 //! uploader    what the spool holds → bundles of 8 MiB or 10 seconds → the repository; now and then a record
 //! indexing    what the bytes say: commits, named points
+//! guard       what the server keeps for us never fills its disk silently
 //! base        what a snapshot has to be told so that it is a base: positions before and after the cut
 //! view        pure: from the journal to what the planner knows of a database
 //! live        what is going on, for metrics
@@ -16,6 +17,7 @@
 mod archiver;
 mod base;
 mod engine;
+mod guard;
 mod indexing;
 mod live;
 mod postgres;
@@ -24,7 +26,7 @@ pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{RecoveryPointId, VolumeName};
@@ -54,6 +56,8 @@ pub struct Database {
     pub window: std::time::Duration,
     engine: Arc<dyn Engine>,
     spool_bytes: u64,
+    /// Ends the stream that runs now: the guard lets go of what it would receive next.
+    receiving: Mutex<CancellationToken>,
     /// What is going on.
     pub live: Live,
     stream_began: Arc<Notify>,
@@ -149,6 +153,7 @@ impl Databases {
                 cancel: cancel.clone(),
             };
             tasks.spawn(archiver.run());
+            tasks.spawn(guard::Guard { database: Arc::clone(database), cancel: cancel.clone() }.run());
         }
         while tasks.join_next().await.is_some() {}
     }
@@ -159,6 +164,16 @@ impl Database {
     fn horizon(&self, fold: &Fold) -> Option<Timestamp> {
         let window = SignedDuration::try_from(self.window).unwrap_or(SignedDuration::MAX);
         view::known_until(fold, &self.name)?.checked_sub(window).ok()
+    }
+
+    /// What ends the stream that runs now.
+    fn receiving(&self) -> CancellationToken {
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A stream begins that this token ends.
+    fn receive_until(&self, token: CancellationToken) {
+        *self.receiving.lock().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
     fn lacks_base(&self, fold: &Fold) -> bool {
@@ -176,6 +191,7 @@ impl Database {
             window: config.window.get(),
             engine,
             spool_bytes: config.spool.bytes(),
+            receiving: Mutex::default(),
             live: Live::default(),
             stream_began: Arc::clone(stream_began),
         })

@@ -1,6 +1,7 @@
 //! Databases whose log is archived, by the real agent from a real PostgreSQL: whatever is killed, nothing that was reported is
 //! missing, and every byte is the server's own.
 
+mod outage;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
 

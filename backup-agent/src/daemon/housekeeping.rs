@@ -30,6 +30,11 @@ impl Housekeeping {
         Self { note, every: SignedDuration::try_from(every).unwrap_or(SignedDuration::MAX), last }
     }
 
+    /// What costs little: it is done at every start as well.
+    pub(super) fn from_now_on(every: Duration) -> Self {
+        Self { note: None, every: SignedDuration::try_from(every).unwrap_or(SignedDuration::MAX), last: None }
+    }
+
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         // A note from the future is that of a clock that was wrong.
         self.last.is_none_or(|last| last > now || now.duration_since(last) >= self.every)
@@ -78,6 +83,24 @@ pub(super) async fn keep(agent: &Agent, policies: &Policies) {
             }
         }
         Err(error) => failed("sweeping", &error),
+    }
+}
+
+/// Looks that no bundle of a database's log is missing. What is found is in the journal then: the window is split, and the volume of
+/// the database is due for a new base.
+pub(super) async fn survey_logs(agent: &Agent) {
+    match agent.repository.survey_logs().await {
+        Ok(damages) => {
+            for damage in damages {
+                tracing::error!(
+                    object = damage.object,
+                    what = damage.what,
+                    advice = "`strongroom db list` shows what can still be restored, and `strongroom repository repair --from` puts back what a copy has",
+                    "a part of a database's log is lost"
+                );
+            }
+        }
+        Err(error) => failed("looking at the logs of databases", &error),
     }
 }
 

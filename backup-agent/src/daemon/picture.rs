@@ -240,6 +240,14 @@ impl Picture {
             Some(now.spool_budget_bytes as f64)
         })?;
         family(
+            "strongroom_database_held_bytes",
+            "How much of its log the server keeps for the agent, on its own disk",
+            &|now| Some(now.held_bytes as f64),
+        )?;
+        family("strongroom_database_held_budget_bytes", "How much it may be made to keep", &|now| {
+            Some(now.held_budget_bytes as f64)
+        })?;
+        family(
             "strongroom_database_gaps",
             "Gaps of the log since the agent started: nothing within one can be restored",
             &|now| Some(now.gaps as f64),

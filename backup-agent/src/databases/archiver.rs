@@ -83,6 +83,7 @@ impl Archiver {
         let mut failures = 0_u32;
         // The log after a gap or of a new history, until it is opened.
         let mut fresh = None;
+        let mut was_taken = false;
         while !self.cancel.is_cancelled() {
             let began = tokio::time::Instant::now();
             match self.once(&mut fresh).await {
@@ -92,7 +93,8 @@ impl Archiver {
                         failures = 0;
                     }
                     self.tell(&trouble, failures == 0);
-                    fresh = self.after(&trouble).or(fresh);
+                    fresh = self.after(&trouble, was_taken).or(fresh);
+                    was_taken = matches!(trouble, Trouble::Log(LogError::Taken { .. }));
                     failures += 1;
                     let pause = FIRST.saturating_mul(1 << (failures - 1).min(8)).min(LONGEST);
                     // Many agents that lost one server do not come back in step.
@@ -124,13 +126,14 @@ impl Archiver {
     }
 
     /// What such a trouble means for the next try: a log of its own.
-    fn after(&self, trouble: &Trouble) -> Option<Fresh> {
+    fn after(&self, trouble: &Trouble, was_taken: bool) -> Option<Fresh> {
         match trouble {
             Trouble::Engine(cause) if cause.is_gap() => self.gap(),
             // What the spool held and was not stored is lost, or comes again with the next log.
             Trouble::Spool(cause) if cause.is_gap() => self.gap(),
-            // Somebody else wrote under our numbers: theirs stays theirs.
-            Trouble::Log(LogError::Taken { .. }) => Some(Fresh::AfterGap),
+            // Mostly a bundle of our own whose answer was lost: the next look finds it, and goes on behind it. Where it does not
+            // follow, somebody else wrote under our numbers: theirs stays theirs.
+            Trouble::Log(LogError::Taken { .. }) => was_taken.then_some(Fresh::AfterGap),
             _ => None,
         }
     }
@@ -154,6 +157,8 @@ impl Archiver {
         let (progress, seen) = watch::channel(Progress { flushed: going.from, ..Progress::default() });
         let (log, lineage) = (going.opened.log, LineageId(going.opened.lineage));
         tracing::info!(database = database.name, %log, %lineage, from = %going.from, "archiving the log of a database");
+        let receive_stop = self.cancel.child_token();
+        database.receive_until(receive_stop.clone());
         let receiving = source.receive(Receiving {
             opened: going.opened,
             from: going.from,
@@ -161,7 +166,7 @@ impl Archiver {
             budget_bytes: database.spool_bytes,
             progress,
             world: self.agent.world.clone(),
-            cancel: self.cancel.clone(),
+            cancel: receive_stop,
         });
         let mut uploader = Uploader {
             agent: Arc::clone(&self.agent),
@@ -176,33 +181,29 @@ impl Archiver {
             progress: seen,
             indexing: Some(going.indexing),
         };
-        let upload_stop = self.cancel.child_token();
+        let (upload_stop, last) = (self.cancel.child_token(), CancellationToken::new());
         tokio::pin!(receiving);
-        let ended = {
-            let uploading = uploader.run(&upload_stop);
-            tokio::pin!(uploading);
-            tokio::select! {
-                ended = &mut receiving => {
-                    upload_stop.cancel();
-                    let uploaded = (&mut uploading).await;
-                    let ended = ended?;
-                    uploaded?;
-                    ended
+        let uploading = uploader.run(&upload_stop, &last);
+        tokio::pin!(uploading);
+        let ended = tokio::select! {
+            ended = &mut receiving => {
+                match &ended {
+                    // Nothing more comes to this log: all of it is stored before another begins.
+                    Ok(_) => last.cancel(),
+                    Err(error) if error.is_gap() => last.cancel(),
+                    Err(_) => upload_stop.cancel(),
                 }
-                uploaded = &mut uploading => {
-                    uploaded?;
-                    // It ends by itself only when we stop.
-                    (&mut receiving).await?
-                }
+                (&mut uploading).await?;
+                ended?
+            }
+            uploaded = &mut uploading => {
+                uploaded?;
+                // It ends by itself only when we stop.
+                (&mut receiving).await?
             }
         };
         if let Ended::Lineage { next, at } = ended {
             tracing::warn!(database = database.name, %lineage, %next, %at, "the database went on in a new history");
-            // All of the old one, so that its log is whole when the new one begins.
-            tokio::select! {
-                drained = uploader.drain() => drained?,
-                () = self.cancel.cancelled() => {}
-            }
             *fresh = Some(Fresh::Fork(Fork { next, parent: lineage, at }));
         }
         Ok(())

@@ -30,6 +30,24 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Asks the database what has to be known before a snapshot that is to be a base of this log.
     async fn begin_base(&self, opened: &LogOpened) -> Result<Begun, EngineError>;
+
+    /// How much of its log the engine keeps for us on the database's own disk; `None`: it keeps none for anybody.
+    async fn held(&self) -> Result<Option<Held>, EngineError> {
+        Ok(None)
+    }
+
+    /// Lets the engine throw away what it keeps for us. The stream has ended, or is about to.
+    async fn let_go(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+/// What an engine keeps for us.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) bytes: u64,
+    /// How much it may keep.
+    pub(super) limit_bytes: u64,
 }
 
 /// A connection to a database, from finding out who answers until its log ends.

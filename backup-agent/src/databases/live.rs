@@ -24,6 +24,10 @@ pub struct Now {
     pub spool_bytes: u64,
     /// How much it may take.
     pub spool_budget_bytes: u64,
+    /// How much of its log the server keeps for us, on its own disk, when it was asked last.
+    pub held_bytes: u64,
+    /// How much it may be made to keep.
+    pub held_budget_bytes: u64,
     /// Gaps since the agent started.
     pub gaps: u64,
     /// When a backup became no base, because the database would not say what has to be known; `None` after one that did.

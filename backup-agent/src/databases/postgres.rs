@@ -1,6 +1,7 @@
 //! PostgreSQL, as archiving knows it: a physical slot that keeps the log, a stream of it, two positions around the cut.
 
 mod base;
+mod slot;
 
 use async_trait::async_trait;
 use strongroom_database::postgres::{Start, Version};
@@ -13,7 +14,7 @@ use strongroom_repository::record::LogOpened;
 use strongroom_settings::PostgresConfig;
 
 use super::engine::{
-    Beginning, Begun, Ended, Engine, EngineError, Fork, LogReader, ReadFrom, Receiving, Source,
+    Beginning, Begun, Ended, Engine, EngineError, Fork, Held, LogReader, ReadFrom, Receiving, Source,
 };
 
 /// Segments of a server that says nothing else.
@@ -24,6 +25,8 @@ const USUAL_SEGMENT: u32 = 16 << 20;
 pub(super) struct Postgres {
     target: Target,
     slot: SlotName,
+    /// How much of its log the server may be made to keep.
+    held_bytes: u64,
 }
 
 impl Postgres {
@@ -40,7 +43,7 @@ impl Postgres {
             tls_ca: config.tls_ca.clone(),
             application: "strongroom".to_owned(),
         };
-        Some(Self { target, slot: SlotName::new(&config.slot)? })
+        Some(Self { target, slot: SlotName::new(&config.slot)?, held_bytes: config.held.bytes() })
     }
 }
 
@@ -79,6 +82,15 @@ impl Engine for Postgres {
 
     async fn begin_base(&self, opened: &LogOpened) -> Result<Begun, EngineError> {
         Ok(base::begin(self, opened).await?)
+    }
+
+    async fn held(&self) -> Result<Option<Held>, EngineError> {
+        let bytes = slot::held(self).await?;
+        Ok(bytes.map(|bytes| Held { bytes, limit_bytes: self.held_bytes }))
+    }
+
+    async fn let_go(&self) -> Result<(), EngineError> {
+        Ok(slot::let_go(self).await?)
     }
 }
 

@@ -60,17 +60,25 @@ pub(super) struct Uploader {
 }
 
 impl Uploader {
-    /// Until `stop`. What is in the spool then stays there.
-    pub(super) async fn run(&mut self, stop: &CancellationToken) -> Result<(), Trouble> {
+    /// Until `stop`; what is in the spool then stays there. After `last`, until all of that is stored, and said.
+    pub(super) async fn run(
+        &mut self,
+        stop: &CancellationToken,
+        last: &CancellationToken,
+    ) -> Result<(), Trouble> {
         let mut waiting_since: Option<Instant> = None;
         while !stop.is_cancelled() {
             let now = self.look();
             let unsent = now.flushed.since(self.end);
             if unsent == 0 {
+                if last.is_cancelled() {
+                    return self.say(&now).await;
+                }
                 waiting_since = None;
             } else {
                 let since = *waiting_since.get_or_insert_with(Instant::now);
-                if unsent >= BUNDLE_BYTES as u64 || since.elapsed() >= BUNDLE_AGE {
+                let is_due = unsent >= BUNDLE_BYTES as u64 || since.elapsed() >= BUNDLE_AGE;
+                if is_due || last.is_cancelled() {
                     tokio::select! {
                         sent = self.send_one() => drop(sent?),
                         () = stop.cancelled() => break,
@@ -89,13 +97,6 @@ impl Uploader {
         let now = self.look();
         let _ = tokio::time::timeout(LAST_WORDS, self.say(&now)).await;
         Ok(())
-    }
-
-    /// Stores all that the spool holds, and says so.
-    pub(super) async fn drain(&mut self) -> Result<(), Trouble> {
-        while self.send_one().await? {}
-        let now = self.look();
-        self.say(&now).await
     }
 
     fn look(&self) -> Progress {

@@ -12,10 +12,15 @@ use strongroom_repository::fold::LogState;
 use strongroom_repository::record::BundleNote;
 use strongroom_repository::{Fold, Point};
 
-/// Whether there is a point from which this log can be replayed.
+/// Whether there is a point from which this log can be replayed up to its end: behind all that a check found damaged.
 #[must_use]
 pub fn has_base(fold: &Fold, log: &LogState) -> bool {
-    let is_base = |point: &Point| point.info.database.as_ref().is_some_and(|base| base.log == log.opened.log);
+    let damaged = log.kept().filter(|(number, _)| log.is_damaged(*number));
+    let from = damaged.map(|(_, note)| note.to).max().unwrap_or(log.opened.start);
+    let is_base = |point: &Point| {
+        let base = point.info.database.as_ref();
+        base.is_some_and(|base| base.log == log.opened.log && base.start >= from)
+    };
     fold.points.values().any(is_base)
 }
 
@@ -112,7 +117,8 @@ pub fn assess(
     let windows = strongroom_database::windows(&catalogue, lineage);
     if !has_base(fold, newest) {
         problems.push(
-            "nothing since its log began can be restored: no backup of its volume is a base yet".to_owned(),
+            "nothing since its log began, or since a damaged part of it, can be restored: no backup of its volume is a base yet"
+                .to_owned(),
         );
     }
     for gap in windows.iter().filter_map(|window| window.gap_before.as_ref()) {

@@ -54,7 +54,8 @@ pub fn catalogue(
         let beyond = beyond(log);
         let stored = log.kept().map(|(number, note)| (number, note.clone()));
         let found = (log.next..).zip(beyond.iter().cloned());
-        for (number, note) in stored.chain(found) {
+        // What a check found damaged is a hole: plans go round it.
+        for (number, note) in stored.chain(found).filter(|(number, _)| !log.is_damaged(*number)) {
             catalogue.log.push(range(log, number, &note));
         }
         if let Some(heard) = log.heard.filter(|_| beyond.is_empty()) {

@@ -5,6 +5,7 @@
 //! Nothing here writes.
 
 mod audit;
+mod bundles;
 mod data;
 mod holds;
 mod index_runs;
@@ -279,6 +280,7 @@ impl Repository {
         let mut examined =
             self.examine_packs(&needs, only.as_ref(), options, progress, &mut findings, &mut notes).await?;
         let orphans = self.survey_objects(options, only.as_ref(), &mut findings, &mut examined).await;
+        self.examine_bundles(&fold, takes.is_some(), options, &mut findings, &mut notes).await;
         self.find_losses(&needs, &examined, &mut findings).await?;
         self.check_keys(&fold, &mut findings).await;
         if options.read == ReadData::All && options.structure {

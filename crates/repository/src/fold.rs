@@ -359,7 +359,10 @@ impl Fold {
                 self.exchange_keys(&rotated.added, &rotated.removed, record.time);
             }
             Event::KeyRemoved(removed) => drop(self.keys.remove(&removed.slot)),
-            Event::Verified(seen) => self.verified.enact(seen, record.time, &self.packs),
+            Event::Verified(seen) => {
+                self.verified.enact(seen, record.time, &self.packs);
+                self.enact_seen_of_bundles(seen);
+            }
             Event::LogOpened(opened) => self.enact_log(record.number, opened),
             Event::LogArchived(archived) => self.enact_archived(archived),
             Event::LogTrimmed(trimmed) => self.enact_trimmed(trimmed),

@@ -52,6 +52,8 @@ pub struct PostgresConfig {
     pub tls_ca: Option<PathBuf>,
     /// The replication slot.
     pub slot: String,
+    /// How much of its log the server may be made to keep for the agent, on its own disk; then the slot lets go.
+    pub held: Size,
 }
 
 /// The value of `engine`.
@@ -79,6 +81,7 @@ struct Keys {
     tls: Option<TlsMode>,
     tls_ca: Option<PathBuf>,
     slot: Option<String>,
+    held: Option<Size>,
     #[serde(default = "usual_spool")]
     spool: Size,
     #[serde(default = "usual_window")]
@@ -100,6 +103,7 @@ impl TryFrom<Keys> for DatabaseConfig {
                 tls: keys.tls.unwrap_or_default(),
                 tls_ca: keys.tls_ca,
                 slot: keys.slot.unwrap_or_else(|| "strongroom".to_owned()),
+                held: keys.held.unwrap_or(Size::mib(4096)),
             }),
         };
         Ok(Self { name: keys.name, volume: keys.volume, engine, spool: keys.spool, window: keys.window })
@@ -147,6 +151,9 @@ impl PostgresConfig {
                 "a slot's name has lower-case letters, digits and '_', at most 63: {:?}",
                 self.slot
             ));
+        }
+        if self.held.bytes() < Size::mib(64).bytes() {
+            return Some("what the server may keep (`held`) needs at least 64MiB".to_owned());
         }
         None
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use jiff::Timestamp;
 use strongroom_model::{Failure as _, LogId, chain};
-use strongroom_repository::check::CheckOptions;
+use strongroom_repository::check::{CheckOptions, ReadData};
 use strongroom_repository::copy::Chosen;
 use strongroom_repository::entry_runs::EntryRuns;
 use strongroom_repository::keys::{DataSeal, Grants, KeyFile, NewKey, Unlock};
@@ -248,4 +248,61 @@ async fn a_repository_that_key_domains_share_archives_no_log() {
     let refused = repository.open_log(opened()).await.unwrap_err();
     assert_eq!(refused.code(), "log.shared");
     assert!(repository.fold().await.unwrap().logs.is_empty());
+}
+
+#[tokio::test]
+async fn bundles_that_were_lost_spoiled_or_exchanged_are_noted_and_no_longer_when_they_are_back() {
+    let (folder, keys, world) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), world::world(77));
+    let key = KeyFile::generate(&*world.entropy);
+    key.write_new(&keys.path().join("key")).unwrap();
+    let repository = world::init(folder.path(), &world, &[Unlock::KeyFile(key.clone())]).await;
+    repository.open_log(opened()).await.unwrap();
+    let notes = put(&repository, 1..=9).await;
+    repository.note_archived(LOG, 1, &notes, None).await.unwrap();
+    assert!(repository.survey_logs().await.unwrap().is_empty());
+    let fold = repository.fold().await.unwrap();
+    let path = |number: u32| folder.path().join(fold.logs[&LOG].place(number).unwrap().name().to_string());
+    let original: Vec<Vec<u8>> = (1..=9).map(|number| std::fs::read(path(number)).unwrap()).collect();
+    let bytes = |number: usize| original[number - 1].as_slice();
+
+    std::fs::remove_file(path(2)).unwrap();
+    std::fs::write(path(3), &bytes(3)[..bytes(3).len() - 1]).unwrap();
+    let mut flipped = bytes(5).to_vec();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    std::fs::write(path(5), &flipped).unwrap();
+    std::fs::write(path(7), bytes(8)).unwrap();
+    std::fs::write(path(8), bytes(7)).unwrap();
+
+    let damaged = |fold: &strongroom_repository::Fold| {
+        (1..=9).filter(|number| fold.logs[&LOG].is_damaged(*number)).collect::<Vec<u32>>()
+    };
+    // By what there is alone: a missing one, and one of another size.
+    let found = repository.survey_logs().await.unwrap();
+    assert!(found.len() >= 2 && found.iter().any(|damage| damage.what.contains("missing")), "{found:?}");
+    let seen = damaged(&repository.fold().await.unwrap());
+    assert!(seen.starts_with(&[2, 3]), "{seen:?}");
+    let records = repository.fold().await.unwrap().number;
+    // By reading: the others.
+    let read = CheckOptions { read: ReadData::All, record: true, ..CheckOptions::default() };
+    let checked = repository.check_with(&read, &|_, _| {}).await.unwrap();
+    let later = world::open(folder.path(), &world, &key).await.unwrap();
+    let fold_later = later.fold().await.unwrap();
+    assert_eq!(damaged(&fold_later), [2, 3, 5, 7, 8], "{:?}", checked.damages);
+    assert!(fold_later.number > records);
+
+    for number in 1..=9 {
+        std::fs::write(path(number), bytes(number as usize)).unwrap();
+    }
+    // Those that were found damaged are read again by the smallest look.
+    assert!(later.survey_logs().await.unwrap().is_empty());
+    assert!(damaged(&later.fold().await.unwrap()).is_empty());
+    // A part at a time comes round.
+    let part = CheckOptions { read: ReadData::Share(0.3), record: true, ..CheckOptions::default() };
+    std::fs::write(path(9), &flipped).unwrap();
+    for _ in 0..4 {
+        later.check_with(&part, &|_, _| {}).await.unwrap();
+    }
+    assert_eq!(damaged(&later.fold().await.unwrap()), [9]);
 }

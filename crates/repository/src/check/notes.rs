@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use super::CheckOptions;
 use super::packs::Seen;
+use crate::entry_runs::EntryRuns;
 use crate::errors::JournalError;
+use crate::layout::PackObject;
 use crate::pack::PackPlace;
 use crate::record::{Event, Verified};
 use crate::repository::Repository;
@@ -39,6 +41,23 @@ impl<'a> Notes<'a> {
         } else {
             self.seen.damaged.insert(place.object, seen.lost.clone());
         }
+        self.flush_when_due(repository).await;
+    }
+
+    /// Adds what was seen of a bundle that was read, or is missing.
+    pub(super) async fn add_bundle(&mut self, repository: &Repository, object: PackObject, is_whole: bool) {
+        if !self.options.record {
+            return;
+        }
+        if is_whole {
+            self.seen.whole.0.insert(object);
+        } else {
+            self.seen.damaged.insert(object, EntryRuns::default());
+        }
+        self.flush_when_due(repository).await;
+    }
+
+    async fn flush_when_due(&mut self, repository: &Repository) {
         if self.seen.len() >= self.options.batch || self.since.elapsed() >= PATIENCE {
             self.flush(repository).await;
         }

@@ -15,7 +15,6 @@ use super::{CheckOptions, Findings};
 use crate::entry_runs::EntryRuns;
 use crate::fold::{Fold, PackState};
 use crate::layout::{ObjectKind, ObjectName, PackKind};
-use crate::pack::PackPlace;
 use crate::repository::Repository;
 use crate::store::{Listed, StoreError};
 
@@ -94,40 +93,7 @@ impl Repository {
                 examined.objects.insert(pack, object);
             }
         }
-        self.survey_bundles(&fold, findings).await;
         orphans
-    }
-
-    /// Looks that every bundle of a log is there with its size. Those that no record names yet are nobody's orphans.
-    async fn survey_bundles(&self, fold: &Fold, findings: &mut Findings) {
-        let mut there = BTreeSet::new();
-        let prefix = format!("{}/", PackKind::Log.folder());
-        let mut after: Option<String> = None;
-        while fold.bundles().next().is_some() {
-            let Ok(page) = self.store().list(&prefix, after.as_deref()).await else { break };
-            there.extend(page.objects.iter().map(|object| (object.name.clone(), object.bytes)));
-            after = page.objects.last().map(|object| object.name.clone());
-            if !page.more || after.is_none() {
-                break;
-            }
-        }
-        let is_listed = |place: &PackPlace| there.contains(&(place.name().to_string(), place.bytes));
-        let absent = fold.bundles().filter(|place| !is_listed(place));
-        let ask = |place: PackPlace| async move { (place, self.store().head(&place.name()).await) };
-        let mut answers = futures::stream::iter(absent).map(ask).buffer_unordered(AT_ONCE);
-        while let Some((place, answer)) = answers.next().await {
-            let name = place.name();
-            let what = match answer {
-                Ok(info) if info.bytes == place.bytes => continue,
-                Ok(info) => format!("{name} has {} bytes, {} were written", info.bytes, place.bytes),
-                Err(StoreError::NotFound { .. }) => format!("{name} is missing"),
-                Err(cause) => chain(&cause),
-            };
-            // Trimmed and swept meanwhile?
-            if self.fold().await.is_ok_and(|fold| fold.bundle(&place.into()) == Some(place)) {
-                findings.add(&name.to_string(), what);
-            }
-        }
     }
 
     /// Goes through the listing and the pack table side by side.

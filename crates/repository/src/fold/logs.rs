@@ -13,7 +13,7 @@ use crate::cbor::cbor_map;
 use crate::entry_runs::EntryRuns;
 use crate::layout::{PackKind, PackObject};
 use crate::pack::PackPlace;
-use crate::record::{BundleNote, HeardNote, LogArchived, LogOpened, LogTrimmed, Placed};
+use crate::record::{BundleNote, HeardNote, LogArchived, LogOpened, LogTrimmed, Placed, Verified};
 
 /// The longest account of histories: PostgreSQL writes a line of about 60 bytes for each.
 const MOST_HISTORY: usize = 256 << 10;
@@ -38,8 +38,29 @@ pub struct LogState {
     pub trimmed: EntryRuns,
     /// When the log was last heard to end here, with nothing missing.
     pub heard: Option<HeardNote>,
+    /// What checks saw of the bundles; `None`: nothing yet.
+    pub seen: Option<BundlesSeen>,
 }
-cbor_map!(LogState { 0 => number, 1 => opened, 2 => bundles, 3 => next, 4 => end, 5 => trimmed, 6 => heard });
+cbor_map!(LogState {
+    0 => number,
+    1 => opened,
+    2 => bundles,
+    3 => next,
+    4 => end,
+    5 => trimmed,
+    6 => heard,
+    7 => seen
+});
+
+/// What checks saw of the bundles of a log. No safety of writers or sweepers rests on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BundlesSeen {
+    /// Those that were missing, or not what was written, when they were looked at last.
+    pub damaged: EntryRuns,
+    /// Those that were read whole since a check last had read all of them.
+    pub whole: EntryRuns,
+}
+cbor_map!(BundlesSeen { 0 => damaged, 1 => whole });
 
 impl LogState {
     /// The bundles that can be counted on, by their number.
@@ -50,12 +71,31 @@ impl LogState {
             .filter(|(number, _)| !self.trimmed.contains(*number))
     }
 
+    /// Whether a check found a bundle missing or damaged, and none found it whole since.
+    #[must_use]
+    pub fn is_damaged(&self, number: u32) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.damaged.contains(number))
+    }
+
     /// The object of a bundle that is stored.
     #[must_use]
     pub fn place(&self, number: u32) -> Option<PackPlace> {
         let bytes = self.bundles.get(&number)?.bytes;
         let object = PackObject::bundle(self.opened.log, number);
         Some(PackPlace { kind: PackKind::Log, object, bytes })
+    }
+}
+
+impl LogState {
+    /// Whether a check has read it in this round.
+    pub(crate) fn was_read(&self, number: u32) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.whole.contains(number))
+    }
+
+    fn note_seen(&mut self, change: impl FnOnce(&mut BundlesSeen)) {
+        let mut seen = self.seen.take().unwrap_or_default();
+        change(&mut seen);
+        self.seen = Some(seen).filter(|seen| *seen != BundlesSeen::default());
     }
 }
 
@@ -175,6 +215,7 @@ impl Fold {
             end: opened.start,
             trimmed: EntryRuns::default(),
             heard: None,
+            seen: None,
         };
         self.logs.insert(opened.log, state);
     }
@@ -202,7 +243,34 @@ impl Fold {
         let Ok(number) = u32::try_from(number) else { return };
         if let Some(log) = self.logs.get_mut(&log) {
             log.bundles.remove(&number);
-            log.trimmed = log.trimmed.without(&EntryRuns::run(number, 1));
+            let gone = EntryRuns::run(number, 1);
+            log.trimmed = log.trimmed.without(&gone);
+            log.note_seen(|seen| {
+                seen.damaged = seen.damaged.without(&gone);
+                seen.whole = seen.whole.without(&gone);
+            });
+        }
+    }
+
+    /// Objects that are no stored bundles are packs, or gone: they say nothing here.
+    pub(super) fn enact_seen_of_bundles(&mut self, seen: &Verified) {
+        let whole = seen.whole.0.iter().map(|object| (object, true));
+        for (object, is_whole) in whole.chain(seen.damaged.keys().map(|object| (object, false))) {
+            let log = LogId::from_bytes(*object.pack.bytes());
+            let number = u32::try_from(u64::from_be_bytes(object.suffix));
+            let (Some(log), Ok(number)) = (self.logs.get_mut(&log), number) else { continue };
+            if !log.bundles.contains_key(&number) {
+                continue;
+            }
+            log.note_seen(|seen| {
+                let one = EntryRuns::run(number, 1);
+                seen.damaged = seen.damaged.without(&one);
+                if is_whole { &mut seen.whole } else { &mut seen.damaged }.extend(&one);
+            });
+            // All were read: the next round begins.
+            if log.kept().all(|(number, _)| log.is_damaged(number) || log.was_read(number)) {
+                log.note_seen(|seen| seen.whole = EntryRuns::default());
+            }
         }
     }
 }

@@ -242,17 +242,28 @@ impl Repository {
         note(log, number, &description, bytes).map(Some)
     }
 
-    /// The bundles of a log behind those that the journal names, in their order.
+    /// The bundles of a log behind those that the journal names, in their order. One that does not follow, or is not what was
+    /// written, ends them: nothing behind it can be counted on.
     ///
     /// # Errors
-    /// When the store fails, or one is damaged.
+    /// When the store fails.
     pub async fn bundles_beyond(&self, log: LogId, next: u32, end: u64) -> Result<Vec<BundleNote>, LogError> {
         let (mut found, mut end) = (Vec::new(), end);
         let mut number = next;
-        while let Some(note) = self.describe_bundle(log, number).await? {
-            if note.from != end {
-                return Err(LogError::Taken { log, number });
-            }
+        loop {
+            let note = match self.describe_bundle(log, number).await {
+                Ok(Some(note)) if note.from == end && note.to > end => note,
+                Ok(None) => break,
+                Ok(Some(note)) => {
+                    tracing::warn!(%log, number, from = note.from, end, "a bundle does not follow the one before it: the log ends there");
+                    break;
+                }
+                Err(error) if error.remedy() == Remedy::FixData => {
+                    tracing::warn!(%log, number, error = strongroom_model::chain(&error), "a bundle is damaged: the log ends before it");
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             end = note.to;
             found.push(note);
             number = number.saturating_add(1);
