@@ -154,10 +154,14 @@ impl<'a> Cells<'a> {
         std::mem::replace(&mut self.touched, later)
     }
 
+    /// Where a slab that begins with the gathered chunks ends: on multiples of its size, so that reads are aligned.
+    const fn slab_end(&self) -> u64 {
+        (self.gathered.start / self.slab_chunks + 1) * self.slab_chunks
+    }
+
     fn hand_out(&mut self) -> (Range<u64>, Touched) {
         let start = self.gathered.start;
-        // Slabs end on multiples of their size, so that reads are aligned.
-        let end = ((start / self.slab_chunks + 1) * self.slab_chunks).min(self.gathered.end);
+        let end = self.slab_end().min(self.gathered.end);
         self.gathered.start = end;
         (start..end, self.touched_of(&(start..end)))
     }
@@ -171,7 +175,8 @@ impl Iterator for Cells<'_> {
             return None;
         }
         loop {
-            if self.gathered.end - self.gathered.start >= self.slab_chunks {
+            // Never the last chunk that was gathered: the next range may touch more of it.
+            if self.gathered.end > self.slab_end() {
                 return Some(Ok(self.hand_out()));
             }
             match self.next_range() {
@@ -277,6 +282,32 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_chunk_is_told_every_block_that_any_range_touches(
+            steps in prop::collection::vec((0_u64..60, 1_u64..80), 0..200),
+        ) {
+            let (mut at, mut ranges, mut blocks) = (0, Vec::new(), BTreeMap::<u64, Vec<u32>>::new());
+            for (gap, length) in steps {
+                let start = at + gap;
+                at = start + length;
+                ranges.push(Ok(ByteRange::new(start * 4096, at * 4096).unwrap()));
+                for block in start..at {
+                    blocks.entry(block / 16).or_default().push(u32::try_from(block % 16).unwrap());
+                }
+            }
+            let spec = MapSpec { volume_bytes: 1 << 30, chunk_bytes: 65_536 };
+            let mut told = BTreeMap::new();
+            for cells in Cells::new(Box::new(ranges.into_iter()), None, spec) {
+                let (chunks, touched) = cells.unwrap();
+                prop_assert!(touched.keys().all(|chunk| chunks.contains(chunk)));
+                for chunk in chunks {
+                    let all = || (0..16).collect();
+                    told.insert(chunk, touched.get(&chunk).map_or_else(all, |blocks| blocks.iter().collect::<Vec<_>>()));
+                }
+            }
+            prop_assert_eq!(told, blocks);
+        }
+
         #[test]
         fn every_touched_chunk_comes_exactly_once_in_order_and_no_other(
             steps in prop::collection::vec((0_u64..5_000_000, 1_u64..5_000_000), 0..40),
