@@ -66,7 +66,7 @@ impl Engine for Postgres {
         connection.create_slot(&self.slot).await?;
         let system = connection.identify().await?;
         tracing::debug!(server = %self.target, encrypted = connection.is_encrypted(), "connected to PostgreSQL");
-        Ok(Box::new(Stream { slot: self.slot.clone(), connection, system }))
+        Ok(Box::new(Stream { cluster: self.clone(), connection, system }))
     }
 
     fn reader(&self, opened: &LogOpened, from: ReadFrom) -> Option<Box<dyn LogReader>> {
@@ -110,7 +110,7 @@ impl LogReader for Indexer {
 }
 
 struct Stream {
-    slot: SlotName,
+    cluster: Postgres,
     connection: ReplicationConnection,
     system: System,
 }
@@ -125,14 +125,16 @@ impl Source for Stream {
         }
     }
 
-    /// With the segment that the server writes, or in which the last timeline ended.
+    /// With the segment in which the server would replay first, or in which the last timeline ended.
     async fn beginning(
         &mut self,
         fork: Option<Fork>,
         _: Option<&LogState>,
     ) -> Result<Beginning, EngineError> {
-        let (lineage, at) =
-            fork.map_or((self.system.timeline, self.system.flushed), |fork| (fork.next, fork.at));
+        let (lineage, at) = match fork {
+            Some(fork) => (fork.next, fork.at),
+            None => (self.system.timeline, base::last_redo(&self.cluster, self.system.flushed).await),
+        };
         let history = match lineage {
             LineageId(1) => None,
             lineage => Some(self.connection.timeline_history(lineage).await?),
@@ -154,7 +156,7 @@ impl Source for Stream {
 
     async fn receive(self: Box<Self>, into: Receiving) -> Result<Ended, EngineError> {
         let receiver = Receiver {
-            slot: self.slot,
+            slot: self.cluster.slot,
             timeline: LineageId(into.opened.lineage),
             spool: into.spool,
             budget_bytes: into.budget_bytes,

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -231,9 +231,11 @@ fn a_store_that_stays_away_fills_neither_disk_and_the_gap_is_healed_when_it_is_b
 
         fs::remove_file(&folder).expect("it is ours");
         fs::rename(&away, &folder).expect("it comes back");
-        wait_until("the second window", || {
-            listed(ground)["windows"].as_array().is_some_and(|windows| windows.len() == 2)
-        });
+        let since = Instant::now();
+        while listed(ground)["windows"].as_array().is_none_or(|windows| windows.len() != 2) {
+            assert!(since.elapsed() < Duration::from_secs(120), "{}: {}", listed(ground), agent.stderr());
+            thread::sleep(Duration::from_secs(1));
+        }
         let log = listed(ground);
         assert!(log["windows"][1]["gap_before"].is_object(), "{log}");
         // All that was received before is stored: the first mark is in the first window, the second is lost until the new base.
@@ -269,11 +271,14 @@ fn a_lost_and_a_spoiled_part_of_the_log_split_the_window_and_plans_go_round_them
         };
         let folder = ground.repository().strip_prefix("file://").expect("a folder").to_owned();
         let bundles = || {
-            let mut names: Vec<_> = fs::read_dir(format!("{folder}/logs"))
-                .expect("the logs")
-                .flatten()
-                .map(|file| file.path())
-                .collect();
+            let mut names: Vec<PathBuf> = Vec::new();
+            let mut folders = vec![PathBuf::from(format!("{folder}/logs"))];
+            while let Some(folder) = folders.pop() {
+                for entry in fs::read_dir(folder).expect("the logs").flatten() {
+                    let kind = entry.file_type().expect("its kind");
+                    if kind.is_dir() { &mut folders } else { &mut names }.push(entry.path());
+                }
+            }
             names.sort();
             names
         };

@@ -47,6 +47,25 @@ pub(super) async fn begin(postgres: &Postgres, opened: &LogOpened) -> Result<Beg
     Ok(Begun::At { start, guard: Box::new(Asked { connection, target }) })
 }
 
+/// From where the server would replay now, or where it writes when it does not say. It has all of its log from there on; so the next
+/// snapshot is a base, also where we may not ask for a checkpoint.
+pub(super) async fn last_redo(postgres: &Postgres, flushed: Position) -> Position {
+    let asked = async {
+        let mut connection = Connection::open(&postgres.target).await?;
+        connection.ask("the last checkpoint", "SELECT redo_lsn FROM pg_control_checkpoint()").await
+    };
+    match asked.await {
+        Ok(rows) => {
+            let redo = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+            redo.map_or(flushed, |redo: Position| redo.min(flushed))
+        }
+        Err(error) => {
+            tracing::debug!(error = strongroom_model::chain(&error), "the log begins where the server is");
+            flushed
+        }
+    }
+}
+
 #[async_trait]
 impl Guard for Asked {
     async fn end(mut self: Box<Self>) -> Result<(Position, Timestamp), EngineError> {
