@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use jiff::Timestamp;
 use strongroom_model::{ByteRange, Failure, Remedy, RepositoryId, SnapshotId, VolumeId, VolumeName};
-use strongroom_proto::{CallError, Clients, ConnectError, connect, control, csi, while_busy};
+use strongroom_proto::{
+    CallError, Clients, ConnectError, RESTORE_TEST_LABEL, connect, control, csi, while_busy,
+};
 use tonic::Streaming;
 
 use crate::capture::{Changes, ChangesError};
@@ -136,7 +138,9 @@ impl Driver {
         let doing = "listing the volumes";
         let request = control::ListVolumesRequest::default();
         let answer = self.clients.driver.clone().list_volumes(request).await.map_err(failed(doing))?;
-        answer.into_inner().volumes.into_iter().map(|volume| understand(volume, doing)).collect()
+        let of_users = |volume: &control::Volume| !volume.labels.contains_key(RESTORE_TEST_LABEL);
+        let volumes = answer.into_inner().volumes.into_iter().filter(of_users);
+        volumes.map(|volume| understand(volume, doing)).collect()
     }
 
     /// The snapshots of a volume that agents made for this repository, oldest first.

@@ -16,6 +16,9 @@ pub use limits::{LimitedCodec, LimitedDecoder, Limits};
 pub use patience::while_busy;
 pub use secrets::Withheld;
 
+/// The label of a volume that is there for a restore test and goes with it: its value is the folder of the test. Nobody backs such a volume up.
+pub const RESTORE_TEST_LABEL: &str = "strongroom.restore.test";
+
 /// CSI 1.12: messages, clients and servers.
 #[allow(
     unused_qualifications,

@@ -248,7 +248,7 @@ impl RestoreArgs {
             TargetRequest::Device { path: path.clone(), compare: self.compare }
         } else if let Some(name) = &self.to_volume {
             let (bytes, fs) = (self.size.map(|size| size.0), self.fs.map(Fs::word));
-            TargetRequest::Volume { name: name.clone(), bytes, fs, only: None }
+            TargetRequest::Volume { name: name.clone(), bytes, fs, only: None, labels: None }
         } else {
             TargetRequest::InPlace {
                 into: self.into.clone(),

@@ -7,6 +7,7 @@
 mod beside;
 pub mod cli;
 pub mod engine;
+pub mod proving;
 pub mod recovery;
 pub mod show;
 

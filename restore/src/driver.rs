@@ -165,6 +165,15 @@ impl Driver {
         Ok(())
     }
 
+    /// Deletes a volume. One that is not known counts as deleted.
+    pub(crate) async fn delete_volume(&self, id: &str) -> Result<(), CallError> {
+        let request = csi::DeleteVolumeRequest { volume_id: id.into(), ..Default::default() };
+        let client = &self.clients.controller;
+        while_busy(client, request, |mut client, request| async move { client.delete_volume(request).await })
+            .await?;
+        Ok(())
+    }
+
     pub(crate) async fn exchange(
         &self,
         volume: &str,

@@ -1,5 +1,6 @@
 //! What a person asks for: plain data, however it was said.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use strongroom_model::VolumeName;
@@ -49,6 +50,8 @@ pub enum TargetRequest {
         fs: Option<String>,
         /// The driver's id of the volume, when it waits there to be filled: then no other is made.
         only: Option<String>,
+        /// The labels it gets instead of those of its source: it is then no continuation of that one, but something else.
+        labels: Option<BTreeMap<String, String>>,
     },
     /// An existing volume of the driver.
     InPlace {

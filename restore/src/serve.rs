@@ -243,6 +243,7 @@ async fn fill(
             bytes: Some(wish.bytes),
             fs: Some(wish.fs.to_owned()),
             only: Some(wish.volume.to_string()),
+            labels: None,
         },
         verify: None,
         keep_going: false,

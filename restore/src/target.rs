@@ -8,6 +8,7 @@ use strongroom_console::Failed;
 use strongroom_model::{RepositoryId, RunId};
 
 use crate::chunk_set::ChunkSet;
+use crate::driver::Labels;
 use crate::journal::{Header, Journal, Stage};
 use crate::plan::{Base, PointSummary, Target};
 use crate::refusal::Refusal;
@@ -61,6 +62,8 @@ pub(crate) struct Wanted {
     pub(crate) run: RunId,
     /// The volume of the driver that waits to be filled: no other is made.
     pub(crate) only: Option<String>,
+    /// Labels of a new volume, instead of those of its source.
+    pub(crate) labels: Option<Labels>,
     pub(crate) state_dir: Option<PathBuf>,
 }
 

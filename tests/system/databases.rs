@@ -308,3 +308,91 @@ fn a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the
         },
     );
 }
+
+/// Nothing of a restore test is left: no volume, no folder, no mount, no server.
+#[track_caller]
+fn assert_nothing_of_a_test_is_left(ground: &Ground, work: &Path) {
+    let volumes = ground.run(["volume", "list"]).ok().json();
+    let names: Vec<_> =
+        volumes["volumes"].as_array().expect("volumes").iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["db"], "volumes");
+    assert_eq!(fs::read_dir(work).expect("the folder").count(), 0, "folders");
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("the mounts");
+    assert!(!mounts.contains(text(work)), "{mounts}");
+    assert_eq!(servers_below(work), Vec::<String>::new(), "servers");
+}
+
+/// The servers that work below a folder, by their numbers.
+fn servers_below(work: &Path) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
+    let is_there = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path().join("cwd")).is_ok_and(|place| place.starts_with(work))
+    };
+    processes.filter(is_there).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn archived_all(ground: &Ground, server: &Server) {
+    let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
+    wait_until("the log", || {
+        listed(ground)["windows"][0]["latest"]["position"].as_str().is_some_and(|at| position(at) >= end)
+    });
+}
+
+#[test]
+fn a_restore_test_proves_a_random_second_and_names_what_does_not_hold_and_leaves_nothing_even_when_killed() {
+    let test = "a_restore_test_proves_a_random_second_and_names_what_does_not_hold_and_leaves_nothing_even_when_killed";
+    on_a_volume(test, "", "orders (id bigserial primary key, what text)", |ground, server, config, agent| {
+        let work = ground.path("work");
+        fs::create_dir(&work).expect("a folder can be made");
+        for _ in 0..20 {
+            server.sql("insert into orders (what) select md5(i::text) from generate_series(1, 50) i");
+        }
+        archived_all(ground, server);
+        let line = ["db", "test", "db", "--config", text(config), "--work-dir", text(&work)];
+        let told = ["--sql", "select count(*) % 50 = 0 from orders"];
+        let proof = ground.run(line.into_iter().chain(told)).ok().json();
+        assert_eq!(proof["proven"], Value::from(true), "{proof}");
+        assert!(proof["rto_ms"].as_u64().is_some_and(|took| took > 0), "{proof}");
+        let checks = proof["checks"].to_string();
+        assert!(checks.contains("replayed up to") && checks.contains("it holds"), "{checks}");
+        assert!(
+            checks.contains("rows") || checks.contains("every row of") || checks.contains("pg_"),
+            "{checks}"
+        );
+        assert_nothing_of_a_test_is_left(ground, &work);
+
+        let told = [
+            "--latest",
+            "--sql",
+            "select count(*) = 1000 from orders",
+            "--sql",
+            "select count(*) > 1000 from orders",
+        ];
+        let answer = ground.run(line.into_iter().chain(told));
+        assert_eq!(answer.code, Some(1), "{answer}");
+        let proof = answer.json();
+        assert_eq!(proof["failure"]["code"], Value::from("database.test-assertion"), "{proof}");
+        let message = proof["failure"]["message"].as_str().expect("a message");
+        assert!(message.contains("count(*) > 1000"), "{message}");
+        assert_nothing_of_a_test_is_left(ground, &work);
+
+        // Killed while its server waits for a long answer.
+        let slow = ground.call(line.into_iter().chain(["--latest", "--sql", "select pg_sleep(300)"])).start();
+        wait_until("the server of the test", || servers_below(&work).len() > 3);
+        slow.kill();
+        assert!(!servers_below(&work).is_empty(), "its server goes on");
+        let proof = ground.run(line.into_iter().chain(["--newest-base"])).ok().json();
+        assert_eq!(proof["proven"], Value::from(true), "{proof}");
+        assert_nothing_of_a_test_is_left(ground, &work);
+
+        // Told to stop, it clears away by itself.
+        let slow = ground.call(line.into_iter().chain(["--latest", "--sql", "select pg_sleep(300)"])).start();
+        wait_until("the server of the test", || servers_below(&work).len() > 3);
+        let second = ground.run(line);
+        second.refused(5, "database.test-running");
+        assert_eq!(slow.terminate().code, Some(5));
+        assert_nothing_of_a_test_is_left(ground, &work);
+        assert_eq!(server.sql("select count(*) from orders"), "1000");
+        agent.terminate();
+    });
+}

@@ -28,13 +28,17 @@ pub(crate) enum Use {
 pub(crate) struct Talk {
     pub(crate) wire: Wire,
     place: String,
+    /// How long the server may say nothing.
+    patience: Duration,
 }
 
 impl Talk {
     pub(crate) async fn next(&mut self) -> Result<Message, PostgresError> {
-        match tokio::time::timeout(PATIENCE, self.wire.next()).await {
+        match tokio::time::timeout(self.patience, self.wire.next()).await {
             Ok(got) => got.map_err(|cause| self.broken(cause)),
-            Err(_) => Err(PostgresError::Silent { place: self.place.clone(), seconds: PATIENCE.as_secs() }),
+            Err(_) => {
+                Err(PostgresError::Silent { place: self.place.clone(), seconds: self.patience.as_secs() })
+            }
         }
     }
 
@@ -113,7 +117,7 @@ impl Connection {
                 return Err(PostgresError::Silent { place: target.to_string(), seconds });
             }
         };
-        let mut talk = Talk { wire, place: target.to_string() };
+        let mut talk = Talk { wire, place: target.to_string(), patience: PATIENCE };
         let greeting = untagged(|body| {
             body.put_u32(3 << 16);
             let mut pairs = vec![("user", target.user.as_str()), ("application_name", &target.application)];
@@ -150,6 +154,11 @@ impl Connection {
     #[must_use]
     pub const fn is_encrypted(&self) -> bool {
         self.is_encrypted
+    }
+
+    /// How long it may take until the server says the next thing: for questions that are long to answer.
+    pub const fn wait_for_answers(&mut self, patience: Duration) {
+        self.talk.patience = patience;
     }
 
     /// Asks one thing in SQL, or in the commands of replication; `what` is for messages.

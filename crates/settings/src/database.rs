@@ -6,7 +6,7 @@ use serde::Deserialize;
 use strongroom_model::VolumeName;
 use strongroom_postgres::TlsMode;
 
-use crate::{Interval, Located, Size};
+use crate::{Interval, Located, RestoreTestConfig, Size};
 
 /// One `[[database]]`
 #[derive(Debug, Clone, Deserialize)]
@@ -22,6 +22,8 @@ pub struct DatabaseConfig {
     pub spool: Size,
     /// How far back any second can be restored.
     pub window: Interval,
+    /// How it is proved that it can be brought back; `None`: it is not.
+    pub test: Option<RestoreTestConfig>,
 }
 
 /// What kind of database it is, with the keys of that kind.
@@ -86,6 +88,7 @@ struct Keys {
     spool: Size,
     #[serde(default = "usual_window")]
     window: Interval,
+    test: Option<RestoreTestConfig>,
 }
 
 impl TryFrom<Keys> for DatabaseConfig {
@@ -106,7 +109,14 @@ impl TryFrom<Keys> for DatabaseConfig {
                 held: keys.held.unwrap_or(Size::mib(4096)),
             }),
         };
-        Ok(Self { name: keys.name, volume: keys.volume, engine, spool: keys.spool, window: keys.window })
+        Ok(Self {
+            name: keys.name,
+            volume: keys.volume,
+            engine,
+            spool: keys.spool,
+            window: keys.window,
+            test: keys.test,
+        })
     }
 }
 

@@ -13,6 +13,7 @@ mod load;
 mod moment;
 mod open;
 mod repository;
+mod restore_test;
 mod select;
 mod selection;
 mod selector;
@@ -34,6 +35,7 @@ pub use open::{
     open_store,
 };
 pub use repository::{RepositoryArgs, RepositorySettings, ResolveError, hand_state_dir};
+pub use restore_test::RestoreTestConfig;
 pub use select::{Candidate, Choice, SelectError, next_after, select};
 pub use selection::Selection;
 pub use selector::{Selector, SelectorError};

@@ -1,5 +1,6 @@
 //! A database restored beside the live one: its base in a new volume, its log replayed there, and then it is a database of its own.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub(super) struct Beside {
     pub(super) endpoint: Option<String>,
     pub(super) volume: VolumeName,
     pub(super) target: VolumeName,
+    /// The labels of the new volume, where it is no copy to be kept.
+    pub(super) labels: Option<BTreeMap<String, String>>,
     pub(super) data_directory: Option<PathBuf>,
     pub(super) programs: Option<PathBuf>,
     pub(super) work_dir: PathBuf,
@@ -84,7 +87,8 @@ impl Beside {
         })
     }
 
-    async fn bring_base(&self, plan: &Plan) -> Result<(), Failed> {
+    /// Puts the plan's base into the new volume.
+    pub(super) async fn bring_base(&self, plan: &Plan) -> Result<(), Failed> {
         let StandsOn::Point(point) = plan.base.stands_on else { return Err(RecoveryError::NotAPoint.into()) };
         let restore = Restore {
             repository: self.repository.clone(),
@@ -103,7 +107,13 @@ impl Beside {
         let request = Request {
             volume: Some(self.volume.clone()),
             choice: Choice::Id(point.to_string()),
-            target: TargetRequest::Volume { name: self.target.clone(), bytes: None, fs: None, only: None },
+            target: TargetRequest::Volume {
+                name: self.target.clone(),
+                bytes: None,
+                fs: None,
+                only: None,
+                labels: self.labels.clone(),
+            },
             verify: None,
             keep_going: false,
             start_over: false,
@@ -120,6 +130,25 @@ impl Beside {
         folder: &Path,
         mounted: &Path,
     ) -> Result<(String, Option<strongroom_database::Position>), Failed> {
+        let (data, recovery) = self.prepare(plan, files, folder, mounted).await?;
+        let stopped_at = tokio::task::spawn_blocking(move || {
+            let recovered = recovery.run()?;
+            let stopped_at = recovered.stopped_at;
+            recovered.promote().map(|()| stopped_at)
+        });
+        let stopped_at = stopped_at.await.map_err(|_| RecoveryError::Ending)??;
+        let within = data.strip_prefix(mounted).unwrap_or(&data);
+        Ok((format!("/{}", within.display()), stopped_at))
+    }
+
+    /// The recovery of the copy that is mounted, with all the log that it will ask for; and its data folder.
+    pub(super) async fn prepare(
+        &self,
+        plan: &Plan,
+        files: &[Segment],
+        folder: &Path,
+        mounted: &Path,
+    ) -> Result<(PathBuf, Recovery), Failed> {
         let data = match &self.data_directory {
             Some(path) => mounted.join(path.strip_prefix("/").unwrap_or(path)),
             None => find(mounted).ok_or_else(|| RecoveryError::NotADatabase {
@@ -130,14 +159,7 @@ impl Beside {
         let engine = Engine::of(&data, self.programs.as_deref())?;
         let recovery = Recovery::prepare(&data, &folder.join("server"), engine, plan.stop, plan.lineage)?;
         self.lay_out(plan, files, &recovery.archive()).await?;
-        let stopped_at = tokio::task::spawn_blocking(move || {
-            let recovered = recovery.run()?;
-            let stopped_at = recovered.stopped_at;
-            recovered.promote().map(|()| stopped_at)
-        });
-        let stopped_at = stopped_at.await.map_err(|_| RecoveryError::Ending)??;
-        let within = data.strip_prefix(mounted).unwrap_or(&data);
-        Ok((format!("/{}", within.display()), stopped_at))
+        Ok((data, recovery))
     }
 
     /// Puts segments and history files where the server asks for them. Each bundle is read once.

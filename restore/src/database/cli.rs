@@ -11,8 +11,13 @@ use strongroom_database::{LineageId, Position, Side, Target, Timeline, Transacti
 use strongroom_model::{VolumeName, World};
 use strongroom_settings::{Moment, OpenedRepository, RepositoryArgs, open_repository_to_read};
 
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
 use super::beside::{self, Beside};
+use super::proving::{Aim, Proving, ProvingError, Questions, Scratch};
 use super::show::Shown;
+use crate::driver::Driver;
 
 /// The verbs that look into archived logs and restore from them.
 #[derive(Debug, Subcommand)]
@@ -21,6 +26,8 @@ pub enum DbCommand {
     Timeline(Box<TimelineArgs>),
     /// Bring a database back to any second, position or transaction, in a new volume beside the live one
     Restore(Box<DbRestoreArgs>),
+    /// Prove that a database can be brought back: restore a copy, ask and check it, and take it away again
+    Test(Box<TestArgs>),
 }
 
 /// Which database.
@@ -102,6 +109,44 @@ pub struct DbRestoreArgs {
     state_dir: Option<PathBuf>,
 }
 
+/// `strongroom db test`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("moment"))]
+pub struct TestArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Prove the state at this time; without it, and the like, that at a random one of the newest window
+    #[arg(long, value_name = "TIME", group = "moment")]
+    at: Option<String>,
+    /// Prove the newest state
+    #[arg(long, group = "moment")]
+    latest: bool,
+    /// Prove a random time since the newest base was made
+    #[arg(long, group = "moment")]
+    newest_base: bool,
+    /// What the restored database has to answer with yes, beside what the configuration asks; may be given several times
+    #[arg(long, value_name = "QUERY")]
+    sql: Vec<String>,
+    /// In which database that is asked [default: that of the configuration, or postgres]
+    #[arg(long, value_name = "NAME")]
+    sql_database: Option<String>,
+    /// A superuser of the database [default: that of the configuration, or postgres]
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+    /// Where in the volume the data folder is, when it is not found
+    #[arg(long, value_name = "PATH")]
+    data_directory: Option<PathBuf>,
+    /// Where the programs of the database are, when they are not found
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Where the log is laid out while it is replayed [default: that of the configuration, or /var/tmp]
+    #[arg(long, value_name = "DIR")]
+    work_dir: Option<PathBuf>,
+    /// The socket of the volume driver; by default that of the configuration
+    #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_ENDPOINT")]
+    endpoint: Option<String>,
+}
+
 /// Carries a command out.
 ///
 /// # Errors
@@ -110,6 +155,7 @@ pub async fn run(command: DbCommand, console: &Console, world: &World) -> Result
     match command {
         DbCommand::Timeline(args) => timeline(&args, console, world).await,
         DbCommand::Restore(args) => restore(&args, console, world).await,
+        DbCommand::Test(args) => test(&args, console, world).await,
     }
 }
 
@@ -222,6 +268,7 @@ async fn restore(args: &DbRestoreArgs, console: &Console, world: &World) -> Resu
         endpoint: crate::cli::endpoint_of(args.endpoint.as_ref(), config.as_ref()),
         volume: args.which.volume.clone(),
         target,
+        labels: None,
         data_directory: args.data_directory.clone(),
         programs: args.programs.clone(),
         work_dir: args.work_dir.clone(),
@@ -236,4 +283,85 @@ async fn restore(args: &DbRestoreArgs, console: &Console, world: &World) -> Resu
         page.line(format_args!("Replayed {} of log.", Size(done.plan.replay_bytes)));
     });
     Ok(Exit::Done)
+}
+
+impl TestArgs {
+    fn aim(&self, console: &Console, world: &World) -> Result<Aim, Failed> {
+        Ok(match &self.at {
+            Some(at) => Aim::At(Moment::parse(at, world.clock.now(), console.time_zone())?.at),
+            None if self.latest => Aim::Latest,
+            None if self.newest_base => Aim::NewestBase,
+            None => Aim::Window,
+        })
+    }
+}
+
+async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let interrupted = stopped_by_signals();
+    let aim = args.aim(console, world)?;
+    let (settings, config) = args.which.repository.resolve_with_config()?;
+    let OpenedRepository { repository, store, .. } = open_repository_to_read(&settings, world).await?;
+    let fold = repository.fold().await?;
+    let name = DatabaseArchive::choose(&fold, &args.which.volume, args.which.database.as_deref())?;
+    let engine = strongroom_archive::newest_log(&fold, &name).map(|log| log.opened.engine.clone());
+    if let Some(engine) = engine.filter(|engine| engine != "postgresql") {
+        return Err(ProvingError::Engine { engine }.into());
+    }
+    let configured = config.iter().flat_map(|config| &config.databases).find(|one| one.name.value == name);
+    let mut test = configured.and_then(|database| database.test.clone()).unwrap_or_default();
+    test.sql.extend(args.sql.iter().cloned());
+    let usual = || configured.map(|database| database.database.clone());
+    let database = args.sql_database.clone().or(test.database).or_else(usual);
+    let archive = DatabaseArchive::open(&repository, &fold, &name).await?;
+    let endpoint = crate::cli::endpoint_of(args.endpoint.as_ref(), config.as_ref());
+    let driver = Driver::connect(endpoint.as_deref()).await?;
+    let work_dir = args.work_dir.clone().unwrap_or(test.work_dir);
+    let scratch = Scratch::make(&driver, &repository, &work_dir, &args.which.volume, world).await?;
+    let proving = Proving {
+        beside: Beside {
+            repository,
+            store,
+            archive,
+            console: console.clone(),
+            world: world.clone(),
+            // It is not gone on with by anybody.
+            state_dir: None,
+            endpoint,
+            volume: args.which.volume.clone(),
+            target: scratch.volume().clone(),
+            labels: Some(scratch.labels()),
+            data_directory: args.data_directory.clone().or(test.data_directory),
+            programs: args.programs.clone().or(test.programs),
+            work_dir,
+        },
+        aim,
+        questions: Questions {
+            role: args.role.clone().unwrap_or(test.role),
+            database: database.unwrap_or_else(|| "postgres".to_owned()),
+            sql: test.sql,
+        },
+        time_limit: test.time_limit.get(),
+    };
+    let proof = proving.run(scratch, &driver, &interrupted).await?;
+    console.result(&proof, |page| proof.write(page, console.time_zone()));
+    Ok(if proof.proven { Exit::Done } else { Exit::FAILED })
+}
+
+/// A token that is cancelled by SIGINT and SIGTERM: a test clears away what it made.
+fn stopped_by_signals() -> CancellationToken {
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        cancel.cancel();
+    });
+    token
 }

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use strongroom_database::{LineageId, Position, Stop};
+use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 
@@ -38,6 +39,7 @@ pub struct Recovery {
     user: Option<(u32, u32)>,
     stop: Stop,
     timeline: LineageId,
+    given_up: CancellationToken,
 }
 
 /// A server that reached its stop and waits there, read-only. It ends when this is dropped.
@@ -75,7 +77,15 @@ impl Recovery {
         }
         // Server and socket are of the user whose files these are; a server refuses to run as root.
         let user = is_root.then(|| (owner.uid(), owner.gid()));
-        let recovery = Self { engine, data: data.to_owned(), work: work.to_owned(), user, stop, timeline };
+        let recovery = Self {
+            engine,
+            data: data.to_owned(),
+            work: work.to_owned(),
+            user,
+            stop,
+            timeline,
+            given_up: CancellationToken::new(),
+        };
         for folder in [work, &recovery.archive()] {
             fs::create_dir_all(folder).map_err(failed(folder))?;
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed(folder))?;
@@ -105,6 +115,13 @@ impl Recovery {
         self.work.join("wal")
     }
 
+    /// Is given up when this is cancelled: a replay can take hours.
+    #[must_use]
+    pub fn until(self, given_up: CancellationToken) -> Self {
+        let Self { engine, data, work, user, stop, timeline, .. } = self;
+        Self { engine, data, work, user, stop, timeline, given_up }
+    }
+
     /// Stops at another place, which is not before the one where it stopped.
     pub fn go_on_to(&mut self, stop: Stop, timeline: LineageId) {
         (self.stop, self.timeline) = (stop, timeline);
@@ -114,6 +131,45 @@ impl Recovery {
         let Some((uid, gid)) = self.user else { return Ok(()) };
         std::os::unix::fs::chown(path, Some(uid), Some(gid))
             .map_err(|cause| RecoveryError::Folder { path: path.to_owned(), cause })
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Whether this version has such a program here.
+    #[must_use]
+    pub fn has_program(&self, name: &str) -> bool {
+        self.engine.program(name).exists()
+    }
+
+    /// Runs one of the programs of this version as the user whose files these are, `--pgdata` and the like being among `args`.
+    /// Answers whether it was content, and the end of what it said.
+    ///
+    /// # Errors
+    /// When it cannot be started, or the recovery is given up meanwhile.
+    pub fn ask_program(&self, name: &'static str, args: &[&str]) -> Result<(bool, String), RecoveryError> {
+        let path = self.work.join(format!("{name}.out"));
+        let failed = |cause| RecoveryError::Folder { path: path.clone(), cause };
+        let said = File::create(&path).map_err(failed)?;
+        let both = said.try_clone().map_err(failed)?;
+        let mut command = self.command(name);
+        command.args(args).stdout(said).stderr(both);
+        let mut running = command.spawn().map_err(|cause| RecoveryError::Program { name, cause })?;
+        let status = loop {
+            match running.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if !self.given_up.is_cancelled() => std::thread::sleep(LOOK_EVERY),
+                _ => {
+                    let _ = running.kill();
+                    let _ = running.wait();
+                    return Err(RecoveryError::Ending);
+                }
+            }
+        };
+        Ok((status.success(), end_of(&path).map_err(failed)?))
     }
 
     fn log(&self) -> PathBuf {
@@ -260,6 +316,17 @@ impl Recovery {
     }
 }
 
+/// The last 4 KiB of a file.
+fn end_of(path: &Path) -> io::Result<String> {
+    use io::{Read as _, Seek as _};
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(io::SeekFrom::Start(length.saturating_sub(4096)))?;
+    let mut end = Vec::new();
+    file.take(4096).read_to_end(&mut end)?;
+    Ok(String::from_utf8_lossy(&end).into_owned())
+}
+
 fn surroundings(command: &mut Command, work: &Path) {
     command
         .current_dir(work)
@@ -277,6 +344,9 @@ impl Recovered {
             let ended = matches!(self.server.try_wait(), Ok(Some(_)) | Err(_));
             let is_new = self.recovery.read_on(&mut said);
             let is_late = Instant::now() > deadline;
+            if self.recovery.given_up.is_cancelled() {
+                return Err(RecoveryError::Ending);
+            }
             if !is_new && !ended && !is_late {
                 std::thread::sleep(LOOK_EVERY);
                 continue;
@@ -311,12 +381,30 @@ impl Recovered {
     ///
     /// # Errors
     /// When it does not end.
-    pub fn end(mut self) -> Result<Recovery, RecoveryError> {
-        self.control(&["stop", "-m", "immediate", "-w", "-t", "600"])?;
+    pub fn end(self) -> Result<Recovery, RecoveryError> {
+        self.stop("immediate")
+    }
+
+    /// Ends the server where it is, with everything written down: all its files are then whole.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn shut_down(self) -> Result<Recovery, RecoveryError> {
+        self.stop("fast")
+    }
+
+    fn stop(mut self, mode: &str) -> Result<Recovery, RecoveryError> {
+        self.control(&["stop", "-m", mode, "-w", "-t", "600"])?;
         let _ = self.server.wait();
-        let Recovery { engine, data, work, user, stop, timeline } = &self.recovery;
-        let (engine, data, work) = (engine.clone(), data.clone(), work.clone());
-        Ok(Recovery { engine, data, work, user: *user, stop: *stop, timeline: *timeline })
+        let Recovery { engine, data, work, user, stop, timeline, given_up } = &self.recovery;
+        let (engine, data, work, given_up) = (engine.clone(), data.clone(), work.clone(), given_up.clone());
+        Ok(Recovery { engine, data, work, user: *user, stop: *stop, timeline: *timeline, given_up })
+    }
+
+    /// The recovery that it has done.
+    #[must_use]
+    pub const fn recovery(&self) -> &Recovery {
+        &self.recovery
     }
 
     /// Makes it a database of its own, in a new history, and ends it properly: whoever starts it next finds it as after any

@@ -156,7 +156,7 @@ async fn whole(
     Ok(Some(commit))
 }
 
-fn asked(target: &Target, zone: &TimeZone) -> String {
+pub(super) fn asked(target: &Target, zone: &TimeZone) -> String {
     match target {
         Target::Time(at) => format!("{} ({at})", precise(*at, zone)),
         Target::Position(position) => format!("position {position}"),

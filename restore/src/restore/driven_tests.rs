@@ -72,7 +72,13 @@ fn in_place(point: RecoveryPointId) -> Request {
 }
 
 fn to_volume(point: RecoveryPointId, name: &str) -> Request {
-    let target = TargetRequest::Volume { name: name.parse().unwrap(), bytes: None, fs: None, only: None };
+    let target = TargetRequest::Volume {
+        name: name.parse().unwrap(),
+        bytes: None,
+        fs: None,
+        only: None,
+        labels: None,
+    };
     Request { target, ..to_file(point, "unused".as_ref()) }
 }
 

@@ -93,6 +93,10 @@ impl Restore {
                 TargetRequest::Volume { only, .. } => only.clone(),
                 _ => None,
             },
+            labels: match &request.target {
+                TargetRequest::Volume { labels, .. } => labels.clone(),
+                _ => None,
+            },
             state_dir: self.state_dir.clone(),
         }
     }

@@ -78,12 +78,18 @@ pub(crate) fn run_of(volume: &str) -> Option<RunId> {
     volume.parse().ok().map(|id: VolumeId| RunId::from_bytes(*id.bytes()))
 }
 
-/// The labels of a new volume: those that its source had, and whose content it is.
+/// The labels of a new volume: those that its source had, and whose content it is; or those that were asked for.
 pub(crate) fn labels(wanted: &Wanted, run: RunId, owner: Option<String>, own: &Labels) -> Labels {
-    let mut labels: Labels = own.clone();
-    labels.retain(|name, _| !name.starts_with("strongroom.restore."));
+    let mut labels = match &wanted.labels {
+        Some(asked) => asked.clone(),
+        None => {
+            let mut labels = own.clone();
+            labels.retain(|name, _| !name.starts_with("strongroom.restore."));
+            labels.extend(owner.map(|owner| (IDENTITY.into(), owner)));
+            labels
+        }
+    };
     labels.insert(RUN.into(), run.to_string());
     labels.insert(POINT.into(), wanted.point.id.to_string());
-    labels.extend(owner.map(|owner| (IDENTITY.into(), owner)));
     labels
 }
