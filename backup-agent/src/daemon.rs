@@ -15,6 +15,7 @@ mod decide;
 mod health;
 mod housekeeping;
 mod picture;
+mod proving;
 mod verifying;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,12 +33,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Places;
 use crate::copies::Copy;
+use crate::databases::proving::Prover;
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
 use crate::run::{Agent, BackupError, BackupReport, Target, back_up};
 
 use copying::Copying;
 use housekeeping::Housekeeping;
+use proving::Proving;
 
 /// Forgets what the policies no longer retain of a volume.
 pub(crate) async fn retain_volume(agent: &Agent, policies: &Policies, volume: &VolumeName) {
@@ -78,6 +81,8 @@ pub struct Daemon {
     pub picture: Picture,
     /// Second copies, to be kept up to date.
     pub copies: Vec<Copy>,
+    /// How restore tests of databases are started; `None`: nobody knows.
+    pub prover: Option<Prover>,
     /// Where the repository lies.
     pub store: Arc<dyn ObjectStore>,
 }
@@ -108,6 +113,8 @@ struct State {
     chore: Option<JoinHandle<()>>,
     /// Stored data that is being read again.
     verifying: Option<JoinHandle<()>>,
+    /// A restore test of a database that goes on, and when each was last begun.
+    proving: Proving,
     /// What is wrong with the surroundings; told once, when it changes.
     trouble: Option<String>,
 }
@@ -141,6 +148,7 @@ impl Daemon {
                     let node = driver.as_ref().map(|driver| (driver.node(), &volumes[..]));
                     self.picture.saw(&fold, node, now);
                     self.trouble(&mut state, None).await;
+                    state.proving.keep(self.prover.as_ref(), &self.agent, &fold, now, cancel).await;
                     let busy = !state.running.is_empty();
                     state.copying.keep(&self.copies, &self.agent, &self.picture, &fold, busy, now).await;
                     if self.is_alone() && state.is_keeping_house() {
@@ -189,7 +197,10 @@ impl Daemon {
             chore.abort();
         }
         state.copying.stop();
-        let rest = async { while state.jobs.join_next().await.is_some() {} };
+        let rest = async {
+            while state.jobs.join_next().await.is_some() {}
+            state.proving.ended().await;
+        };
         if tokio::time::timeout(GRACE, rest).await.is_err() {
             tracing::warn!("a backup did not stop in time; the next run goes on from what it stored");
         }

@@ -10,6 +10,7 @@
 //! base        what a snapshot has to be told so that it is a base: positions before and after the cut
 //! view        pure: from the journal to what the planner knows of a database
 //! live        what is going on, for metrics
+//! proving     restore tests: when one is due, and carrying it out
 //! ```
 //! Nothing that matters is remembered here: where a log goes on follows from the repository and the spool, whether a base is
 //! missing from the journal.
@@ -21,6 +22,7 @@ mod guard;
 mod indexing;
 mod live;
 mod postgres;
+pub mod proving;
 mod uploader;
 pub mod view;
 
@@ -31,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{RecoveryPointId, VolumeName};
 use strongroom_repository::{Fold, LogError};
-use strongroom_settings::{DatabaseConfig, EngineConfig};
+use strongroom_settings::{DatabaseConfig, EngineConfig, RestoreTestConfig};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +60,8 @@ pub struct Database {
     spool_bytes: u64,
     /// Ends the stream that runs now: the guard lets go of what it would receive next.
     receiving: Mutex<CancellationToken>,
+    /// How it is proved that it can be brought back; `None`: it is not.
+    pub test: Option<RestoreTestConfig>,
     /// What is going on.
     pub live: Live,
     stream_began: Arc<Notify>,
@@ -190,6 +194,7 @@ impl Database {
             volume: config.volume.clone(),
             window: config.window.get(),
             engine,
+            test: config.test.clone(),
             spool_bytes: config.spool.bytes(),
             receiving: Mutex::default(),
             live: Live::default(),

@@ -50,7 +50,8 @@ pub enum TargetRequest {
         fs: Option<String>,
         /// The driver's id of the volume, when it waits there to be filled: then no other is made.
         only: Option<String>,
-        /// The labels it gets instead of those of its source: it is then no continuation of that one, but something else.
+        /// The labels it gets instead of those of its source: it is then no continuation of that one, and goes again. The
+        /// repository's journal is told nothing of it.
         labels: Option<BTreeMap<String, String>>,
     },
     /// An existing volume of the driver.

@@ -94,6 +94,11 @@ def check_wholes(vectors):
                         whole = file.read()
                     os.unlink(output)
                     assert (len(whole), blake3(whole).hexdigest()) == (log["log_bytes"], log["blake3"])
+                    if "proved" in log:
+                        state = fold.logs[bytes.fromhex(log["log"].removeprefix("log-"))]
+                        proved, failed = state[8], state[9]
+                        assert [proved[0], proved[2][6]] == log["proved"], proved
+                        assert [failed[0], failed[2][9][0]] == log["failed"], failed
     print("every repository is understood")
 
 

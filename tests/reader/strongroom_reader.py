@@ -230,6 +230,7 @@ def fields(pairs, known, what):
 EVENTS = dict(zip(range(1, 17), [2, 1, 2, 9, 2, 2, 2, 3, 4, 2, 4, 1, 5, 3, 3, 2], strict=True))
 EVENTS |= {17: 12, 18: 4, 19: 3}  # logs of databases
 EVENTS |= {20: 3, 21: 5, 22: 8, 23: 4}  # keys rotated; domain added, published in a domain, keys of a domain rotated
+EVENTS |= {24: 10}  # restore of a database tested
 
 
 # ---- section 9: the fold, as far as reading needs it ------------------------------------------------------------
@@ -312,6 +313,8 @@ class Fold:
                 need(note[1] == log[4], "a bundle that does not follow the one before it")
                 log[2][log[3]] = note
                 log[3], log[4] = log[3] + 1, note[2]
+        elif kind == 24:  # restore of a database tested
+            self.logs[event[0]][8 if event[5] else 9] = {0: record[0], 1: record[4], 2: event}
 
 
 class Repository:
@@ -748,7 +751,13 @@ def main():
             said = {"log": f"log-{log.hex()}", "database": opened[1], "engine": opened[3], "identity": opened[4]}
             notes = [note for _, note in repository.bundles(fold, log)]
             end = notes[-1][2] if notes else opened[6]
-            print(json.dumps(said | {"lineage": opened[5], "bundles": len(notes), "end": end}))
+            said |= {"lineage": opened[5], "bundles": len(notes), "end": end}
+            for key, word in ((8, "proved"), (9, "failed")):
+                if key in state:
+                    test = state[key]
+                    failure = test[2].get(9, {}).get(0)
+                    said[word] = {"record": test[0], "at_ns": test[1], "rto_ms": test[2].get(6), "failure": failure}
+            print(json.dumps(said))
         return None
     if arguments.output is None:
         parser.error("a point or log and an output are needed")

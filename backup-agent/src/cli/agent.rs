@@ -19,6 +19,7 @@ use crate::control::{self, Places};
 use crate::copies::Copy;
 use crate::daemon::{Daemon, Health, Picture};
 use crate::databases::Databases;
+use crate::databases::proving::Prover;
 use crate::policy::Policies;
 
 /// `strongroom agent`
@@ -141,6 +142,7 @@ pub(super) async fn run(
         places,
         picture,
         copies,
+        prover: Prover::new(&args.repository),
         store,
     };
     manager.status("watching the volumes");

@@ -80,9 +80,26 @@ pub(super) async fn assess_all(
     Ok(names.iter().filter_map(|name| view::assess(fold, name, &beyond, now)).collect())
 }
 
+/// The last proven restore in short: when, and how long it took.
+pub(super) fn proven(database: &DatabaseStatus, console: &Console) -> String {
+    let Some(proven) = &database.last_proven_restore else { return "never".to_owned() };
+    let at = local(proven.at, console.time_zone());
+    // To the second; what took less took one.
+    let took = proven.rto_ms.map(|rto| TimeSpan(Duration::from_secs(rto.div_ceil(1000))));
+    took.map_or_else(|| at.clone(), |took| format!("{at}, in {took}"))
+}
+
 fn table(databases: &[DatabaseStatus], console: &Console) -> Table {
-    let mut table =
-        Table::new(["DATABASE", "VOLUME", "EVERY SECOND FROM", "TO", "RPO NOW", "LOG"]).right([5]);
+    let mut table = Table::new([
+        "DATABASE",
+        "VOLUME",
+        "EVERY SECOND FROM",
+        "TO",
+        "RPO NOW",
+        "LOG",
+        "LAST PROVEN RESTORE",
+    ])
+    .right([5]);
     let zone = console.time_zone();
     for database in databases {
         let volume = database.volume.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
@@ -90,6 +107,7 @@ fn table(databases: &[DatabaseStatus], console: &Console) -> Table {
             .rpo_now_seconds
             .map_or_else(|| "-".to_owned(), |seconds| TimeSpan(Duration::from_secs(seconds)).to_string());
         let log = Size(database.log_bytes).to_string();
+        let proven = proven(database, console);
         if database.windows.is_empty() {
             let name = database.database.clone();
             table.row([
@@ -99,13 +117,15 @@ fn table(databases: &[DatabaseStatus], console: &Console) -> Table {
                 "-".to_owned(),
                 rpo.clone(),
                 log.clone(),
+                proven.clone(),
             ]);
         }
         for (number, window) in database.windows.iter().enumerate() {
             let (from, to) = (local(window.earliest.at, zone), local(window.latest.at, zone));
             let is_last = number + 1 == database.windows.len();
-            let (rpo, log) = if is_last { (rpo.clone(), log.clone()) } else { Default::default() };
-            table.row([database.database.clone(), volume.clone(), from, to, rpo, log]);
+            let rest = if is_last { [rpo.clone(), log.clone(), proven.clone()] } else { Default::default() };
+            let [rpo, log, proven] = rest;
+            table.row([database.database.clone(), volume.clone(), from, to, rpo, log, proven]);
         }
     }
     table

@@ -8,13 +8,14 @@ use serde::Serialize;
 use strongroom_console::{Console, Exit, Failed, Size, Table, TimeSpan, local};
 use strongroom_model::{Failure as _, World, chain};
 use strongroom_repository::check::{LeftHold, Proof};
-use strongroom_settings::{OpenedRepository, RepositoryArgs, open_repository};
+use strongroom_settings::{OpenedRepository, RepositoryArgs, RestoreTestConfig, open_repository};
 
 use super::backup::RunError;
 use super::check::{left_hold, proof as proof_text};
-use super::db::assess_all;
+use super::db::{assess_all, proven};
 use crate::copies::{Copy, CopyStatus};
 use crate::databases::Databases;
+use crate::databases::proving::stale_after;
 use crate::databases::view::DatabaseStatus;
 use crate::driver::{Driver, DriverError, Volume};
 use crate::policy::Policies;
@@ -105,7 +106,10 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
         let configured = Databases::new(&config.databases);
         for database in configured.iter() {
             match databases.iter_mut().find(|found| found.database == database.name) {
-                Some(found) => found.problems.extend(stale(found, now)),
+                Some(found) => {
+                    found.problems.extend(stale(found, now));
+                    found.problems.extend(unproven(found, database.test.as_ref(), now));
+                }
                 None => problems.push(format!("database {}: nothing of its log is archived", database.name)),
             }
         }
@@ -182,6 +186,17 @@ fn stale(database: &DatabaseStatus, now: Timestamp) -> Option<String> {
     })
 }
 
+/// A database that was to be proved by now: whoever should have done it did not.
+fn unproven(database: &DatabaseStatus, rules: Option<&RestoreTestConfig>, now: Timestamp) -> Option<String> {
+    let patience = stale_after(rules?);
+    let since = match &database.last_proven_restore {
+        Some(proven) => proven.at,
+        None => database.windows.first()?.earliest.at,
+    };
+    (now.duration_since(since) > patience)
+        .then(|| format!("no restore of it was proven since {since}: see the agent's log"))
+}
+
 fn line_of_database(database: &DatabaseStatus, console: &Console) -> String {
     let window = database.windows.last().map_or_else(
         || "nothing can be restored to a second yet".to_owned(),
@@ -193,7 +208,8 @@ fn line_of_database(database: &DatabaseStatus, console: &Console) -> String {
     );
     let mark = if database.problems.is_empty() { "" } else { " !!" };
     let problems: String = database.problems.iter().map(|problem| format!("; {problem}")).collect();
-    format!("database {}: {window}{mark}{problems}", database.database)
+    let proven = proven(database, console);
+    format!("database {}: {window}; last proven restore: {proven}{mark}{problems}", database.database)
 }
 
 fn line_of(copy: &CopyStatus) -> String {

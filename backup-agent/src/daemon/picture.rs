@@ -20,6 +20,8 @@ use strongroom_repository::Fold;
 use strongroom_repository::check::Proof;
 
 use crate::copies::behind;
+use crate::databases::proving::{self, stale_after};
+use crate::databases::view::is_unproven;
 use crate::databases::{Database, Databases, Now};
 use crate::driver::Volume;
 use crate::policy::Policies;
@@ -251,6 +253,39 @@ impl Picture {
             "strongroom_database_gaps",
             "Gaps of the log since the agent started: nothing within one can be restored",
             &|now| Some(now.gaps as f64),
+        )?;
+        self.proofs(page, &databases)
+    }
+
+    /// What the journal says of restore tests, of whichever agent.
+    fn proofs(&self, page: &mut Page<'_>, databases: &Databases) -> fmt::Result {
+        let Some(seen) = locked(&self.inner.seen).clone() else { return Ok(()) };
+        let mut family = |name: &str, help: &str, value: &dyn Fn(&Database) -> Option<f64>| {
+            let samples = databases
+                .iter()
+                .filter_map(|database| Some((vec![("database", database.name.as_str())], value(database)?)));
+            page.gauges(name, help, samples)
+        };
+        let proven = |database: &Database| proving::tests(&seen.fold, &database.name).0;
+        family(
+            "strongroom_database_last_proven_restore_timestamp_seconds",
+            "When a restore test of the database last passed; not there while none did",
+            &|database| Some(proven(database)?.at.as_second() as f64),
+        )?;
+        family(
+            "strongroom_database_measured_rto_seconds",
+            "How long it took in that test until the database could have been used",
+            &|database| Some(proven(database)?.tested.rto_ms? as f64 / 1000.0),
+        )?;
+        family(
+            "strongroom_database_restore_unproven",
+            "1: the newest restore test of the database failed",
+            &|database| Some(truth(is_unproven(&seen.fold, &database.name))),
+        )?;
+        family(
+            "strongroom_database_proof_overdue_seconds",
+            "After how long without a proven restore this counts as a problem; not there where no tests are wanted",
+            &|database| Some(stale_after(database.test.as_ref()?).as_secs_f64()),
         )
     }
 

@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 pub use strongroom_archive::{catalogue, databases, logs, newest_log};
 use strongroom_database::{Catalogue, LineageId, Position};
-use strongroom_model::LogId;
+use strongroom_model::{LogId, RecoveryPointId};
 use strongroom_repository::entry_runs::EntryRuns;
-use strongroom_repository::fold::LogState;
-use strongroom_repository::record::BundleNote;
+use strongroom_repository::fold::{LogState, TestNote};
+use strongroom_repository::record::{BundleNote, DatabaseTested};
 use strongroom_repository::{Fold, Point};
+
+use super::proving;
 
 /// Whether there is a point from which this log can be replayed up to its end: behind all that a check found damaged.
 #[must_use]
@@ -92,8 +94,63 @@ pub struct DatabaseStatus {
     pub log_until_at: Option<Timestamp>,
     /// What of the log is in the repository.
     pub log_bytes: u64,
+    /// The newest restore test that passed.
+    pub last_proven_restore: Option<Proven>,
+    /// The newest that did not.
+    pub last_unproven_restore: Option<Unproven>,
     /// What is wrong, one sentence each.
     pub problems: Vec<String>,
+}
+
+/// A restore test that passed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proven {
+    /// When.
+    pub at: Timestamp,
+    /// Which moment was brought back; `None`: the newest.
+    pub wanted_at: Option<Timestamp>,
+    /// From which base.
+    pub point: Option<RecoveryPointId>,
+    /// After how many milliseconds it could have been used.
+    pub rto_ms: Option<u64>,
+    /// What was checked, a sentence each.
+    pub checks: Vec<String>,
+}
+
+/// A restore test that did not pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unproven {
+    /// When.
+    pub at: Timestamp,
+    /// Which moment was to be brought back; `None`: the newest.
+    pub wanted_at: Option<Timestamp>,
+    /// As in docs/errors.md.
+    pub code: String,
+    /// What was wrong.
+    pub message: String,
+}
+
+impl From<&TestNote> for Proven {
+    fn from(note: &TestNote) -> Self {
+        let DatabaseTested { wanted_at, point, rto_ms, checks, .. } = &note.tested;
+        let checks = checks.clone();
+        Self { at: note.at, wanted_at: *wanted_at, point: *point, rto_ms: *rto_ms, checks }
+    }
+}
+
+impl From<&TestNote> for Unproven {
+    fn from(note: &TestNote) -> Self {
+        let told = note.tested.failure.clone();
+        let (code, message) = told.map(|told| (told.code, told.message)).unwrap_or_default();
+        Self { at: note.at, wanted_at: note.tested.wanted_at, code, message }
+    }
+}
+
+/// The newest test says that the database does not come back.
+#[must_use]
+pub fn is_unproven(fold: &Fold, database: &str) -> bool {
+    let (proved, failed) = proving::tests(fold, database);
+    failed.map(|note| note.number) > proved.map(|note| note.number)
 }
 
 /// What can be restored of a database at `now`; `None`: nothing of it was ever archived.
@@ -127,6 +184,15 @@ pub fn assess(
             gap.from, gap.to, gap.after
         ));
     }
+    let (proved, failed) = proving::tests(fold, database);
+    let last_unproven_restore = failed.map(Unproven::from);
+    if let Some(failed) = last_unproven_restore.as_ref().filter(|_| is_unproven(fold, database)) {
+        let wanted = failed.wanted_at.map_or_else(|| "the newest state".to_owned(), |at| at.to_string());
+        problems.push(format!(
+            "the restore test of {} failed, of {wanted}: {} [{}]",
+            failed.at, failed.message, failed.code
+        ));
+    }
     let mine = catalogue.log.iter().filter(|range| range.lineage == lineage);
     let until = mine.map(|range| range.complete_until);
     let log_until_at = until.chain(catalogue.heard.iter().map(|heard| heard.at)).max();
@@ -142,6 +208,8 @@ pub fn assess(
         log_end: catalogue.log.iter().map(|range| range.to).max().unwrap_or(Position::new(newest.end)),
         log_until_at,
         log_bytes: catalogue.log.iter().map(|range| range.stored_bytes).sum(),
+        last_proven_restore: proved.map(Proven::from),
+        last_unproven_restore,
         problems,
     })
 }

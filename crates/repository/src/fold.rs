@@ -30,7 +30,8 @@ mod stored;
 mod verified;
 
 pub use domains::{DomainState, SealedPoint};
-pub use logs::LogState;
+pub(crate) use logs::MOST_CHECKS;
+pub use logs::{LogState, TestNote};
 pub use permits::{MAX_PLANNED, MAX_TEXT, RuleError};
 pub use verified::VerifiedPacks;
 
@@ -366,6 +367,7 @@ impl Fold {
             Event::LogOpened(opened) => self.enact_log(record.number, opened),
             Event::LogArchived(archived) => self.enact_archived(archived),
             Event::LogTrimmed(trimmed) => self.enact_trimmed(trimmed),
+            Event::DatabaseTested(tested) => self.enact_tested(record, tested),
             Event::Restored(_) | Event::RestoreTested(_) | Event::RollbackAccepted(_) => {}
         }
     }

@@ -187,6 +187,7 @@ pub(crate) fn veil_event(
         | Event::LogOpened(_)
         | Event::LogArchived(_)
         | Event::LogTrimmed(_)
+        | Event::DatabaseTested(_)
         | Event::KeysRotated(_)
         | Event::DomainAdded(_)
         | Event::PublishedInDomain(_)

@@ -20,12 +20,14 @@ use crate::point::PointInfo;
 
 mod domains;
 mod log;
+mod tested;
 mod verified;
 
 pub use domains::{DomainAdded, DomainRotated, PublishedInDomain};
 pub use log::{
     BaseOfDatabase, BundleNote, CommitNote, CommitsNote, HeardNote, LogArchived, LogOpened, LogTrimmed,
 };
+pub use tested::{DatabaseTested, TestFailure};
 pub use verified::{Objects, Verified};
 
 /// BLAKE3 of a record's sealed bytes. Sealing is random, so it is the owner's token as well.
@@ -173,6 +175,8 @@ pub enum Event {
     PublishedInDomain(Box<PublishedInDomain>),
     /// 23: the keys of a domain were rotated.
     DomainRotated(DomainRotated),
+    /// 24: a database was brought back for the sake of proving that it can be.
+    DatabaseTested(Box<DatabaseTested>),
 }
 
 macro_rules! events {
@@ -212,6 +216,7 @@ events!(
     17 => LogOpened, 18 => LogArchived, 19 => LogTrimmed,
     20 => KeysRotated,
     21 => DomainAdded, 22 => PublishedInDomain, 23 => DomainRotated,
+    24 => DatabaseTested,
 );
 
 impl<T: Cbor> Cbor for Box<T> {
@@ -251,6 +256,7 @@ impl Event {
             Self::DomainAdded(_) => "domain added",
             Self::PublishedInDomain(_) => "published in a domain",
             Self::DomainRotated(_) => "keys of a domain rotated",
+            Self::DatabaseTested(_) => "restore of a database tested",
         }
     }
 }

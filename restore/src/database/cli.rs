@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
-use strongroom_archive::DatabaseArchive;
+use strongroom_archive::{ArchiveError, DatabaseArchive};
 use strongroom_console::{Console, Exit, Failed, Size, Table};
 use strongroom_database::{LineageId, Position, Side, Target, Timeline, TransactionId, Wanted, What};
-use strongroom_model::{VolumeName, World};
-use strongroom_settings::{Moment, OpenedRepository, RepositoryArgs, open_repository_to_read};
+use strongroom_model::{VolumeName, World, chain};
+use strongroom_settings::{EngineConfig, Moment, OpenedRepository, RepositoryArgs, open_repository_to_read};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -145,6 +145,9 @@ pub struct TestArgs {
     /// The socket of the volume driver; by default that of the configuration
     #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_ENDPOINT")]
     endpoint: Option<String>,
+    /// Do not note it in the repository's journal: whoever asks does that
+    #[arg(long, hide = true)]
+    no_record: bool,
 }
 
 /// Carries a command out.
@@ -300,26 +303,34 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
     let interrupted = stopped_by_signals();
     let aim = args.aim(console, world)?;
     let (settings, config) = args.which.repository.resolve_with_config()?;
+    // Unlike a restore, a test is in no hurry.
+    let settings = match &config {
+        Some(config) => settings.limited(&config.agent, console.time_zone()),
+        None => settings,
+    };
     let OpenedRepository { repository, store, .. } = open_repository_to_read(&settings, world).await?;
     let fold = repository.fold().await?;
     let name = DatabaseArchive::choose(&fold, &args.which.volume, args.which.database.as_deref())?;
-    let engine = strongroom_archive::newest_log(&fold, &name).map(|log| log.opened.engine.clone());
-    if let Some(engine) = engine.filter(|engine| engine != "postgresql") {
-        return Err(ProvingError::Engine { engine }.into());
+    let newest = strongroom_archive::newest_log(&fold, &name).map(|log| &log.opened);
+    let newest = newest.ok_or_else(|| ArchiveError::NoDatabase { what: name.clone() })?;
+    if newest.engine != "postgresql" {
+        return Err(ProvingError::Engine { engine: newest.engine.clone() }.into());
     }
     let configured = config.iter().flat_map(|config| &config.databases).find(|one| one.name.value == name);
     let mut test = configured.and_then(|database| database.test.clone()).unwrap_or_default();
     test.sql.extend(args.sql.iter().cloned());
-    let usual = || configured.map(|database| database.database.clone());
+    let usual = || match &configured?.engine {
+        EngineConfig::Postgres(postgres) => Some(postgres.database.clone()),
+    };
     let database = args.sql_database.clone().or(test.database).or_else(usual);
     let archive = DatabaseArchive::open(&repository, &fold, &name).await?;
     let endpoint = crate::cli::endpoint_of(args.endpoint.as_ref(), config.as_ref());
     let driver = Driver::connect(endpoint.as_deref()).await?;
     let work_dir = args.work_dir.clone().unwrap_or(test.work_dir);
-    let scratch = Scratch::make(&driver, &repository, &work_dir, &args.which.volume, world).await?;
+    let scratch = Scratch::make(&driver, &work_dir, &args.which.volume, world).await?;
     let proving = Proving {
         beside: Beside {
-            repository,
+            repository: repository.clone(),
             store,
             archive,
             console: console.clone(),
@@ -334,6 +345,7 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
             programs: args.programs.clone().or(test.programs),
             work_dir,
         },
+        log: newest.log,
         aim,
         questions: Questions {
             role: args.role.clone().unwrap_or(test.role),
@@ -343,6 +355,11 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
         time_limit: test.time_limit.get(),
     };
     let proof = proving.run(scratch, &driver, &interrupted).await?;
+    if !args.no_record
+        && let Err(error) = repository.note_database_tested(proof.noted()).await
+    {
+        console.warn(format!("the repository's journal does not note this test: {}", chain(&error)));
+    }
     console.result(&proof, |page| proof.write(page, console.time_zone()));
     Ok(if proof.proven { Exit::Done } else { Exit::FAILED })
 }

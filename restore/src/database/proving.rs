@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use strongroom_archive::ArchiveError;
 use strongroom_console::Failed;
 use strongroom_database::postgres::segments;
-use strongroom_database::{Base, Rates, Refusal, StandsOn, Target, Wanted, windows};
-use strongroom_model::Remedy;
+use strongroom_database::{Base, Plan, Rates, Refusal, StandsOn, Target, Wanted, windows};
+use strongroom_model::{LogId, Remedy};
 use tokio_util::sync::CancellationToken;
 
 use super::RecoveryError;
@@ -53,6 +53,8 @@ pub(super) enum Aim {
 pub(super) struct Proving {
     /// The restore, into a volume of [`Scratch`].
     pub(super) beside: Beside,
+    /// The newest log of the database.
+    pub(super) log: LogId,
     pub(super) aim: Aim,
     pub(super) questions: Questions,
     /// Nothing of it may take longer.
@@ -71,7 +73,7 @@ impl Proving {
         interrupted: &CancellationToken,
     ) -> Result<Proof, Failed> {
         let began = Instant::now();
-        let mut proof = Proof::of(&self.beside, self.beside.world.clock.now());
+        let mut proof = Proof::of(&self.beside, self.log, self.beside.world.clock.now());
         let stop = interrupted.child_token();
         let limit = async {
             tokio::time::sleep(self.time_limit).await;
@@ -84,7 +86,7 @@ impl Proving {
             () = limit => Err(RecoveryError::Ending.into()),
         };
         let cleared = Instant::now();
-        let removed = scratch.remove(driver, &self.beside.repository).await;
+        let removed = scratch.remove(driver).await;
         proof.step("clean-up", cleared);
         proof.steps.insert("total", millis(began));
         let failed = match tried {
@@ -113,9 +115,9 @@ impl Proving {
     ) -> Result<(), Failed> {
         let began = Instant::now();
         let beside = &self.beside;
-        let (wanted, plan) = self.plan().await?;
+        let plan = self.plan(proof).await?;
         let files = segments(&plan, beside.archive.segment_bytes()).map_err(RecoveryError::Segments)?;
-        proof.planned(&wanted, &plan);
+        proof.planned(&plan, &beside.repository.known_fold());
         let since = proof.step("plan", began);
         or_stop(stop, beside.bring_base(&plan)).await?;
         let since = proof.step("base", since);
@@ -144,7 +146,7 @@ impl Proving {
     }
 
     /// What is to be restored, and how.
-    async fn plan(&self) -> Result<(Wanted, strongroom_database::Plan), Failed> {
+    async fn plan(&self, proof: &mut Proof) -> Result<Plan, Failed> {
         let archive = &self.beside.archive;
         let catalogue = archive.catalogue();
         let newest = catalogue.lineages.newest().map(|lineage| lineage.id);
@@ -168,14 +170,17 @@ impl Proving {
                 Aim::Window | Aim::NewestBase => Target::Latest,
             };
             let is_drawn = matches!(self.aim, Aim::Window | Aim::NewestBase) && target != Target::Latest;
-            let wanted = Wanted { target, lineage: None };
-            match archive.plan(wanted.clone(), Rates::default()).await {
+            proof.wanted_at = match &target {
+                Target::Time(at) => Some(*at),
+                _ => None,
+            };
+            match archive.plan(Wanted::new(target), Rates::default()).await {
                 Ok(plan) => {
                     // The engine's own snapshots are restored by the driver alone, and prove nothing of the bucket.
                     let StandsOn::Point(_) = plan.base.stands_on else {
                         return Err(RecoveryError::NotAPoint.into());
                     };
-                    return Ok((wanted, plan));
+                    return Ok(plan);
                 }
                 Err(ArchiveError::Refused(refusal))
                     if is_drawn && matches!(*refusal, Refusal::TimeIsAmbiguous { .. }) =>

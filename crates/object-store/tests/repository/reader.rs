@@ -49,7 +49,7 @@ fn it_understands_every_vector_of_deltas() {
 
 #[test]
 fn it_reads_sealed_packs_every_domain_of_a_shared_repository_and_logs() {
-    for name in ["v1-sealed.json", "v1-domains.json", "v1-logs.json"] {
+    for name in ["v1-sealed.json", "v1-domains.json", "v1-logs.json", "v1-tests.json"] {
         let vectors = world::tests_folder().join("vectors").join(name);
         let Some(output) = reader(&["vectors", vectors.to_str().unwrap()]) else { return };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,6 @@
 //! Test vectors that are whole repositories: every object, the keys, and what each key restores. `v1-sealed.json` has sealed packs
 //! and keyrings of version 2, `v1-domains.json` a shared repository of an operator and two domains, `v1-logs.json` the log of a
-//! database and a point that is a base of it.
+//! database and a point that is a base of it, `v1-tests.json` a log with restore tests.
 //!
 //! They are read, not made again: what is sealed in the background draws in no fixed order.
 
@@ -12,7 +12,7 @@ use strongroom_model::World;
 use strongroom_object_store::memory::MemoryStore;
 use strongroom_repository::keys::{DataSeal, Grants, KeyFile, NewKey, Unlock};
 use strongroom_repository::layout::ObjectName;
-use strongroom_repository::record::{BaseOfDatabase, HeardNote};
+use strongroom_repository::record::{BaseOfDatabase, DatabaseTested, HeardNote, TestFailure};
 use strongroom_repository::store::ObjectStore;
 use strongroom_repository::{Bundle, InitOptions, Repository, Rotation};
 
@@ -171,6 +171,52 @@ async fn write_the_repository_with_the_log_of_a_database() {
     making.write("v1-logs.json");
 }
 
+#[tokio::test]
+#[ignore = "writes tests/vectors/v1-tests.json; what is committed is never written again"]
+async fn write_the_repository_with_restore_tests() {
+    let mut making = Making::begin(113);
+    let owner = making.key("owner");
+    let repository = making.init(&owner, false).await;
+    repository.open_log(logs::opened()).await.unwrap();
+    let Bundle { note, index, .. } = logs::bundle(1);
+    let log = image(1);
+    let bundle = Bundle { note, log: log.clone().into(), index };
+    let note = repository.put_bundle(logs::LOG, 1, bundle).await.unwrap();
+    repository.note_archived(logs::LOG, 1, std::slice::from_ref(&note), None).await.unwrap();
+    let base =
+        BaseOfDatabase { log: logs::LOG, start: note.from, end: note.to, ready_at: note.complete_until };
+    let content = image(2);
+    let point = world::back_up_base(&repository, &making.world, "db", &content, Some(base)).await;
+    making.points.push(json!({
+        "key": "owner", "point": point.to_string(), "volume": "db", "volume_bytes": content.len(),
+        "blake3": blake3::hash(&content).to_hex().to_string(),
+    }));
+    let test = |rto_ms: u64, failure: Option<TestFailure>| DatabaseTested {
+        log: logs::LOG,
+        point: Some(point),
+        wanted_at: failure.is_none().then_some(note.complete_until),
+        cut: Some(note.to),
+        last_kept_at: note.commits.map(|commits| commits.last.at),
+        passed: failure.is_none(),
+        rto_ms: failure.is_none().then_some(rto_ms),
+        steps: [("base".to_owned(), 1200), ("replay".to_owned(), rto_ms - 1200)].into(),
+        checks: vec!["it holds: select count(*) > 0 from orders".to_owned()],
+        failure,
+    };
+    let failure = TestFailure { code: "database.test-assertion".into(), message: "it does not hold".into() };
+    for tested in [test(41_000, None), test(5000, Some(failure)), test(38_000, None)] {
+        repository.note_database_tested(tested).await.unwrap();
+    }
+    let proved = repository.fold().await.unwrap().number;
+    repository.rotate_keys(Rotation::default()).await.unwrap();
+    making.logs.push(json!({
+        "key": "owner", "log": logs::LOG.to_string(), "log_bytes": log.len(),
+        "blake3": blake3::hash(&log).to_hex().to_string(),
+        "proved": [proved, 38_000], "failed": [proved - 1, "database.test-assertion"],
+    }));
+    making.write("v1-tests.json");
+}
+
 async fn is_read(name: &str) {
     let committed: Value = serde_json::from_slice(&std::fs::read(path(name)).unwrap()).unwrap();
     let store = MemoryStore::default();
@@ -208,6 +254,14 @@ async fn is_read(name: &str) {
                 (whole, end) = ([whole, bundle.log.to_vec()].concat(), note.to);
             }
             assert_eq!(blake3::hash(&whole).to_hex().as_str(), said["blake3"], "{said}");
+            if let Some(failed) = &state.failed {
+                let proved = state.proved.as_ref().unwrap();
+                let failure = failed.tested.failure.as_ref().unwrap();
+                assert_eq!(json!([proved.number, proved.tested.rto_ms]), said["proved"]);
+                assert_eq!(json!([failed.number, failure.code]), said["failed"]);
+            } else {
+                assert!(said.get("failed").is_none());
+            }
             assert!(
                 fold.points.values().any(|point| point
                     .info
@@ -235,4 +289,9 @@ async fn the_committed_shared_repository_is_read_by_each_of_its_keys() {
 #[tokio::test]
 async fn the_committed_repository_with_the_log_of_a_database_is_read() {
     is_read("v1-logs.json").await;
+}
+
+#[tokio::test]
+async fn the_committed_repository_with_restore_tests_is_read() {
+    is_read("v1-tests.json").await;
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use strongroom_model::LogId;
 
 use super::{Fold, MAX_TEXT, RuleError, permits};
@@ -13,13 +14,18 @@ use crate::cbor::cbor_map;
 use crate::entry_runs::EntryRuns;
 use crate::layout::{PackKind, PackObject};
 use crate::pack::PackPlace;
-use crate::record::{BundleNote, HeardNote, LogArchived, LogOpened, LogTrimmed, Placed, Verified};
+use crate::record::{
+    BundleNote, DatabaseTested, HeardNote, LogArchived, LogOpened, LogTrimmed, Placed, Record, Verified,
+};
 
 /// The longest account of histories: PostgreSQL writes a line of about 60 bytes for each.
 const MOST_HISTORY: usize = 256 << 10;
 
 /// The most facts about a log.
 const MOST_FACTS: usize = 64;
+
+/// The most steps, and the most checks, of a restore test.
+pub(crate) const MOST_CHECKS: usize = 64;
 
 /// A log as the journal knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +46,10 @@ pub struct LogState {
     pub heard: Option<HeardNote>,
     /// What checks saw of the bundles; `None`: nothing yet.
     pub seen: Option<BundlesSeen>,
+    /// The newest restore test from a base of this log that passed.
+    pub proved: Option<Box<TestNote>>,
+    /// The newest that did not.
+    pub failed: Option<Box<TestNote>>,
 }
 cbor_map!(LogState {
     0 => number,
@@ -49,7 +59,9 @@ cbor_map!(LogState {
     4 => end,
     5 => trimmed,
     6 => heard,
-    7 => seen
+    7 => seen,
+    8 => proved,
+    9 => failed
 });
 
 /// What checks saw of the bundles of a log. No safety of writers or sweepers rests on it.
@@ -61,6 +73,18 @@ pub struct BundlesSeen {
     pub whole: EntryRuns,
 }
 cbor_map!(BundlesSeen { 0 => damaged, 1 => whole });
+
+/// A restore test, as the journal knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestNote {
+    /// Its record.
+    pub number: u64,
+    /// When, by the tester's clock.
+    pub at: Timestamp,
+    /// What was seen.
+    pub tested: DatabaseTested,
+}
+cbor_map!(TestNote { 0 => number, 1 => at, 2 => tested });
 
 impl LogState {
     /// The bundles that can be counted on, by their number.
@@ -199,6 +223,20 @@ impl Fold {
         fits.then_some(()).ok_or(RuleError::NoSuchBundles(trimmed.log))
     }
 
+    pub(super) fn permits_tested(&self, tested: &DatabaseTested) -> Result<(), RuleError> {
+        self.log(&tested.log)?;
+        let failure = tested.failure.iter().flat_map(|failure| [&failure.code, &failure.message]);
+        for said in tested.steps.keys().chain(&tested.checks).chain(failure) {
+            permits::text("a sentence about a restore test", said)?;
+        }
+        let most = tested.steps.len().max(tested.checks.len());
+        if most > MOST_CHECKS {
+            Err(RuleError::TooLong { what: "the list of what was tested", bytes: most * MAX_TEXT })
+        } else {
+            Ok(())
+        }
+    }
+
     pub(super) fn permits_loss_of_bundle(&self, placed: &Placed) -> Result<(), RuleError> {
         let (log, number) = named(placed);
         let is_trimmed =
@@ -216,6 +254,8 @@ impl Fold {
             trimmed: EntryRuns::default(),
             heard: None,
             seen: None,
+            proved: None,
+            failed: None,
         };
         self.logs.insert(opened.log, state);
     }
@@ -236,6 +276,13 @@ impl Fold {
         if let Some(log) = self.logs.get_mut(&trimmed.log) {
             log.trimmed.extend(&trimmed.bundles);
         }
+    }
+
+    pub(super) fn enact_tested(&mut self, record: &Record, tested: &DatabaseTested) {
+        let Some(log) = self.logs.get_mut(&tested.log) else { return };
+        let note = TestNote { number: record.number, at: record.time, tested: tested.clone() };
+        let place = if tested.passed { &mut log.proved } else { &mut log.failed };
+        *place = Some(Box::new(note));
     }
 
     pub(super) fn enact_loss_of_bundle(&mut self, placed: &Placed) {

@@ -222,6 +222,7 @@ impl Fold {
             Event::LogOpened(opened) => self.permits_log(opened),
             Event::LogArchived(archived) => self.permits_archived(archived),
             Event::LogTrimmed(trimmed) => self.permits_trimmed(trimmed),
+            Event::DatabaseTested(tested) => self.permits_tested(tested),
             Event::KeyAdded(_) | Event::KeyRemoved(_) => Ok(()),
         }
     }

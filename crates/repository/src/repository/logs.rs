@@ -10,9 +10,10 @@ use strongroom_model::{Failure, LogId, Remedy};
 use crate::cbor::{self, CborError};
 use crate::entry_runs::EntryRuns;
 use crate::errors::JournalError;
+use crate::fold::{MAX_TEXT, MOST_CHECKS};
 use crate::layout::{PackKind, PackObject};
 use crate::pack::{self, EntryType, PackError, PackPlace};
-use crate::record::{BundleNote, Event, HeardNote, LogArchived, LogOpened, LogTrimmed};
+use crate::record::{BundleNote, DatabaseTested, Event, HeardNote, LogArchived, LogOpened, LogTrimmed};
 use crate::repository::Repository;
 use crate::store::StoreError;
 
@@ -324,6 +325,21 @@ impl Repository {
     /// When the journal fails or the rules do not permit it.
     pub async fn trim_log(&self, log: LogId, bundles: EntryRuns, reason: &str) -> Result<(), LogError> {
         let event = Event::LogTrimmed(LogTrimmed { log, bundles, reason: reason.to_owned() });
+        self.journal().say(event).await.map(drop).map_err(|cause| LogError::Journal { log, cause })
+    }
+
+    /// Notes in the journal that a database was brought back for the sake of proving that it can be. What is too much to be noted is cut.
+    ///
+    /// # Errors
+    /// When the journal fails, or knows no such log.
+    pub async fn note_database_tested(&self, mut tested: DatabaseTested) -> Result<(), LogError> {
+        let log = tested.log;
+        tested.checks.truncate(MOST_CHECKS);
+        let failure = tested.failure.iter_mut().map(|failure| &mut failure.message);
+        for text in tested.checks.iter_mut().chain(failure) {
+            text.truncate(text.floor_char_boundary(MAX_TEXT));
+        }
+        let event = Event::DatabaseTested(Box::new(tested));
         self.journal().say(event).await.map(drop).map_err(|cause| LogError::Journal { log, cause })
     }
 }

@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use strongroom_console::{Failed, Text, TimeSpan};
-use strongroom_database::{Base, Commit, Plan, Position, Wanted};
-use strongroom_model::{VolumeName, chain};
+use strongroom_database::{Commit, Plan, Position, StandsOn, Target};
+use strongroom_model::{LogId, RecoveryPointId, VolumeName, chain};
+use strongroom_repository::Fold;
+use strongroom_repository::record::{DatabaseTested, TestFailure};
 
 use super::super::beside::Beside;
 use super::super::show;
@@ -22,10 +24,12 @@ pub struct Proof {
     pub volume: VolumeName,
     /// When the test began.
     pub at: Timestamp,
-    /// What was to be restored; `None`: it did not come to that.
-    pub wanted: Option<Wanted>,
-    /// From where.
-    pub base: Option<Base>,
+    /// The log that the base belongs to; the newest where it did not come to a base.
+    pub log: LogId,
+    /// Which moment was to be restored; `None`: the newest.
+    pub wanted_at: Option<Timestamp>,
+    /// From which base.
+    pub point: Option<RecoveryPointId>,
     /// What begins before this position is in.
     pub cut: Option<Position>,
     /// The last commit that has to be in.
@@ -69,13 +73,14 @@ impl Unproven {
 }
 
 impl Proof {
-    pub(super) fn of(beside: &Beside, at: Timestamp) -> Self {
+    pub(super) fn of(beside: &Beside, log: LogId, at: Timestamp) -> Self {
         Self {
             database: beside.archive.database().to_owned(),
             volume: beside.volume.clone(),
             at,
-            wanted: None,
-            base: None,
+            log,
+            wanted_at: None,
+            point: None,
             cut: None,
             last_kept: None,
             first_dropped: None,
@@ -90,9 +95,12 @@ impl Proof {
         }
     }
 
-    pub(super) fn planned(&mut self, wanted: &Wanted, plan: &Plan) {
-        self.wanted = Some(wanted.clone());
-        self.base = Some(plan.base.clone());
+    pub(super) fn planned(&mut self, plan: &Plan, fold: &Fold) {
+        if let StandsOn::Point(point) = plan.base.stands_on {
+            let base = fold.points.get(&point).and_then(|point| point.info.database.as_ref());
+            self.log = base.map_or(self.log, |base| base.log);
+            self.point = Some(point);
+        }
         self.cut = Some(plan.cut);
         (self.last_kept, self.first_dropped) = (plan.last_kept, plan.first_dropped);
     }
@@ -105,14 +113,32 @@ impl Proof {
         now
     }
 
+    /// What the journal notes of it.
+    pub(in super::super) fn noted(&self) -> DatabaseTested {
+        DatabaseTested {
+            log: self.log,
+            point: self.point,
+            wanted_at: self.wanted_at,
+            cut: self.cut.map(Position::number),
+            last_kept_at: self.last_kept.map(|kept| kept.at),
+            passed: self.proven,
+            rto_ms: self.rto_ms,
+            steps: self.steps.iter().map(|(name, took)| ((*name).to_owned(), *took)).collect(),
+            checks: self.checks.clone(),
+            failure: self
+                .failure
+                .as_ref()
+                .map(|told| TestFailure { code: told.code.to_owned(), message: told.message.clone() }),
+        }
+    }
+
     /// For a person.
     pub(in super::super) fn write(&self, page: &mut Text, zone: &TimeZone) {
         let span = |ms: u64| TimeSpan(Duration::from_millis(ms)).to_string();
         let verdict = if self.proven { "proven" } else { "NOT PROVEN" };
         page.line(format_args!("{verdict}: {} of volume {}", self.database, self.volume));
-        if let Some(wanted) = &self.wanted {
-            page.line(format_args!("  restored to       {}", show::asked(&wanted.target, zone)));
-        }
+        let wanted = self.wanted_at.map_or(Target::Latest, Target::Time);
+        page.line(format_args!("  restored to       {}", show::asked(&wanted, zone)));
         if let Some(kept) = &self.last_kept {
             page.line(format_args!("  last kept         {}", show::precise(kept.at, zone)));
         }

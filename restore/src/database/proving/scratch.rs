@@ -2,7 +2,7 @@
 //!
 //! The folder is there before the volume, and locked for as long as the test lives; the volume's label names it. So whoever comes next
 //! tells a test that goes on from what a killed one left: its servers are ended, its volume is unmounted and deleted,
-//! its hold on the point released, its folder removed.
+//! its folder removed.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -11,15 +11,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_console::Failed;
-use strongroom_model::{Failure as _, NameError, VolumeName, World, chain};
+use strongroom_model::{Failure as _, NameError, VolumeName, World};
 use strongroom_proto::RESTORE_TEST_LABEL;
 use strongroom_proto::control::{Volume, VolumeState};
-use strongroom_repository::Repository;
 
 use super::super::RecoveryError;
 use super::ProvingError;
-use crate::driver::{Driver, Labels, POINT, RUN};
-use crate::restore::hold_name;
+use crate::driver::{Driver, Labels};
 
 /// How the folders of tests begin.
 const FOLDER: &str = "strongroom-db-test-";
@@ -51,13 +49,12 @@ impl Scratch {
     /// A folder below `work_dir` and the name of a volume, for a test of a database on `volume`. What killed tests left goes first.
     pub(in super::super) async fn make(
         driver: &Driver,
-        repository: &Repository,
         work_dir: &Path,
         volume: &VolumeName,
         world: &World,
     ) -> Result<Self, Failed> {
         let work_dir = std::path::absolute(work_dir).map_err(failed(work_dir))?;
-        remove_leftovers(driver, repository, &work_dir).await?;
+        remove_leftovers(driver, &work_dir).await?;
         let mut random = [0; 6];
         world.entropy.fill(&mut random);
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -93,9 +90,9 @@ impl Scratch {
     }
 
     /// Takes all of it away.
-    pub(super) async fn remove(self, driver: &Driver, repository: &Repository) -> Result<(), Failed> {
+    pub(super) async fn remove(self, driver: &Driver) -> Result<(), Failed> {
         if let Some(volume) = driver.volume_named(&self.volume).await? {
-            remove_volume(driver, repository, &volume, &self.folder).await?;
+            remove_volume(driver, &volume, &self.folder).await?;
         }
         Ok(remove_folder(&self.folder)?)
     }
@@ -109,7 +106,7 @@ fn named(volume: &VolumeName, random: &str) -> Result<VolumeName, NameError> {
     format!("{kept}{ending}").parse()
 }
 
-async fn remove_leftovers(driver: &Driver, repository: &Repository, work_dir: &Path) -> Result<(), Failed> {
+async fn remove_leftovers(driver: &Driver, work_dir: &Path) -> Result<(), Failed> {
     for volume in driver.volumes(&[]).await? {
         let Some(folder) = volume.labels.get(RESTORE_TEST_LABEL).map(PathBuf::from) else { continue };
         let _lock = if folder.exists() {
@@ -118,7 +115,7 @@ async fn remove_leftovers(driver: &Driver, repository: &Repository, work_dir: &P
             None
         };
         tracing::warn!(volume = volume.name, "removing what a killed restore test left");
-        remove_volume(driver, repository, &volume, &folder).await?;
+        remove_volume(driver, &volume, &folder).await?;
         remove_folder(&folder)?;
     }
     for folder in fs::read_dir(work_dir).map_err(failed(work_dir))?.flatten() {
@@ -132,12 +129,7 @@ async fn remove_leftovers(driver: &Driver, repository: &Repository, work_dir: &P
     Ok(())
 }
 
-async fn remove_volume(
-    driver: &Driver,
-    repository: &Repository,
-    volume: &Volume,
-    folder: &Path,
-) -> Result<(), Failed> {
+async fn remove_volume(driver: &Driver, volume: &Volume, folder: &Path) -> Result<(), Failed> {
     let below = folder.to_owned();
     let ending = tokio::task::spawn_blocking(move || end_servers(&below));
     ending.await.map_err(|_| RecoveryError::Ending)?;
@@ -145,7 +137,6 @@ async fn remove_volume(
     for mount in &volume.mounts {
         driver.unmount(&name, Path::new(&mount.path)).await?;
     }
-    release(repository, volume).await;
     let since = Instant::now();
     loop {
         let removed = if volume.state() == VolumeState::Hydrating {
@@ -159,18 +150,6 @@ async fn remove_volume(
             }
             removed => return Ok(removed?),
         }
-    }
-}
-
-/// A restore that is killed cannot release the point that it holds.
-async fn release(repository: &Repository, volume: &Volume) {
-    let point = volume.labels.get(POINT).and_then(|point| point.parse().ok());
-    let run = volume.labels.get(RUN).and_then(|run| run.parse().ok());
-    let Some((point, run)) = point.zip(run) else { return };
-    let hold = hold_name(run);
-    let is_held = repository.known_fold().points.get(&point).is_some_and(|point| point.held.contains(&hold));
-    if is_held && let Err(error) = repository.release(point, &hold).await {
-        tracing::warn!(%point, hold, error = chain(&error), "the hold of a restore test stays");
     }
 }
 

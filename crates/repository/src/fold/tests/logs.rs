@@ -10,7 +10,8 @@ use crate::entry_runs::EntryRuns;
 use crate::fold::{Fold, RuleError};
 use crate::layout::{PackKind, PackObject};
 use crate::record::{
-    BaseOfDatabase, BundleNote, Event, LogArchived, LogOpened, LogTrimmed, Placed, Record, SweepPlanned,
+    BaseOfDatabase, BundleNote, DatabaseTested, Event, LogArchived, LogOpened, LogTrimmed, Placed, Record,
+    SweepPlanned,
 };
 
 const LOG: LogId = LogId::from_bytes([9; 16]);
@@ -103,4 +104,47 @@ fn no_bundle_is_trimmed_that_a_point_needs_nor_swept_that_nobody_trimmed() {
     tell(&mut fold, trimmed(3, 1)).unwrap();
     let event = plan(&fold, 3);
     say(&mut fold, event);
+}
+
+fn tested(passed: bool, rto_ms: u64) -> DatabaseTested {
+    DatabaseTested {
+        log: LOG,
+        point: None,
+        wanted_at: Some(Timestamp::UNIX_EPOCH),
+        cut: Some(300),
+        last_kept_at: None,
+        passed,
+        rto_ms: Some(rto_ms),
+        steps: [("base".to_owned(), 40)].into(),
+        checks: vec!["it holds: select true".to_owned()],
+        failure: (!passed).then(|| crate::record::TestFailure { code: "a.b".into(), message: "c".into() }),
+    }
+}
+
+#[test]
+fn the_newest_passed_and_the_newest_failed_test_of_a_log_are_remembered_also_in_a_checkpoint() {
+    let mut fold = Fold::default();
+    let event = |tested| Event::DatabaseTested(Box::new(tested));
+    assert_eq!(tell(&mut fold, event(tested(true, 1))), Err(RuleError::NoSuchLog(LOG)));
+    tell(&mut fold, opened()).unwrap();
+    let untested = to_bytes(&fold);
+    for (passed, took) in [(true, 1), (false, 2), (true, 3), (false, 4), (true, 5)] {
+        tell(&mut fold, event(tested(passed, took))).unwrap();
+    }
+    let state = &fold.logs[&LOG];
+    let of = |note: &Option<Box<crate::fold::TestNote>>| {
+        note.as_ref().map(|note| (note.number, note.tested.rto_ms, note.tested.passed))
+    };
+    assert_eq!(of(&state.proved), Some((6, Some(5), true)));
+    assert_eq!(of(&state.failed), Some((5, Some(4), false)));
+    assert_eq!(from_bytes::<Fold>(&to_bytes(&fold)).unwrap(), fold);
+    let again: Fold = from_bytes(&untested).unwrap();
+    assert_eq!(to_bytes(&again), untested, "without tests a checkpoint is as it was before there were any");
+
+    let mut long = tested(true, 6);
+    long.checks = vec![String::new(); 65];
+    assert!(matches!(tell(&mut fold, event(long)), Err(RuleError::TooLong { .. })));
+    let mut long = tested(true, 6);
+    long.checks = vec!["x".repeat(4097)];
+    assert!(matches!(tell(&mut fold, event(long)), Err(RuleError::TooLong { .. })));
 }
