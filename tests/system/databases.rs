@@ -396,3 +396,53 @@ fn a_restore_test_proves_a_random_second_and_names_what_does_not_hold_and_leaves
         agent.terminate();
     });
 }
+
+/// The agent goes on with another `[database.test]`.
+fn agent_that_tests(ground: &Ground, server: &Server, work: &Path, test: &str) -> Running {
+    let settings = format!("[database.test]\nwork_dir = \"{}\"\n{test}\n", text(work));
+    let config = ground.config(&format!("{}{settings}", database(server)));
+    ground.call(["agent", "--config", text(&config)]).start()
+}
+
+#[test]
+fn the_agent_tests_restores_by_itself_and_status_shows_the_last_proven_one_and_turns_red_by_one_that_fails() {
+    let test =
+        "the_agent_tests_restores_by_itself_and_status_shows_the_last_proven_one_and_turns_red_by_one_that_fails";
+    on_a_volume(test, "", "orders (id bigserial primary key, what text)", |ground, server, config, agent| {
+        let work = ground.path("work");
+        fs::create_dir(&work).expect("a folder can be made");
+        server.sql("insert into orders (what) values ('a book')");
+        archived_all(ground, server);
+        assert_eq!(listed(ground)["last_proven_restore"], Value::Null);
+        agent.terminate();
+
+        let right = "at_most_every = \"1s\"\nsql = [\"select count(*) >= 0 from orders\"]";
+        let agent = agent_that_tests(ground, server, &work, right);
+        wait_until("a proof", || listed(ground)["last_proven_restore"].is_object());
+        let proven = listed(ground)["last_proven_restore"].clone();
+        assert!(proven["rto_ms"].as_u64().is_some_and(|took| took > 0), "{proven}");
+        assert!(proven["checks"].to_string().contains("it holds: select count(*) >= 0 from orders"), "{proven}");
+        let status = ground.run(["status", "--config", text(config)]).ok().json();
+        assert_eq!(status["databases"][0]["last_proven_restore"], proven, "{status}");
+        agent.terminate();
+
+        let wrong = "at_most_every = \"1s\"\nevery = \"1s\"\nsql = [\"select count(*) > 5 from orders\"]";
+        let agent = agent_that_tests(ground, server, &work, wrong);
+        wait_until("a failed test", || listed(ground)["last_unproven_restore"].is_object());
+        let red = ground.run(["status", "--config", text(config)]).ended(1).json();
+        let problems = red["databases"][0]["problems"].to_string();
+        assert!(problems.contains("select count(*) > 5 from orders"), "{problems}");
+        assert!(problems.contains("database.test-assertion"), "{problems}");
+        let said = agent.terminate();
+        assert!(said.stderr.contains("NOT PROVEN"), "{said}");
+
+        // The assertion was too strict: the state that failed is tested again, and green.
+        let failed = listed(ground)["last_unproven_restore"]["wanted_at"].clone();
+        let agent = agent_that_tests(ground, server, &work, right);
+        wait_until("the state that failed", || listed(ground)["last_proven_restore"]["wanted_at"] == failed);
+        ground.run(["status", "--config", text(config)]).ok();
+        agent.terminate();
+        assert_nothing_of_a_test_is_left(ground, &work);
+        ground.run(["repository", "check"]).ok();
+    });
+}
