@@ -25,8 +25,8 @@ const FOLDER: &str = "strongroom-db-test-";
 /// How long the name of a volume may be.
 const LONGEST_NAME: usize = 128;
 
-/// How long the value of a label may be.
-const LONGEST_LABEL: usize = 128;
+/// How long the path of the folder may be: the path of a socket has 107 bytes, and that of the server lies 21 deeper.
+const LONGEST_FOLDER: usize = 86;
 
 /// How long a server may take to end that is told to drop everything.
 const SERVER_ENDS: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ impl Scratch {
         world.entropy.fill(&mut random);
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let folder = work_dir.join(format!("{FOLDER}{name}"));
-        if folder.as_os_str().len() > LONGEST_LABEL {
+        if folder.as_os_str().len() > LONGEST_FOLDER {
             return Err(ProvingError::LongPath { folder }.into());
         }
         let volume = named(volume, &name).map_err(|cause| RecoveryError::Name { cause })?;
