@@ -406,8 +406,7 @@ fn agent_that_tests(ground: &Ground, server: &Server, work: &Path, test: &str) -
 
 #[test]
 fn the_agent_tests_restores_by_itself_and_status_shows_the_last_proven_one_and_turns_red_by_one_that_fails() {
-    let test =
-        "the_agent_tests_restores_by_itself_and_status_shows_the_last_proven_one_and_turns_red_by_one_that_fails";
+    let test = "the_agent_tests_restores_by_itself_and_status_shows_the_last_proven_one_and_turns_red_by_one_that_fails";
     on_a_volume(test, "", "orders (id bigserial primary key, what text)", |ground, server, config, agent| {
         let work = ground.path("work");
         fs::create_dir(&work).expect("a folder can be made");
@@ -421,7 +420,10 @@ fn the_agent_tests_restores_by_itself_and_status_shows_the_last_proven_one_and_t
         wait_until("a proof", || listed(ground)["last_proven_restore"].is_object());
         let proven = listed(ground)["last_proven_restore"].clone();
         assert!(proven["rto_ms"].as_u64().is_some_and(|took| took > 0), "{proven}");
-        assert!(proven["checks"].to_string().contains("it holds: select count(*) >= 0 from orders"), "{proven}");
+        assert!(
+            proven["checks"].to_string().contains("it holds: select count(*) >= 0 from orders"),
+            "{proven}"
+        );
         let status = ground.run(["status", "--config", text(config)]).ok().json();
         assert_eq!(status["databases"][0]["last_proven_restore"], proven, "{status}");
         agent.terminate();

@@ -99,7 +99,9 @@ impl Proving {
         };
         if let Err(left) = removed {
             // That says nothing of the database, and the next test comes past here.
-            self.beside.console.warn(format!("what the restore test left is removed by the next one: {left}"));
+            self.beside
+                .console
+                .warn(format!("what the restore test left is removed by the next one: {left}"));
         }
         match failed {
             None => proof.proven = true,
