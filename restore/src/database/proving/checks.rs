@@ -258,9 +258,9 @@ async fn status(
 /// the past.
 fn whole_id(transaction: TransactionId, next: u64) -> Option<u64> {
     let TransactionId::Number(number) = transaction else { return None };
-    let behind = (next as u32).wrapping_sub(number as u32);
+    let behind = next.wrapping_sub(number) % (1 << 32);
     // Of numbers half the circle away PostgreSQL itself says that they are of the future.
-    if behind == 0 || behind > 1 << 31 { None } else { next.checked_sub(u64::from(behind)) }
+    if behind == 0 || behind > 1 << 31 { None } else { next.checked_sub(behind) }
 }
 
 async fn ask(connection: &mut Connection, sql: &str) -> Result<Vec<Vec<Option<String>>>, ProvingError> {
