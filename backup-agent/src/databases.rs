@@ -3,6 +3,7 @@
 //! ```text
 //! engine      what archiving needs of an engine, and nothing more; everything else here knows none
 //! postgres    PostgreSQL
+//! sqlite      SQLite
 //! archiver    one task a database: connect, find where its log goes on, receive; again after whatever happens
 //! uploader    what the spool holds → bundles of 8 MiB or 10 seconds → the repository; now and then a record
 //! indexing    what the bytes say: commits, named points
@@ -23,17 +24,18 @@ mod indexing;
 mod live;
 mod postgres;
 pub mod proving;
+mod sqlite;
 mod uploader;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use strongroom_model::{RecoveryPointId, VolumeName};
 use strongroom_repository::{Fold, LogError};
-use strongroom_settings::{DatabaseConfig, EngineConfig, RestoreTestConfig};
+use strongroom_settings::{Config, DatabaseConfig, EngineConfig, RestoreTestConfig};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -77,10 +79,10 @@ pub struct Databases {
 impl Databases {
     /// Those of a configuration that was checked.
     #[must_use]
-    pub fn new(configs: &[DatabaseConfig]) -> Self {
+    pub fn new(config: &Config) -> Self {
         let stream_began = Arc::new(Notify::new());
-        let all = configs.iter().filter_map(|config| {
-            let database = Database::new(config, &stream_began)?;
+        let all = config.databases.iter().filter_map(|database| {
+            let database = Database::new(database, config, &stream_began)?;
             Some((database.name.clone(), Arc::new(database)))
         });
         Self { all: Arc::new(all.collect()), stream_began }
@@ -149,7 +151,7 @@ impl Databases {
     pub async fn archive(&self, agent: &Arc<Agent>, state_dir: PathBuf, cancel: &CancellationToken) {
         let mut tasks = JoinSet::new();
         for database in self.iter() {
-            let folder = state_dir.join("databases").join(&database.name);
+            let folder = folder(&state_dir, &database.name);
             let archiver = archiver::Archiver {
                 agent: Arc::clone(agent),
                 database: Arc::clone(database),
@@ -185,9 +187,15 @@ impl Database {
     }
 
     /// `None`: its engine cannot be asked in this way, which the configuration was checked for.
-    fn new(config: &DatabaseConfig, stream_began: &Arc<Notify>) -> Option<Self> {
+    fn new(config: &DatabaseConfig, all: &Config, stream_began: &Arc<Notify>) -> Option<Self> {
         let engine: Arc<dyn Engine> = match &config.engine {
             EngineConfig::Postgres(config) => Arc::new(postgres::Postgres::new(config)?),
+            EngineConfig::Sqlite(sqlite) => Arc::new(sqlite::Sqlite::new(
+                sqlite,
+                config.volume.clone(),
+                all.driver.as_ref().map(|driver| driver.endpoint.clone()),
+                folder(&all.agent.state_dir, &config.name.value).join("volume"),
+            )),
         };
         Some(Self {
             name: config.name.value.clone(),
@@ -201,4 +209,9 @@ impl Database {
             stream_began: Arc::clone(stream_began),
         })
     }
+}
+
+/// What is kept of a database on this machine's disk.
+fn folder(state_dir: &Path, database: &str) -> PathBuf {
+    state_dir.join("databases").join(database)
 }

@@ -96,6 +96,8 @@ pub struct Volume {
     pub bytes: u64,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Where it is mounted for writing.
+    pub mounts: Vec<PathBuf>,
     /// Why it cannot be backed up now, if it cannot.
     pub trouble: Option<String>,
 }
@@ -301,6 +303,12 @@ fn understand(volume: control::Volume, doing: &str) -> Result<Volume, DriverErro
         fs: filesystem(volume.fs()),
         bytes: volume.bytes,
         labels: volume.labels.into_iter().collect(),
+        mounts: volume
+            .mounts
+            .into_iter()
+            .filter(|mount| !mount.readonly)
+            .map(|mount| mount.path.into())
+            .collect(),
         trouble,
     })
 }

@@ -80,7 +80,7 @@ pub(super) async fn run(
     }
     let cancel = stopped_by_signals();
     let policies = Arc::new(policies);
-    let endpoint = config.driver.map(|driver| driver.endpoint);
+    let endpoint = config.driver.as_ref().map(|driver| driver.endpoint.clone());
     let places = Places::new(config.agent.jobs.get());
     let (tell_agent, agent) = watch::channel(None);
     let (tell_opened, opened) = watch::channel(None);
@@ -122,7 +122,7 @@ pub(super) async fn run(
     let Some(opened) = open(&settings, world, &cancel, &health).await? else { return Ok(Exit::Done) };
     tell_opened.send_replace(Some(opened.clone()));
     let store = Arc::clone(&opened.store);
-    let databases = Databases::new(&config.databases);
+    let databases = Databases::new(&config);
     picture.databases(databases.clone());
     let jobs = config.agent.jobs.get();
     let agent = Arc::new(agent_of(&settings, opened, &config.agent, databases.clone(), jobs, world));

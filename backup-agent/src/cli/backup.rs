@@ -202,7 +202,7 @@ async fn run_volumes(
         &settings,
         open_repository(&settings, world).await?,
         &config.agent,
-        Databases::new(&config.databases),
+        Databases::new(&config),
         jobs,
         world,
     ));

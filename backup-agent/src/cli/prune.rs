@@ -41,8 +41,7 @@ pub(super) async fn run(args: PruneArgs, console: &Console, world: &World) -> Re
     let repository = open_repository(&settings, world).await?.repository;
     let fold = repository.fold().await?;
     let agent = settings.open_options().agent;
-    let databases =
-        config.as_ref().map_or_else(Databases::default, |config| Databases::new(&config.databases));
+    let databases = config.as_ref().map_or_else(Databases::default, Databases::new);
     let rule = |fold: &strongroom_repository::Fold| {
         let mut expired =
             policies.as_ref().map_or_else(Vec::new, |all| retention::expired(fold, all, &agent));

@@ -103,7 +103,7 @@ pub(super) async fn run(args: StatusArgs, console: &Console, world: &World) -> R
     }
     let mut databases = assess_all(&repository, &fold, now).await?;
     if !args.unprotected {
-        let configured = Databases::new(&config.databases);
+        let configured = Databases::new(&config);
         for database in configured.iter() {
             match databases.iter_mut().find(|found| found.database == database.name) {
                 Some(found) => {

@@ -43,6 +43,7 @@ pub(super) fn cut(request: BackUpSnapshotRequest) -> Result<Cut, Refused> {
             fs,
             bytes: 0,
             labels: request.labels.into_iter().collect(),
+            mounts: Vec::new(),
             trouble: None,
         },
         snapshot: Snapshot { id: parsed("snapshot_id", &request.snapshot_id)?, taken_at, bytes: 0 },

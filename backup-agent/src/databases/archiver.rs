@@ -163,6 +163,7 @@ impl Archiver {
             opened: going.opened,
             from: going.from,
             spool: Arc::clone(&going.spool),
+            folder: self.spool_folder(log),
             budget_bytes: database.spool_bytes,
             progress,
             world: self.agent.world.clone(),

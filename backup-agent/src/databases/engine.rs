@@ -4,6 +4,7 @@
 //! The archiver, the uploader and the bases above it know no engine. An engine knows no repository but what a log's opening says.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -93,6 +94,8 @@ pub(super) struct Receiving {
     pub(super) opened: LogOpened,
     pub(super) from: Position,
     pub(super) spool: Arc<Spool>,
+    /// The spool's folder, in which an engine may keep what it has to remember; gone with the spool.
+    pub(super) folder: PathBuf,
     /// How much of the disk the spool may take.
     pub(super) budget_bytes: u64,
     pub(super) progress: watch::Sender<Progress>,

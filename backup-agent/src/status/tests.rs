@@ -48,7 +48,15 @@ fn driver(node: &str) -> Source {
 
 fn volume(name: &str) -> Volume {
     let (id, labels) = (VolumeId::from_bytes([1; 16]), [].into());
-    Volume { id, name: name.parse().unwrap(), fs: Some("ext4".into()), bytes: 1000, labels, trouble: None }
+    Volume {
+        id,
+        name: name.parse().unwrap(),
+        fs: Some("ext4".into()),
+        bytes: 1000,
+        labels,
+        mounts: Vec::new(),
+        trouble: None,
+    }
 }
 
 fn one(fold: &Fold, volumes: &[Volume]) -> VolumeStatus {
@@ -158,7 +166,7 @@ fn stored_data_is_a_problem_when_it_is_damaged_or_was_asked_for_and_not_verified
 #[test]
 fn locks_that_nobody_extends_are_a_risk_and_locks_that_cannot_be_seen_as_well() {
     let ends_at = "2026-11-21T12:00:00Z".parse().ok();
-    let fine = LockState { packs: 16, late: 0, ends_at: None, trouble: None };
+    let fine = LockState { packs: 16, late: 0, ends_at: None, mounts: Vec::new(), trouble: None };
     assert_eq!(locks(&fine), None);
     assert!(
         locks(&LockState { late: 3, ends_at, ..fine.clone() })

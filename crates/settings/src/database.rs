@@ -1,6 +1,6 @@
 //! `[[database]]`: databases whose log is archived, so that they can be restored to any second.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use serde::Deserialize;
 use strongroom_model::VolumeName;
@@ -31,6 +31,15 @@ pub struct DatabaseConfig {
 pub enum EngineConfig {
     /// PostgreSQL 13 and newer.
     Postgres(PostgresConfig),
+    /// SQLite 3 with a write-ahead log.
+    Sqlite(SqliteConfig),
+}
+
+/// Where a SQLite database lies.
+#[derive(Debug, Clone)]
+pub struct SqliteConfig {
+    /// The file, from the root of the volume; never out of it.
+    pub path: PathBuf,
 }
 
 /// How a PostgreSQL server is reached.
@@ -64,6 +73,7 @@ pub struct PostgresConfig {
 enum Engine {
     #[default]
     Postgresql,
+    Sqlite,
 }
 
 /// The keys as they are written: those of all engines.
@@ -84,6 +94,7 @@ struct Keys {
     tls_ca: Option<PathBuf>,
     slot: Option<String>,
     held: Option<Size>,
+    path: Option<PathBuf>,
     #[serde(default = "usual_spool")]
     spool: Size,
     #[serde(default = "usual_window")]
@@ -95,7 +106,32 @@ impl TryFrom<Keys> for DatabaseConfig {
     type Error = String;
 
     fn try_from(keys: Keys) -> Result<Self, String> {
+        let of_a_server = [
+            ("host", keys.host.is_some()),
+            ("port", keys.port.is_some()),
+            ("user", keys.user.is_some()),
+            ("database", keys.database.is_some()),
+            ("password_file", keys.password_file.is_some()),
+            ("pgpass_file", keys.pgpass_file.is_some()),
+            ("tls", keys.tls.is_some()),
+            ("tls_ca", keys.tls_ca.is_some()),
+            ("slot", keys.slot.is_some()),
+            ("held", keys.held.is_some()),
+        ];
         let engine = match keys.engine {
+            Engine::Sqlite => {
+                if let Some((key, _)) = of_a_server.iter().find(|(_, given)| *given) {
+                    return Err(format!(
+                        "`{key}` says how a server is reached; engine = \"sqlite\" has none, but a `path`"
+                    ));
+                }
+                EngineConfig::Sqlite(SqliteConfig { path: needed("path", keys.path)? })
+            }
+            Engine::Postgresql if keys.path.is_some() => {
+                return Err(
+                    "`path` is a file of engine = \"sqlite\"; this is engine = \"postgresql\"".to_owned()
+                );
+            }
             Engine::Postgresql => EngineConfig::Postgres(PostgresConfig {
                 host: needed("host", keys.host)?,
                 port: keys.port.unwrap_or(5432),
@@ -149,6 +185,7 @@ impl DatabaseConfig {
         }
         match &self.engine {
             EngineConfig::Postgres(postgres) => postgres.fault(),
+            EngineConfig::Sqlite(sqlite) => sqlite.fault(),
         }
     }
 }
@@ -166,5 +203,45 @@ impl PostgresConfig {
             return Some("what the server may keep (`held`) needs at least 64MiB".to_owned());
         }
         None
+    }
+}
+
+impl SqliteConfig {
+    fn fault(&self) -> Option<String> {
+        let stays = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
+        if self.path.file_name().is_none() || !self.path.components().all(stays) {
+            return Some(format!("`path` is a file in the volume, counted from its root: {:?}", self.path));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(keys: &str) -> Result<DatabaseConfig, String> {
+        let text = format!("name = \"shop\"\nvolume = \"db\"\n{keys}");
+        let config: DatabaseConfig = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
+        config.fault().map_or(Ok(config), Err)
+    }
+
+    #[test]
+    fn each_engine_takes_its_own_keys_and_refuses_those_of_another() {
+        assert!(matches!(read("host = \"/run\"\nuser = \"u\"").unwrap().engine, EngineConfig::Postgres(_)));
+        let sqlite = read("engine = \"sqlite\"\npath = \"data/app.db\"").unwrap();
+        assert!(matches!(sqlite.engine, EngineConfig::Sqlite(_)));
+        for (keys, reason) in [
+            ("user = \"u\"", "missing field `host`"),
+            ("engine = \"sqlite\"", "missing field `path`"),
+            ("engine = \"sqlite\"\npath = \"a.db\"\nslot = \"s\"", "`slot` says how a server is reached"),
+            ("path = \"a.db\"\nhost = \"h\"\nuser = \"u\"", "`path` is a file of engine"),
+            ("engine = \"sqlite\"\npath = \"../a.db\"", "counted from its root"),
+            ("engine = \"sqlite\"\npath = \"/\"", "counted from its root"),
+            ("engine = \"oracle\"", "unknown variant"),
+        ] {
+            let refused = read(keys).unwrap_err();
+            assert!(refused.contains(reason), "{keys}: {refused}");
+        }
     }
 }

@@ -19,7 +19,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ const LOOKS: usize = 1000;
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
+    /// The file behind the path when it was opened.
+    identity: (u64, u64),
     /// Two that hold, by turns.
     holders: [Connection; 2],
     holding: usize,
@@ -71,9 +73,9 @@ impl Follower {
     /// # Errors
     /// When it is missing, in another journal mode, or SQLite refuses.
     pub fn open(path: &Path) -> Result<Self, SqliteError> {
-        if !path.is_file() {
-            return Err(SqliteError::Missing { path: path.to_owned() });
-        }
+        let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+        let found = found.ok_or_else(|| SqliteError::Missing { path: path.to_owned() })?;
+        let identity = (found.dev(), found.ino());
         let refused = |cause| SqliteError::Refused { doing: "opening", path: path.to_owned(), cause };
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open_with_flags(
@@ -85,7 +87,7 @@ impl Follower {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             Ok(connection)
         };
-        let writer = open().map_err(refused)?;
+        let mut writer = open().map_err(refused)?;
         writer.busy_handler(Some(wait_a_moment)).map_err(refused)?;
         let mode: String = writer.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(refused)?;
         if mode != "wal" {
@@ -104,6 +106,7 @@ impl Follower {
         let (index, log) = (beside("-shm")?, beside("-wal")?);
         Ok(Self {
             path: path.to_owned(),
+            identity,
             holders,
             holding: 0,
             writer,
@@ -199,6 +202,25 @@ impl Follower {
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
         self.header.map_or(0, |header| header.offset(self.cursor.frame.saturating_add(1)))
+    }
+
+    /// How large the log file is.
+    #[must_use]
+    pub fn log_file_bytes(&self) -> u64 {
+        self.log.metadata().map_or(0, |log| log.len())
+    }
+
+    /// Whether what it follows is still what lies at this path: files are put in place of others.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        // Of all its files the index is open here: it is made anew with the database.
+        let mut index = path.as_os_str().to_owned();
+        index.push("-shm");
+        let one = self.index.metadata().map(|file| (file.dev(), file.ino()));
+        let other = std::fs::metadata(index).map(|file| (file.dev(), file.ino()));
+        let database = std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+        matches!((one, other), (Ok(one), Ok(other)) if one == other)
+            && database.is_ok_and(|database| database == self.identity)
     }
 
     /// Copies what was read into the database, so that the log file can be begun anew. False: a writer or a reader was in

@@ -74,13 +74,12 @@ impl Reader {
     fn record(&mut self, record: &Record<'_>) {
         let start = *self.begun.get_or_insert(self.position);
         self.position = self.position.plus((HEADER_BYTES + record.content.len()) as u64);
-        if let Some(page) = FirstPage::of(record) {
-            if let Some(before) = self.first_page.replace(page)
-                && before.schema != page.schema
-            {
-                let dropped = if page.free > before.free { Statements::DROP } else { Statements::NONE };
-                self.statements = self.statements.and(Statements::ALTER).and(dropped);
-            }
+        if let Some(page) = FirstPage::of(record)
+            && let Some(before) = self.first_page.replace(page)
+            && before.schema != page.schema
+        {
+            let dropped = if page.free > before.free { Statements::DROP } else { Statements::NONE };
+            self.statements = self.statements.and(Statements::ALTER).and(dropped);
         }
         if record.pages_after > 0 {
             self.stretch.record(start);

@@ -28,7 +28,7 @@ fn policies(schedule: &str) -> Policies {
 
 fn volume(number: u8) -> Volume {
     let (id, name) = (VolumeId::from_bytes([number; 16]), format!("v{number}").parse().unwrap());
-    Volume { id, name, fs: None, bytes: 1, labels: [].into(), trouble: None }
+    Volume { id, name, fs: None, bytes: 1, labels: [].into(), mounts: Vec::new(), trouble: None }
 }
 
 fn publish(fold: &mut Fold, volume: &Volume, taken_at: Timestamp) {

@@ -33,7 +33,15 @@ fn picture(now: Timestamp) -> Picture {
 
 fn volume(name: &str) -> Volume {
     let (id, labels) = (VolumeId::from_bytes([1; 16]), [].into());
-    Volume { id, name: name.parse().unwrap(), fs: Some("ext4".into()), bytes: 1000, labels, trouble: None }
+    Volume {
+        id,
+        name: name.parse().unwrap(),
+        fs: Some("ext4".into()),
+        bytes: 1000,
+        labels,
+        mounts: Vec::new(),
+        trouble: None,
+    }
 }
 
 /// One point of `db`, taken at that moment.
