@@ -10,6 +10,7 @@ pub mod engine;
 pub mod proving;
 pub mod recovery;
 pub mod show;
+mod sqlite;
 
 pub use engine::Engine;
 pub use recovery::{Recovered, Recovery, RecoveryError};

@@ -4,6 +4,7 @@
 mod outage;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
+mod sqlite;
 
 use std::fs;
 use std::path::{Path, PathBuf};

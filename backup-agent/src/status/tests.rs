@@ -166,7 +166,7 @@ fn stored_data_is_a_problem_when_it_is_damaged_or_was_asked_for_and_not_verified
 #[test]
 fn locks_that_nobody_extends_are_a_risk_and_locks_that_cannot_be_seen_as_well() {
     let ends_at = "2026-11-21T12:00:00Z".parse().ok();
-    let fine = LockState { packs: 16, late: 0, ends_at: None, mounts: Vec::new(), trouble: None };
+    let fine = LockState { packs: 16, late: 0, ends_at: None, trouble: None };
     assert_eq!(locks(&fine), None);
     assert!(
         locks(&LockState { late: 3, ends_at, ..fine.clone() })

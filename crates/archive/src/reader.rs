@@ -31,6 +31,8 @@ pub struct DatabaseArchive {
     catalogue: Catalogue,
     bundles: BTreeMap<String, (LogId, u32)>,
     histories: BTreeMap<LineageId, String>,
+    engine: String,
+    facts: BTreeMap<String, String>,
     segment_bytes: u64,
     read: Mutex<VecDeque<(String, Arc<Index>)>>,
 }
@@ -98,6 +100,8 @@ impl DatabaseArchive {
             catalogue,
             bundles,
             histories,
+            engine: newest.opened.engine.clone(),
+            facts: newest.opened.facts.clone(),
             segment_bytes: segment.unwrap_or(USUAL_SEGMENT),
             read: Mutex::default(),
         }))
@@ -113,6 +117,18 @@ impl DatabaseArchive {
     #[must_use]
     pub const fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// What kind of database it is: `postgresql`, `sqlite`.
+    #[must_use]
+    pub fn engine(&self) -> &str {
+        &self.engine
+    }
+
+    /// What its newest log says besides, such as `version` or `path`.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.facts.get(name).map(String::as_str)
     }
 
     /// How large a segment of its log is.

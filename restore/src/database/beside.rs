@@ -17,7 +17,7 @@ use strongroom_repository::store::ObjectStore;
 use strongroom_settings::Choice;
 
 use super::show::Shown;
-use super::{Engine, Recovery, RecoveryError};
+use super::{Engine, Recovery, RecoveryError, sqlite};
 use crate::driver::Driver;
 use crate::hydrate::{Bounds, SYNC_BYTES};
 use crate::request::{Request, TargetRequest};
@@ -66,13 +66,22 @@ impl Beside {
     pub(super) async fn run(self, plan: Plan, shown: Shown) -> Result<Done, Failed> {
         let began = self.world.clock.now();
         // Asked for before anything is fetched.
-        let files = segments(&plan, self.archive.segment_bytes()).map_err(RecoveryError::Segments)?;
+        let is_sqlite = self.archive.engine() == sqlite::ENGINE;
+        let files = if is_sqlite {
+            Vec::new()
+        } else {
+            segments(&plan, self.archive.segment_bytes()).map_err(RecoveryError::Segments)?
+        };
         let driver = Driver::connect(self.endpoint.as_deref()).await?;
         self.bring_base(&plan).await?;
         let folder = Folder::make(&self.work_dir, &self.world)?;
         let mounted = folder.0.join("volume");
         driver.mount(&self.target, &mounted).await?;
-        let replayed = self.replay(&plan, &files, &folder.0, &mounted).await;
+        let replayed = if is_sqlite {
+            sqlite::rebuild(&self.archive, &plan, &mounted, self.data_directory.as_deref()).await
+        } else {
+            self.replay(&plan, &files, &folder.0, &mounted).await
+        };
         // In any case: a volume that stays mounted cannot be used or removed.
         let unmounted = driver.unmount(&self.target, &mounted).await;
         let (data_directory, stopped_at) = replayed?;
