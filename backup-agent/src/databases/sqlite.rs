@@ -9,6 +9,7 @@ mod following;
 mod place;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use async_trait::async_trait;
@@ -24,10 +25,10 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::engine::{
-    Beginning, Begun, Ended, Engine, EngineError, Fork, Guard, LogReader, ReadFrom, Receiving, Source,
+    Beginning, Begun, Ended, Engine, EngineError, Fork, Guard, Held, LogReader, ReadFrom, Receiving, Source,
 };
 use crate::driver::{Driver, DriverError};
-use following::Following;
+use following::{Following, MOST_LOG_BYTES};
 use place::Place;
 
 /// A log has so many positions, and the next one begins with the next so many.
@@ -58,13 +59,17 @@ pub(super) struct Sqlite {
 
 /// To ask whoever follows.
 #[derive(Debug, Default)]
-struct Asking(Mutex<Option<mpsc::Sender<oneshot::Sender<Answer>>>>);
+struct Asking {
+    sender: Mutex<Option<mpsc::Sender<oneshot::Sender<Answer>>>>,
+    /// How large the database's own log file is while the spool is full and we make it grow; else nothing.
+    held_bytes: AtomicU64,
+}
 
 impl Asking {
     /// Reads all that is committed, and says where that ends; `None`: nobody follows.
     async fn ask(&self) -> Option<Answer> {
         let (sender, answer) = oneshot::channel();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.send(sender).ok()?;
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.send(sender).ok()?;
         answer.await.ok()
     }
 }
@@ -117,8 +122,11 @@ impl Engine for Sqlite {
             Ok::<_, SqliteError>(Open { follower: Follower::open(&place.file(&path))?, place, _alone: alone })
         });
         let open = opening.await.map_err(|error| SqliteError::from(SpoolError::ended(error)))??;
-        let identity = self.path.display().to_string();
-        Ok(Box::new(Connected { open: Some(open), identity, asking: Arc::clone(&self.asking), fresh: false }))
+        let path = self.path.display().to_string();
+        // The path alone is that of many.
+        let identity = format!("{}/{path}", self.volume);
+        let asking = Arc::clone(&self.asking);
+        Ok(Box::new(Connected { open: Some(open), path, identity, asking, fresh: false }))
     }
 
     fn reader(&self, opened: &LogOpened, from: ReadFrom) -> Option<Box<dyn LogReader>> {
@@ -137,6 +145,12 @@ impl Engine for Sqlite {
         }
         let guard = Box::new(Asked { asking: Arc::clone(&self.asking), log: opened.log });
         Ok(Begun::At { start: reached.position, guard })
+    }
+
+    /// Whoever follows lets go at the limit by itself.
+    async fn held(&self) -> Result<Option<Held>, EngineError> {
+        let bytes = self.asking.held_bytes.load(Ordering::Relaxed);
+        Ok(Some(Held { bytes, limit_bytes: MOST_LOG_BYTES }))
     }
 }
 
@@ -179,6 +193,7 @@ struct Open {
 
 struct Connected {
     open: Option<Open>,
+    path: String,
     identity: String,
     asking: Arc<Asking>,
     /// A log was begun by it: where it is, is known.
@@ -220,18 +235,19 @@ impl Source for Connected {
             start,
             fork: None,
             history: None,
-            facts: vec![("path", self.identity.clone()), ("first-commit", (commits + 1).to_string())],
+            facts: vec![("path", self.path.clone()), ("first-commit", (commits + 1).to_string())],
         })
     }
 
     async fn receive(mut self: Box<Self>, into: Receiving) -> Result<Ended, EngineError> {
         let open = self.open.take().ok_or(SqliteError::NotMounted)?;
         let (asking, asked) = mpsc::channel();
-        *self.asking.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(asking);
+        *self.asking.sender.lock().unwrap_or_else(PoisonError::into_inner) = Some(asking);
         // Dropped, this ends the thread soon.
         let cancel = into.cancel.child_token();
         let _ends = cancel.clone().drop_guard();
-        let following = Following::new(open, into, asked, cancel);
+        let whoever = Arc::clone(&self.asking);
+        let following = Following::new(open, into, self.path.into(), (asked, whoever), cancel);
         let fresh = self.fresh;
         let done = spawn_blocking(move || following.run(fresh)).await;
         done.map_err(|error| SqliteError::from(SpoolError::ended(error)))??;

@@ -183,6 +183,16 @@ fn check_databases(config: &Config, path: &Path) -> Result<(), ConfigError> {
         let name = &database.name;
         let twice = config.databases[..number].iter().any(|other| other.name.value == name.value);
         let twice = twice.then(|| format!("there are two databases named {:?}", name.value));
+        // A backup of a volume is the base of one database.
+        let beside = config.databases[..number].iter().find(|other| other.volume == database.volume);
+        let twice = twice.or_else(|| {
+            beside.map(|other| {
+                format!(
+                    "{:?} lies on volume {} as well; one database of a volume can be archived",
+                    other.name.value, database.volume
+                )
+            })
+        });
         if let Some(reason) = twice.or_else(|| database.fault()) {
             let (path, line, column) = (path.to_owned(), name.line, name.column);
             return Err(ConfigError::Invalid { path, line, column, reason });

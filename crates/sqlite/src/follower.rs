@@ -152,11 +152,15 @@ impl Follower {
     /// A gap, when the log file is not the one that was read to there; or when a file fails.
     pub fn go_on(&mut self, cursor: Cursor, spool: &Spool, now: Timestamp) -> Result<(), SqliteError> {
         let shared = self.shared()?;
-        if shared.salts != cursor.salts || shared.frames < cursor.frame {
-            return Err(self.gap("it is another one than that which was read"));
-        }
         self.cursor = cursor;
-        if cursor.frame > 0 {
+        if shared.salts != cursor.salts {
+            if !self.is_next(&shared)? {
+                return Err(self.gap("it is another one than that which was read"));
+            }
+            self.cursor = Cursor { salts: shared.salts, frame: 0, ..cursor };
+        } else if shared.frames < cursor.frame {
+            return Err(self.gap("frames that were read are gone"));
+        } else if cursor.frame > 0 {
             // The sum is over all frames to it: where that is the same, they are.
             let header = self.file_header()?;
             let mut bytes = vec![0; 24];
@@ -172,6 +176,33 @@ impl Follower {
         // The bulk before the write lock is taken, the rest under it.
         self.catch_up(spool, now)?;
         self.hold_exactly(spool, now)
+    }
+
+    /// Whether the log file was begun anew once, and had nothing behind the cursor before that. What it had is proved by what
+    /// the new frames have not overwritten yet: the last frame that was read is there, and the place behind it holds none.
+    fn is_next(&mut self, shared: &Shared) -> Result<bool, SqliteError> {
+        let cursor = self.cursor;
+        let first_salt = |salts: &[u8; 8]| crate::wal::number(salts, 0);
+        let is_one_on = first_salt(&shared.salts) == first_salt(&cursor.salts).wrapping_add(1);
+        if !is_one_on || shared.frames == 0 || shared.frames >= cursor.frame {
+            return Ok(false);
+        }
+        let header = self.file_header()?;
+        if header.salts != shared.salts || header.page_bytes != cursor.page_bytes {
+            return Ok(false);
+        }
+        let mut last = [0; 24];
+        if self.read(&mut last, header.offset(cursor.frame)).is_err() {
+            return Ok(false);
+        }
+        let word = |at| crate::wal::number(&last, at);
+        let is_there = last[8..16] == cursor.salts && (word(16), word(20)) == (cursor.sum.0, cursor.sum.1);
+        let before = WalHeader { salts: cursor.salts, ..header };
+        let mut behind = vec![0; header.frame_bytes()];
+        // Where the file ends nothing was ever written.
+        let is_one = self.read(&mut behind, header.offset(cursor.frame + 1)).is_ok()
+            && Frame::parse(&behind, &before, cursor.frame + 1, cursor.sum).is_ok();
+        Ok(is_there && !is_one)
     }
 
     /// Reads all that is committed into the spool: durable there when it answers. True: something came.

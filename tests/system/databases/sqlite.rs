@@ -1,8 +1,11 @@
 //! SQLite in a volume: the agent follows its log through kills, notices what it could not see, and any commit comes back.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -17,6 +20,27 @@ fn sql(database: &Path, statement: &str) -> String {
     let done = done.expect("sqlite3 can be started");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
+}
+
+/// Somebody who has it open: whoever closes it last removes the log file.
+struct Application(Child);
+
+impl Application {
+    fn start(database: &Path) -> Self {
+        let mut line = Command::new("sqlite3");
+        let mut child =
+            line.arg(database).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("sqlite3");
+        let stdin = child.stdin.as_mut().expect("it is piped");
+        stdin.write_all(b"SELECT count(*) FROM ledger;\n").expect("it reads");
+        Self(child)
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Commits of one row each, numbered on.
@@ -64,6 +88,7 @@ fn a_sqlite_database_comes_back_at_any_commit_and_what_went_unseen_is_a_gap_with
     fs::create_dir(mount.join("data")).expect("a folder");
     let database = mount.join("data/shop.db");
     sql(&database, "PRAGMA journal_mode=WAL; CREATE TABLE ledger (id INTEGER PRIMARY KEY, filler BLOB);");
+    let application = Application::start(&database);
     let config = ground.config(
         "[[database]]\nname = \"shop\"\nvolume = \"db\"\nengine = \"sqlite\"\npath = \"data/shop.db\"\n",
     );
@@ -74,6 +99,8 @@ fn a_sqlite_database_comes_back_at_any_commit_and_what_went_unseen_is_a_gap_with
     // From here on every commit is one of the log, counted from 1.
     write(&database, 100);
     sql(&database, "DROP TABLE ledger");
+    // Commits have the time at which they were read: twenty times a second.
+    thread::sleep(Duration::from_millis(300));
     sql(&database, "CREATE TABLE regrets (id INTEGER)");
     wait_for_commits(&ground, "102");
     let timeline = ground.run(["db", "timeline", "db", "--around", "now"]).ok().json();
@@ -114,6 +141,7 @@ fn a_sqlite_database_comes_back_at_any_commit_and_what_went_unseen_is_a_gap_with
     assert_eq!(restored(&ground, &["--latest"], "newest", rows), "45|45");
     assert_eq!(restored(&ground, &["--transaction", "110", "--after"], "older", rows), "7|7");
 
+    drop(application);
     // The volume's own mount goes although the agent follows, and the agent's goes by itself.
     ground.run(["volume", "unmount", "db"]).ok();
     let answer = agent.terminate();

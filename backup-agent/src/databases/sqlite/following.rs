@@ -1,6 +1,8 @@
 //! The thread that follows: reads what is committed twenty times a second, checkpoints in good time, answers who makes a base.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use strongroom_sqlite::{Cursor, SqliteError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, LOG_POSITIONS, Open, Reached};
+use super::{Answer, Asking, LOG_POSITIONS, Open, Reached};
 use crate::databases::engine::Receiving;
 
 /// How often it looks: a commit is on our disk so much later. A look is two reads of some bytes.
@@ -26,12 +28,15 @@ const CHECKPOINT_AGE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// When the spool is full the database's own log file grows, up to here; then it is let go of, and there is a gap.
-const MOST_LOG_BYTES: u64 = 1 << 30;
+pub(super) const MOST_LOG_BYTES: u64 = 1 << 30;
 
 pub(super) struct Following {
     open: Open,
     into: Receiving,
+    /// In the volume.
+    path: PathBuf,
     asked: Receiver<oneshot::Sender<Answer>>,
+    asking: Arc<Asking>,
     cancel: CancellationToken,
     cursor_file: PathBuf,
     /// When the last checkpoint was tried, and what it copied all of.
@@ -43,12 +48,13 @@ impl Following {
     pub(super) fn new(
         open: Open,
         into: Receiving,
-        asked: Receiver<oneshot::Sender<Answer>>,
+        path: PathBuf,
+        (asked, asking): (Receiver<oneshot::Sender<Answer>>, Arc<Asking>),
         cancel: CancellationToken,
     ) -> Self {
         let cursor_file = into.folder.join("cursor");
         let copied = into.from;
-        Self { open, into, asked, cancel, cursor_file, tried_at: Instant::now(), copied }
+        Self { open, into, path, asked, asking, cancel, cursor_file, tried_at: Instant::now(), copied }
     }
 
     /// Until it is cancelled. `fresh`: its log begins where it is.
@@ -63,13 +69,14 @@ impl Following {
         });
         let followed = self.follow();
         self.into.progress.send_modify(|progress| progress.streaming = false);
+        self.asking.held_bytes.store(0, Ordering::Relaxed);
         followed
     }
 
     fn go_on(&mut self) -> Result<(), SqliteError> {
         let cursor = Cursor::resume(&self.cursor_file, &self.into.spool, self.into.from);
         let cursor = cursor.ok_or_else(|| SqliteError::Gap {
-            path: self.into.opened.identity.clone().into(),
+            path: self.path.clone(),
             what: "where that was is not known on this machine",
         })?;
         self.open.follower.go_on(cursor, &self.into.spool, self.into.world.clock.now())?;
@@ -94,7 +101,7 @@ impl Following {
                 if !self.open.place.is_needed() {
                     return Err(SqliteError::NotMounted);
                 }
-                let path = self.open.place.file(self.into.opened.identity.as_ref());
+                let path = self.open.place.file(&self.path);
                 if !self.open.follower.is_at(&path) {
                     return Err(SqliteError::Missing { path });
                 }
@@ -116,8 +123,10 @@ impl Following {
     fn look(&mut self) -> Result<bool, SqliteError> {
         let is_full = self.into.spool.disk_bytes() >= self.into.budget_bytes;
         let follower = &mut self.open.follower;
+        let held_bytes = if is_full { follower.log_file_bytes() } else { 0 };
+        self.asking.held_bytes.store(held_bytes, Ordering::Relaxed);
         if is_full {
-            if follower.log_file_bytes() > MOST_LOG_BYTES {
+            if held_bytes > MOST_LOG_BYTES {
                 return Err(self.gap("the spool is full, and it grew to a gibibyte"));
             }
         } else {
@@ -167,6 +176,6 @@ impl Following {
     }
 
     fn gap(&self, what: &'static str) -> SqliteError {
-        SqliteError::Gap { path: self.into.opened.identity.clone().into(), what }
+        SqliteError::Gap { path: self.path.clone(), what }
     }
 }

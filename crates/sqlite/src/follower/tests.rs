@@ -253,6 +253,13 @@ fn a_checkpoint_that_nobody_saw_is_a_gap_and_what_was_only_appended_is_none() {
     assert_eq!(follower.cursor().commits, 2);
     let cursor = *follower.cursor();
     drop(follower);
+    // All that there was had been read: the new file is the next one.
+    other.execute_batch("PRAGMA wal_checkpoint(RESTART); INSERT INTO ledger DEFAULT VALUES;").unwrap();
+    let mut follower = Follower::open(&ground.path).unwrap();
+    follower.go_on(cursor, &ground.spool, now()).unwrap();
+    assert!(follower.cursor().salts != cursor.salts && follower.cursor().commits == 3);
+    let cursor = *follower.cursor();
+    drop(follower);
     other.execute_batch("INSERT INTO ledger DEFAULT VALUES; PRAGMA wal_checkpoint(RESTART); INSERT INTO ledger DEFAULT VALUES;").unwrap();
     let mut follower = Follower::open(&ground.path).unwrap();
     let gone = follower.go_on(cursor, &ground.spool, now()).unwrap_err();
