@@ -94,10 +94,11 @@ fn a_sqlite_database_comes_back_at_any_commit_and_what_went_unseen_is_a_gap_with
     );
     let line = ["agent", "--config", text(&config)];
     let agent = ground.call(line).start();
-    wait_until("a window", || windows(&ground) == 1);
-
+    wait_until("the log", || listed(&ground)["engine"] == Value::from("sqlite"));
     // From here on every commit is one of the log, counted from 1.
-    write(&database, 100);
+    write(&database, 1);
+    wait_until("a window", || windows(&ground) == 1);
+    write(&database, 99);
     sql(&database, "DROP TABLE ledger");
     // Commits have the time at which they were read: twenty times a second.
     thread::sleep(Duration::from_millis(300));
