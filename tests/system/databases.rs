@@ -4,7 +4,6 @@
 mod outage;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
-mod sqlite;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -125,6 +125,9 @@ impl TryFrom<Keys> for DatabaseConfig {
                         "`{key}` says how a server is reached; engine = \"sqlite\" has none, but a `path`"
                     ));
                 }
+                if keys.test.is_some() {
+                    return Err("restore tests are made of engine = \"postgresql\" only".to_owned());
+                }
                 EngineConfig::Sqlite(SqliteConfig { path: needed("path", keys.path)? })
             }
             Engine::Postgresql if keys.path.is_some() => {
