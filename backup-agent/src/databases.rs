@@ -47,7 +47,7 @@ pub use live::{Live, Now};
 use engine::Engine;
 
 /// After a backup that became no base, because the database would not say what has to be known, the next is taken for its sake.
-const BASE_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+const BASE_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 /// A database of the configuration.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Databases {
     }
 
     /// Volumes whose database streams and has no base since its log began: after a gap, or at the very start. A backup
-    /// of them is due at once; where one of them became no base, another only after ten minutes.
+    /// of them is due at once; where one of them became no base, another only after a minute.
     #[must_use]
     pub fn lacking_base(&self, fold: &Fold, now: Timestamp) -> Vec<VolumeName> {
         let may_try = |at: Timestamp| now.duration_since(at) >= BASE_AGAIN;

@@ -40,6 +40,12 @@ impl Databases {
         let database = self.on(volume)?;
         let log = view::newest_log(fold, &database.name)?;
         let why = match database.engine.begin_base(&log.opened).await {
+            // It could not be replayed past that.
+            Ok(Begun::At { start, .. }) if start < view::base_from(log) => {
+                format!(
+                    "its last checkpoint ({start}) lies before a damaged part of its log: grant the role pg_checkpoint, or wait for the next"
+                )
+            }
             Ok(Begun::At { start, guard }) => {
                 return Some(BaseMark::new(Arc::clone(database), log.opened.log, start, guard));
             }

@@ -14,11 +14,17 @@ use strongroom_repository::{Fold, Point};
 
 use super::proving;
 
-/// Whether there is a point from which this log can be replayed up to its end: behind all that a check found damaged.
+/// From where on a base has to begin, so that this log can be replayed up to its end: behind all that a check found damaged.
+#[must_use]
+pub fn base_from(log: &LogState) -> Position {
+    let damaged = log.kept().filter(|(number, _)| log.is_damaged(*number));
+    Position::new(damaged.map(|(_, note)| note.to).max().unwrap_or(log.opened.start))
+}
+
+/// Whether there is a point from which this log can be replayed up to its end.
 #[must_use]
 pub fn has_base(fold: &Fold, log: &LogState) -> bool {
-    let damaged = log.kept().filter(|(number, _)| log.is_damaged(*number));
-    let from = damaged.map(|(_, note)| note.to).max().unwrap_or(log.opened.start);
+    let from = base_from(log).number();
     let is_base = |point: &Point| {
         let base = point.info.database.as_ref();
         base.is_some_and(|base| base.log == log.opened.log && base.start >= from)
