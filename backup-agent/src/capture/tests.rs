@@ -372,6 +372,20 @@ async fn of_a_chunk_of_which_little_changed_only_the_changed_blocks_are_stored()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_is_changed_in_several_places_at_the_end_of_a_slab_comes_back() {
+    let bench = Bench::new().await;
+    let mut content = noise(21, 64 * CHUNK);
+    let captured = captured(&bench, &content, Scope::Allocated(None)).await;
+    let first = publish(&bench, &captured, None).await.unwrap();
+    let chunks: Vec<usize> = (0..64).collect();
+    let mut ranges = change_blocks(&mut content, &chunks, 3, 2000);
+    ranges.extend(change_blocks(&mut content, &chunks, 9, 2000));
+    ranges.sort_unstable();
+    let (point, ..) = next_point(&bench, &first, &content, &ranges).await;
+    assert!(bench.restore_point(&point).await == content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_deltas_are_built_on_stays_when_its_own_point_goes() {
     let bench = Bench::new().await;
     let mut content = noise(21, 64 * CHUNK);
@@ -433,7 +447,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 20, ..ProptestConfig::default() })]
     #[test]
     fn any_history_of_deltas_and_full_captures_restores_every_point(
-        steps in prop::collection::vec((any::<bool>(), prop::collection::vec((0_usize..3_000_000, prop_oneof![1_usize..9_000, 1_usize..300_000], 0_u64..4), 0..6)), 1..6),
+        steps in prop::collection::vec((any::<bool>(), prop_oneof![
+            prop::collection::vec((0_usize..3_000_000, prop_oneof![1_usize..9_000, 1_usize..300_000], 0_u64..4), 0..6),
+            // As a database writes: everywhere, and more than once in most chunks.
+            prop::collection::vec((0_usize..3_000_000, 1_usize..9_000, 0_u64..4), 60..160),
+        ]), 1..6),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -105,6 +105,10 @@ impl Uploader {
         let budget = self.database.spool_bytes;
         let began = self.database.live.update(|now| {
             let began = progress.streaming && !now.streaming;
+            if began {
+                // What was refused before may be had now.
+                now.base_failed_at = None;
+            }
             now.streaming = progress.streaming;
             now.flushed = progress.flushed;
             now.server_end = progress.server_end;
