@@ -130,6 +130,15 @@ impl Databases {
         self.iter().filter_map(anchor).collect()
     }
 
+    /// Ends the streams of logs of which a part is lost: another log begins, once what was received is stored.
+    pub(crate) fn begin_anew_where_spoiled(&self, fold: &Fold) {
+        for database in self.iter() {
+            if view::newest_log(fold, &database.name).is_some_and(|log| view::is_spoiled(fold, log)) {
+                database.receiving().cancel();
+            }
+        }
+    }
+
     /// Takes off the logs what is older than the windows and no point needs.
     ///
     /// # Errors

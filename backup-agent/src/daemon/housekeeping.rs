@@ -99,6 +99,7 @@ pub(super) async fn survey_logs(agent: &Agent) {
                     "a part of a database's log is lost"
                 );
             }
+            agent.databases.begin_anew_where_spoiled(&agent.repository.known_fold());
         }
         Err(error) => failed("looking at the logs of databases", &error),
     }

@@ -216,6 +216,10 @@ impl Archiver {
         let Some(state) = view::newest_log(&fold, &self.database.name) else { return Ok(None) };
         source.is_of(&state.opened)?;
         let log = state.opened.log;
+        if view::is_spoiled(&fold, state) {
+            tracing::error!(database = self.database.name, %log, "a part of this log is lost, and no base lies behind it: another log begins");
+            return Ok(None);
+        }
         let uncovered = self.agent.repository.bundles_beyond(log, state.next, state.end).await?;
         let beyond = u32::try_from(uncovered.len()).unwrap_or(u32::MAX);
         let archived = Position::new(uncovered.last().map_or(state.end, |last| last.to));

@@ -130,6 +130,17 @@ impl Uploader {
         progress
     }
 
+    /// Waits for what may take long, such as a store that does not answer. What is shown of the database stays true meanwhile.
+    async fn while_looking<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(LOOK_EVERY) => drop(self.look()),
+            }
+        }
+    }
+
     /// One bundle of what comes next; false: nothing does. A store that does not answer is tried for ever: the spool fills
     /// meanwhile, and the slot keeps the rest.
     async fn send_one(&mut self) -> Result<bool, Trouble> {
@@ -141,9 +152,11 @@ impl Uploader {
         let (bundle, indexing) = joined(bundled)?;
         // Only now, and kept: a bundle that is given up half way ends this uploader, and the next begins anew.
         self.indexing = Some(indexing);
+        let repository = self.agent.repository.clone();
         let mut pause = Duration::from_millis(500);
         let note = loop {
-            match self.agent.repository.put_bundle(self.log, self.number, bundle.clone()).await {
+            let put = repository.put_bundle(self.log, self.number, bundle.clone());
+            match self.while_looking(put).await {
                 Ok(note) => break note,
                 Err(error)
                     if matches!(error.remedy(), Remedy::Retry | Remedy::Wait | Remedy::FixSurroundings)
@@ -161,9 +174,8 @@ impl Uploader {
                             "the log does not get into the repository; it is kept in the spool"
                         );
                     }
-                    tokio::time::sleep(pause).await;
+                    self.while_looking(tokio::time::sleep(pause)).await;
                     pause = (pause * 2).min(Duration::from_secs(30));
-                    self.look();
                 }
                 Err(error) => return Err(error.into()),
             }

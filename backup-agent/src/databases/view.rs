@@ -32,6 +32,13 @@ pub fn has_base(fold: &Fold, log: &LogState) -> bool {
     fold.points.values().any(is_base)
 }
 
+/// Whether a part of this log is lost, and no base lies behind that: then a new log is the shortest way to one, since a server has
+/// its log from where it would replay, and so perhaps even what was lost.
+#[must_use]
+pub fn is_spoiled(fold: &Fold, log: &LogState) -> bool {
+    log.kept().any(|(number, _)| log.is_damaged(number)) && !has_base(fold, log)
+}
+
 /// The newest moment up to which the repository has everything of a database.
 #[must_use]
 pub fn known_until(fold: &Fold, database: &str) -> Option<Timestamp> {
