@@ -182,9 +182,11 @@ fn on_a_volume(test: &str, settings: &str, table: &str, then: impl FnOnce(&Groun
         let config = ground.config(&database(&server));
         let agent = ground.call(["agent", "--config", text(&config)]).start();
         // The first point may be older than the stream; then the agent takes another one for the database's sake.
-        wait_until("a window", || {
-            listed(&ground)["windows"].as_array().is_some_and(|windows| windows.len() == 1)
-        });
+        let since = Instant::now();
+        while listed(&ground)["windows"].as_array().is_none_or(|windows| windows.len() != 1) {
+            assert!(since.elapsed() < Duration::from_secs(180), "{}: {}", listed(&ground), agent.stderr());
+            thread::sleep(Duration::from_millis(200));
+        }
         then(&ground, &server, &config, agent);
         drop(server);
     }

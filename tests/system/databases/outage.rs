@@ -254,89 +254,97 @@ fn agent_spool_bytes(state: &Path) -> u64 {
     files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
-#[test]
-fn a_lost_and_a_spoiled_part_of_the_log_split_the_window_and_plans_go_round_them() {
-    let test = "a_lost_and_a_spoiled_part_of_the_log_split_the_window_and_plans_go_round_them";
-    on_a_volume(test, "autovacuum = off", "marks (id int primary key)", |ground, server, config, agent| {
-        let now = || {
-            server.sql(
-                "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-            )
-        };
-        let archived = |ground: &Ground| {
-            let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
-            wait_until("the log", || {
-                position(listed(ground)["log_end"].as_str().expect("a position")) >= end
-            });
-        };
-        let folder = ground.repository().strip_prefix("file://").expect("a folder").to_owned();
-        let bundles = || {
-            let mut names: Vec<PathBuf> = Vec::new();
-            let mut folders = vec![PathBuf::from(format!("{folder}/logs"))];
-            while let Some(folder) = folders.pop() {
-                for entry in fs::read_dir(folder).expect("the logs").flatten() {
-                    let kind = entry.file_type().expect("its kind");
-                    if kind.is_dir() { &mut folders } else { &mut names }.push(entry.path());
-                }
+/// All bundles of a repository in a folder, oldest first.
+fn bundles(ground: &Ground) -> Vec<PathBuf> {
+    let folder = ground.repository().strip_prefix("file://").expect("a folder").to_owned();
+    let (mut found, mut folders) = (Vec::new(), vec![PathBuf::from(format!("{folder}/logs"))]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the logs").flatten() {
+            let of = entry.metadata().expect("what it is");
+            if of.is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push((of.modified().expect("when it was written"), entry.path()));
             }
-            names.sort();
-            names
-        };
-        server.sql("insert into marks values (1)");
-        archived(ground);
-        let before = (now(), bundles().len());
-        server.sql("insert into marks values (2)");
-        archived(ground);
-        let within = now();
-        let lost = bundles()[before.1].clone();
-        server.sql("insert into marks values (3)");
-        archived(ground);
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Writes a row, and answers when it was all archived, with the bundle that has it.
+fn mark(ground: &Ground, server: &Server, number: u32) -> (String, PathBuf) {
+    server.sql(&format!("insert into marks values ({number})"));
+    let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
+    wait_until("the log", || position(listed(ground)["log_end"].as_str().expect("a position")) >= end);
+    let now = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+    (server.sql(now), bundles(ground).pop().expect("bundles"))
+}
+
+#[test]
+fn a_lost_part_of_the_log_is_fetched_again_or_splits_the_window_and_plans_go_round_it() {
+    let test = "a_lost_part_of_the_log_is_fetched_again_or_splits_the_window_and_plans_go_round_it";
+    let settings = "autovacuum = off\nwal_keep_size = 0\nmax_wal_size = '64MB'\nmin_wal_size = '32MB'";
+    on_a_volume(test, settings, "marks (id int primary key)", |ground, server, config, agent| {
+        let line = ["agent", "--config", text(config)];
+        let plan = |at: &str| ground.run(["db", "restore", "db", "--at", at, "--plan"]);
+        let noticed = "a part of a database's log is lost";
+        let mut agent = agent;
+        mark(ground, server, 1);
+        let (within, lost) = mark(ground, server, 2);
+        mark(ground, server, 3);
         // It stops properly, and says which bundles there are.
         agent.terminate();
         fs::remove_file(&lost).expect("a bundle is lost");
 
-        // The role may not ask for one.
-        server.sql("checkpoint");
-        let agent = ground.call(["agent", "--config", text(config)]).start();
+        // What the server still has is fetched again.
+        agent = ground.call(line).start();
+        wait_until("the loss to be noticed", || agent.stderr().contains(noticed));
+        wait_until("the lost part", || plan(&within).code == Some(0));
+        assert_eq!(listed(ground)["windows"].as_array().map(Vec::len), Some(1), "{}", listed(ground));
+
+        // What it has not is a hole.
+        let (before, _) = mark(ground, server, 4);
+        let (within, lost) = mark(ground, server, 5);
+        for number in 6..10 {
+            mark(ground, server, number);
+            server.sql("select pg_switch_wal()");
+            server.sql("checkpoint");
+        }
+        agent.terminate();
+        fs::remove_file(&lost).expect("another is lost");
+        agent = ground.call(line).start();
         let since = Instant::now();
         while listed(ground)["windows"].as_array().is_none_or(|windows| windows.len() != 2) {
-            assert!(since.elapsed() < Duration::from_secs(150), "{}: {}", listed(ground), agent.stderr());
+            assert!(since.elapsed() < Duration::from_secs(180), "{}: {}", listed(ground), agent.stderr());
             thread::sleep(Duration::from_secs(1));
         }
-        assert!(agent.stderr().contains("a part of a database's log is lost"), "{}", agent.stderr());
+        assert!(agent.stderr().contains(noticed), "{}", agent.stderr());
         let log = listed(ground);
         assert!(log["problems"].as_array().is_some_and(|problems| !problems.is_empty()), "{log}");
         assert_eq!(ground.run(["status", "--config", text(config)]).code, Some(1), "a lost part is red");
-
-        let plan = |at: &str| ground.run(["db", "restore", "db", "--at", at, "--plan"]);
-        plan(&before.0).ok();
+        plan(&before).ok();
         let refused = plan(&within);
         assert_ne!(refused.code, Some(0), "{refused}");
         assert!(refused.stderr.contains("database.in-gap"), "{refused}");
-        server.sql("insert into marks values (4)");
-        archived(ground);
-        let after = ground.run(["db", "restore", "db", "--latest", "--plan"]).ok().json();
-        let base = position(after["base"]["end"].as_str().expect("a position"));
+        mark(ground, server, 10);
+        let latest = ground.run(["db", "restore", "db", "--latest", "--plan"]).ok().json();
+        let base = position(latest["base"]["end"].as_str().expect("a position"));
         assert!(
             base >= position(log["windows"][1]["earliest"]["position"].as_str().expect("one")),
-            "{after}"
+            "{latest}"
         );
 
-        // What a copy has is put back, and the window is whole again; here the bytes that were lost are spoiled ones first.
-        let spoiled = bundles().pop().expect("bundles");
+        // One that is there and spoiled is noticed by whoever reads it.
+        let (within, spoiled) = mark(ground, server, 11);
+        mark(ground, server, 12);
+        agent.terminate();
+        plan(&within).ok();
         let mut bytes = fs::read(&spoiled).expect("a bundle");
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        agent.terminate();
         fs::write(&spoiled, bytes).expect("it can be spoiled");
-        let checked = ground.run(["repository", "check", "--read-data"]);
-        assert_eq!(checked.code, Some(3), "{checked}");
-        let windows = listed(ground)["windows"].clone();
-        let latest = |windows: &Value| position(windows[1]["latest"]["position"].as_str().expect("one"));
-        assert!(
-            latest(&windows) < latest(&log["windows"])
-                || latest(&windows) < position(&server.sql("select pg_current_wal_flush_lsn()")),
-            "{windows}"
-        );
+        assert_eq!(ground.run(["repository", "check", "--read-data"]).code, Some(3), "it is damage");
+        assert_ne!(plan(&within).code, Some(0), "the plan knows");
     });
 }
