@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use jiff::Timestamp;
 use strongroom_model::{ByteRange, Failure, Remedy, RepositoryId, SnapshotId, VolumeId, VolumeName};
 use strongroom_proto::{
-    CallError, Clients, ConnectError, RESTORE_TEST_LABEL, connect, control, csi, while_busy,
+    CallError, Clients, ConnectError, RESTORE_TEST_LABEL, TEMPORARY_LABEL, connect, control, csi, while_busy,
 };
 use tonic::Streaming;
 
@@ -140,7 +140,9 @@ impl Driver {
         let doing = "listing the volumes";
         let request = control::ListVolumesRequest::default();
         let answer = self.clients.driver.clone().list_volumes(request).await.map_err(failed(doing))?;
-        let of_users = |volume: &control::Volume| !volume.labels.contains_key(RESTORE_TEST_LABEL);
+        let ours = [RESTORE_TEST_LABEL, TEMPORARY_LABEL];
+        let of_users =
+            |volume: &control::Volume| !ours.iter().any(|label| volume.labels.contains_key(*label));
         let volumes = answer.into_inner().volumes.into_iter().filter(of_users);
         volumes.map(|volume| understand(volume, doing)).collect()
     }

@@ -19,6 +19,10 @@ pub use secrets::Withheld;
 /// The label of a volume that is there for a restore test and goes with it: its value is the folder of the test. Nobody backs such a volume up.
 pub const RESTORE_TEST_LABEL: &str = "strongroom.restore.test";
 
+/// The label of a volume that a command made for itself and takes away again; its value names the volume whose content it has. It
+/// is not backed up.
+pub const TEMPORARY_LABEL: &str = "strongroom.database.temporary";
+
 /// CSI 1.12: messages, clients and servers.
 #[allow(
     unused_qualifications,

@@ -8,7 +8,7 @@ use strongroom_proto::control::{
     BeginRestoreRequest, BeginRestoreResponse, CreateSnapshotRequest, DiscardRestoreRequest,
     ExchangeContentRequest, ExchangeContentResponse, Filesystem, FinishRestoreRequest, GetVolumeRequest,
     ListSnapshotsRequest, ListVolumesRequest, MountRequest, Snapshot, UnmountRequest, Volume, VolumeRef,
-    volume_ref::By,
+    VolumeState, volume_ref::By,
 };
 use strongroom_proto::{CallError, Clients, csi, while_busy};
 
@@ -129,6 +129,30 @@ impl Driver {
         let client = &self.clients.driver;
         while_busy(client, request, |mut client, request| async move { client.unmount(request).await })
             .await?;
+        Ok(())
+    }
+
+    /// Removes a volume, however far it is. One that is not there is removed.
+    pub(crate) async fn remove(&self, volume: &VolumeName) -> Result<(), CallError> {
+        let Some(found) = self.volume_named(volume).await? else { return Ok(()) };
+        if found.state() == VolumeState::Hydrating {
+            return self.discard_restore(&found.id).await;
+        }
+        let request = csi::DeleteVolumeRequest { volume_id: found.id, ..Default::default() };
+        let client = &self.clients.controller;
+        while_busy(client, request, |mut client, request| async move { client.delete_volume(request).await })
+            .await?;
+        Ok(())
+    }
+
+    /// Removes a volume that was nobody's but ours, and the snapshots that we made of it.
+    pub(crate) async fn remove_with_snapshots(&self, volume: &VolumeName) -> Result<(), CallError> {
+        self.remove(volume).await?;
+        for snapshot in self.snapshots(None).await? {
+            if snapshot.owner == OWNER && snapshot.volume_name == volume.as_str() {
+                self.delete_snapshot(&snapshot.id).await?;
+            }
+        }
         Ok(())
     }
 

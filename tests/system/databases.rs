@@ -1,6 +1,7 @@
 //! Databases whose log is archived, by the real agent from a real PostgreSQL: whatever is killed, nothing that was reported is
 //! missing, and every byte is the server's own.
 
+mod incident;
 mod outage;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
@@ -234,7 +235,7 @@ fn a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap() {
 /// A second server over a restored data folder, asked one question, and ended properly.
 fn ask_restored(server: &Server, data: &Path, sql: &str) -> String {
     let (data, socket) = (text(data), text(server.socket()));
-    let options = format!("-p 5999 -k {socket} -c listen_addresses= -c archive_mode=off");
+    let options = format!("-p 5999 -k {socket} -c listen_addresses=");
     let log = server.socket().join("restored.log");
     server.run("pg_ctl", &["-D", data, "-o", &options, "-l", text(&log), "-w", "start"]);
     let answer = server

@@ -11,12 +11,13 @@ use std::time::Duration;
 use strongroom_database::{LineageId, Position};
 use strongroom_log_spool::{Progress, Spool, SpoolError};
 use strongroom_model::{Failure, LogId, Remedy, chain};
+use strongroom_repository::fold::LogState;
 use strongroom_repository::record::LogOpened;
 use strongroom_repository::{JournalError, LogError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Ended, EngineError, Fork, Receiving, Source};
+use super::engine::{Ended, EngineError, Fork, Known, Onward, Receiving, Source};
 use super::indexing::Indexing;
 use super::uploader::Uploader;
 use super::{Database, view};
@@ -147,33 +148,20 @@ impl Archiver {
     async fn once(&self, fresh: &mut Option<Fresh>) -> Result<(), Trouble> {
         let database = &self.database;
         let mut source = database.engine.connect().await?;
-        let going = match fresh.take() {
-            Some(why) => self.begin(&mut *source, why).await?,
+        let (going, parted) = match fresh.take() {
+            Some(why) => (self.begin(&mut *source, why).await?, None),
             None => match self.go_on(&mut *source).await? {
-                Some(going) => going,
-                None => self.begin(&mut *source, Fresh::First).await?,
+                Some(found) => found,
+                None => (self.begin(&mut *source, Fresh::First).await?, None),
             },
         };
         let (progress, seen) = watch::channel(Progress { flushed: going.from, ..Progress::default() });
         let (log, lineage) = (going.opened.log, LineageId(going.opened.lineage));
-        tracing::info!(database = database.name, %log, %lineage, from = %going.from, "archiving the log of a database");
-        let receive_stop = self.cancel.child_token();
-        database.receive_until(receive_stop.clone());
-        let receiving = source.receive(Receiving {
-            opened: going.opened,
-            from: going.from,
-            spool: Arc::clone(&going.spool),
-            folder: self.spool_folder(log),
-            budget_bytes: database.spool_bytes,
-            progress,
-            world: self.agent.world.clone(),
-            cancel: receive_stop,
-        });
         let mut uploader = Uploader {
             agent: Arc::clone(&self.agent),
             database: Arc::clone(database),
             log,
-            spool: going.spool,
+            spool: Arc::clone(&going.spool),
             number: going.number,
             end: going.archived,
             uncovered: going.uncovered,
@@ -183,6 +171,26 @@ impl Archiver {
             indexing: Some(going.indexing),
         };
         let (upload_stop, last) = (self.cancel.child_token(), CancellationToken::new());
+        if parted.is_some() {
+            // Nothing more comes to this log either.
+            last.cancel();
+            uploader.run(&upload_stop, &last).await?;
+            *fresh = parted;
+            return Ok(());
+        }
+        tracing::info!(database = database.name, %log, %lineage, from = %going.from, "archiving the log of a database");
+        let receive_stop = self.cancel.child_token();
+        database.receive_until(receive_stop.clone());
+        let receiving = source.receive(Receiving {
+            opened: going.opened,
+            from: going.from,
+            spool: going.spool,
+            folder: self.spool_folder(log),
+            budget_bytes: database.spool_bytes,
+            progress,
+            world: self.agent.world.clone(),
+            cancel: receive_stop,
+        });
         tokio::pin!(receiving);
         let uploading = uploader.run(&upload_stop, &last);
         tokio::pin!(uploading);
@@ -205,13 +213,14 @@ impl Archiver {
         };
         if let Ended::Lineage { next, at } = ended {
             tracing::warn!(database = database.name, %lineage, %next, %at, "the database went on in a new history");
-            *fresh = Some(Fresh::Fork(Fork { next, parent: lineage, at }));
+            *fresh = Some(Fresh::Fork(Fork { next, parent: Some(lineage), at }));
         }
         Ok(())
     }
 
-    /// Where a log of this very database and history goes on; `None`: there is none.
-    async fn go_on(&self, source: &mut dyn Source) -> Result<Option<Going>, Trouble> {
+    /// Where the log that was written last goes on, and why another has to follow, if the database is not in its history any
+    /// more. `None`: there is none.
+    async fn go_on(&self, source: &mut dyn Source) -> Result<Option<(Going, Option<Fresh>)>, Trouble> {
         let fold = self.agent.repository.fold().await?;
         let Some(state) = view::newest_log(&fold, &self.database.name) else { return Ok(None) };
         source.is_of(&state.opened)?;
@@ -236,6 +245,16 @@ impl Archiver {
             Some((start, _)) => return Err(SpoolError::Ahead { archived, start }.into()),
             None => archived,
         };
+        let others =
+            view::logs(&fold, &self.database.name).filter(|other| other.opened.log != log).map(known);
+        let mut all: Vec<Known> = others.collect();
+        all.sort_by_key(|known| known.end);
+        all.push(Known { end: from, ..known(state) });
+        let parted = match source.onward(&all).await? {
+            Onward::Same => None,
+            Onward::With(fork) => Some(Fresh::Fork(fork)),
+            Onward::Elsewhere => Some(Fresh::First),
+        };
         let number = state.next.saturating_add(beyond);
         let last = uncovered.last().or_else(|| state.bundles.get(&(state.next - 1)));
         let indexing = Indexing::resume(
@@ -247,7 +266,7 @@ impl Archiver {
         )
         .await?;
         let opened = state.opened.clone();
-        Ok(Some(Going { opened, number, archived, uncovered, spool, from, indexing }))
+        Ok(Some((Going { opened, number, archived, uncovered, spool, from, indexing }, parted)))
     }
 
     /// Opens a log that begins where the engine says.
@@ -280,7 +299,17 @@ impl Archiver {
                 database = self.database.name, %log, %start,
                 "the log of a database has a GAP before this: nothing in it can be restored; a new base is taken at once"
             ),
-            _ => tracing::info!(database = self.database.name, %log, %lineage, %start, "a log begins"),
+            Fresh::Fork(Fork { parent: Some(parent), at, .. }) => tracing::warn!(
+                database = self.database.name, %log, %lineage, %parent, %at,
+                "the database is in a new history: its log begins; what is archived of the old one stays"
+            ),
+            Fresh::Fork(_) => tracing::warn!(
+                database = self.database.name, %log, %lineage, %start,
+                "the database is back in a history that it had left: its log goes on"
+            ),
+            Fresh::First => {
+                tracing::info!(database = self.database.name, %log, %lineage, %start, "a log begins")
+            }
         }
         self.remove_other_spools(log).await;
         let spool = self.spool(log).await?;
@@ -309,6 +338,15 @@ impl Archiver {
                 let _ = tokio::fs::remove_dir_all(entry.path()).await;
             }
         }
+    }
+}
+
+fn known(log: &LogState) -> Known {
+    let fork = log.opened.parent.zip(log.opened.fork);
+    Known {
+        lineage: LineageId(log.opened.lineage),
+        fork: fork.map(|(parent, at)| (LineageId(parent), Position::new(at))),
+        end: Position::new(log.end),
     }
 }
 

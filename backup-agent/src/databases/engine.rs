@@ -57,6 +57,12 @@ pub(super) trait Source: Send {
     /// Whether it is what this log is of.
     fn is_of(&self, opened: &LogOpened) -> Result<(), EngineError>;
 
+    /// With which history the log goes on, where the database is not in the one that was written last any more: what is
+    /// archived of each is `known`, the one that was written last at the end. An engine with one history only has nothing to say.
+    async fn onward(&mut self, _known: &[Known]) -> Result<Onward, EngineError> {
+        Ok(Onward::Same)
+    }
+
     /// Where a log begins that does not go on with another; `newest`: the last one of this database, whatever became of it.
     async fn beginning(
         &mut self,
@@ -68,12 +74,34 @@ pub(super) trait Source: Send {
     async fn receive(self: Box<Self>, into: Receiving) -> Result<Ended, EngineError>;
 }
 
-/// A history that left another: its number, which one, and where.
-#[derive(Debug, Clone, Copy)]
+/// A history that left another: its number, which one, and where. Without a parent it is one that was left itself, and goes on
+/// there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fork {
     pub(super) next: LineageId,
-    pub(super) parent: LineageId,
+    pub(super) parent: Option<LineageId>,
     pub(super) at: Position,
+}
+
+/// What is archived of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) lineage: LineageId,
+    /// Which history it left, and where.
+    pub(super) fork: Option<(LineageId, Position)>,
+    /// Where its log ends.
+    pub(super) end: Position,
+}
+
+/// How a log goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Onward {
+    /// As it is.
+    Same,
+    /// With a log of another history.
+    With(Fork),
+    /// With one that has nothing to do with any that is known.
+    Elsewhere,
 }
 
 /// What a log's opening has to say.

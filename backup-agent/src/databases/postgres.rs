@@ -1,10 +1,11 @@
 //! PostgreSQL, as archiving knows it: a physical slot that keeps the log, a stream of it, two positions around the cut.
 
 mod base;
+mod parting;
 mod slot;
 
 use async_trait::async_trait;
-use strongroom_database::postgres::{Start, Version};
+use strongroom_database::postgres::{Start, Version, forks};
 use strongroom_database::{Indexed, Indexer, LineageId, Position};
 use strongroom_postgres::receiver::{Ended as StreamEnded, Receiver};
 use strongroom_postgres::replication::SlotName;
@@ -14,7 +15,8 @@ use strongroom_repository::record::LogOpened;
 use strongroom_settings::PostgresConfig;
 
 use super::engine::{
-    Beginning, Begun, Ended, Engine, EngineError, Fork, Held, LogReader, ReadFrom, Receiving, Source,
+    Beginning, Begun, Ended, Engine, EngineError, Fork, Held, Known, LogReader, Onward, ReadFrom, Receiving,
+    Source,
 };
 
 /// Segments of a server that says nothing else.
@@ -115,6 +117,16 @@ struct Stream {
     system: System,
 }
 
+impl Stream {
+    /// How the server came to a timeline, in its own words. The first one has no history.
+    async fn history(&mut self, timeline: LineageId) -> Result<Option<String>, PostgresError> {
+        match timeline {
+            LineageId(1) => Ok(None),
+            timeline => self.connection.timeline_history(timeline).await.map(Some),
+        }
+    }
+}
+
 #[async_trait]
 impl Source for Stream {
     fn is_of(&self, opened: &LogOpened) -> Result<(), EngineError> {
@@ -123,6 +135,13 @@ impl Source for Stream {
             Ok(expected) if expected != found => Err(PostgresError::OtherCluster { expected, found }.into()),
             _ => Ok(()),
         }
+    }
+
+    async fn onward(&mut self, known: &[Known]) -> Result<Onward, EngineError> {
+        let timeline = self.system.timeline;
+        let history = self.history(timeline).await?;
+        let forks = history.as_deref().map(forks).unwrap_or_default();
+        Ok(parting::onward(timeline, &forks, known)?)
     }
 
     /// With the segment in which the server would replay first, or in which the last timeline ended.
@@ -135,17 +154,14 @@ impl Source for Stream {
             Some(fork) => (fork.next, fork.at),
             None => (self.system.timeline, base::last_redo(&self.cluster, self.system.flushed).await),
         };
-        let history = match lineage {
-            LineageId(1) => None,
-            lineage => Some(self.connection.timeline_history(lineage).await?),
-        };
-        let fork = fork.map(|fork| (fork.parent, fork.at));
+        let history = self.history(lineage).await?;
+        let fork = fork.and_then(|fork| Some((fork.parent?, fork.at)));
         Ok(Beginning {
             identity: self.system.identifier.to_string(),
             lineage,
             start: at.segment_start(self.system.segment_bytes),
             // Where nobody saw the fork, the server's own account of it does.
-            fork: fork.or_else(|| history.as_deref().and_then(last_fork)),
+            fork: fork.or_else(|| history.as_deref().and_then(|history| forks(history).pop())),
             history,
             facts: vec![
                 ("version", self.system.version.clone()),
@@ -169,11 +185,4 @@ impl Source for Stream {
             StreamEnded::Timeline { next, at } => Ended::Lineage { next, at },
         })
     }
-}
-
-/// The fork that a history file tells last: `1<tab>0/3000148<tab>reason`.
-fn last_fork(history: &str) -> Option<(LineageId, Position)> {
-    let line = history.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with('#'))?;
-    let mut fields = line.split('\t').map(str::trim);
-    Some((LineageId(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use strongroom_database::{
-    Catalogue, Commit, CommitIndex, Index, LineageId, LogRange, NamedPoint, Plan, Position, Rates, Timeline,
-    TimelineBuilder, Wanted, plan,
+    Base, Catalogue, Commit, CommitIndex, Index, LineageId, LogRange, NamedPoint, Plan, Position, Rates,
+    Timeline, TimelineBuilder, Wanted, plan,
 };
 use strongroom_model::{LogId, VolumeName};
 use strongroom_repository::fold::LogState;
@@ -188,11 +188,34 @@ impl DatabaseArchive {
     /// # Errors
     /// A refusal with what is nearest, or why the archive cannot be read.
     pub async fn plan(self: &Arc<Self>, wanted: Wanted, rates: Rates) -> Result<Plan, ArchiveError> {
+        self.plan_with(self.catalogue.clone(), wanted, rates).await
+    }
+
+    /// The plan for what is wanted, from this base and no other: for a copy that stands on it already.
+    ///
+    /// # Errors
+    /// As for [`Self::plan`].
+    pub async fn plan_from(
+        self: &Arc<Self>,
+        base: &Base,
+        wanted: Wanted,
+        rates: Rates,
+    ) -> Result<Plan, ArchiveError> {
+        let catalogue = Catalogue { bases: vec![base.clone()], ..self.catalogue.clone() };
+        self.plan_with(catalogue, wanted, rates).await
+    }
+
+    async fn plan_with(
+        self: &Arc<Self>,
+        catalogue: Catalogue,
+        wanted: Wanted,
+        rates: Rates,
+    ) -> Result<Plan, ArchiveError> {
         // The planner knows no waiting; so it runs where waiting hinders nobody.
         let (archive, handle) = (Arc::clone(self), Handle::current());
         let planning = tokio::task::spawn_blocking(move || {
             let index = Waiting { archive: &archive, handle };
-            plan(&archive.catalogue, &index, &wanted, &rates)
+            plan(&catalogue, &index, &wanted, &rates)
         });
         planning.await.map_err(|_| ArchiveError::Ending)?.map_err(ArchiveError::from)
     }

@@ -4,7 +4,7 @@
 //! other; for a binary log a new epoch of the server is a lineage. Up to the fork the positions of both mean the same
 //! bytes, behind it other ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -63,7 +63,11 @@ pub struct PathStep {
 
 /// All histories of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LineageTree(BTreeMap<LineageId, Lineage>);
+pub struct LineageTree {
+    known: BTreeMap<LineageId, Lineage>,
+    /// Each time that a history was gone on with: one that was left can come to life again, when a restore is undone.
+    lives: BTreeSet<(Timestamp, LineageId)>,
+}
 
 /// The histories contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +91,8 @@ pub enum LineageError {
 impl LineageTree {
     /// Adds a history. A parent may come later, but its number is smaller: engines count up.
     ///
-    /// Telling a history again is welcome, and the earlier of two beginnings counts.
+    /// Telling a history again is welcome. It began with the earlier of two beginnings, and from the later one on it is the
+    /// living one again.
     ///
     /// # Errors
     /// When it contradicts what is known.
@@ -97,34 +102,40 @@ impl LineageTree {
         {
             return Err(LineageError::Order { id: lineage.id, parent: fork.parent });
         }
-        match self.0.get_mut(&lineage.id) {
-            Some(known) if known.fork != lineage.fork => Err(LineageError::Twice { id: lineage.id }),
-            Some(known) => {
-                known.began_at = known.began_at.min(lineage.began_at);
-                Ok(())
+        match self.known.get_mut(&lineage.id) {
+            Some(known) if known.fork != lineage.fork => {
+                return Err(LineageError::Twice { id: lineage.id });
             }
-            None => {
-                self.0.insert(lineage.id, lineage);
-                Ok(())
-            }
+            Some(known) => known.began_at = known.began_at.min(lineage.began_at),
+            None => drop(self.known.insert(lineage.id, lineage)),
         }
+        self.lives.insert((lineage.began_at, lineage.id));
+        Ok(())
     }
 
     /// The history with this number.
     #[must_use]
     pub fn get(&self, id: LineageId) -> Option<&Lineage> {
-        self.0.get(&id)
+        self.known.get(&id)
     }
 
     /// All histories by number.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Lineage> {
-        self.0.values()
+        self.known.values()
     }
 
-    /// The history that began last: the one that lives now.
+    /// The history that was begun or gone on with last: the one that lives now.
     #[must_use]
     pub fn newest(&self) -> Option<&Lineage> {
-        self.0.values().max_by_key(|lineage| (lineage.began_at, lineage.id))
+        self.living(Timestamp::MAX)
+    }
+
+    /// The history that lived at a time: before everything that is known, the first.
+    #[must_use]
+    pub fn living(&self, at: Timestamp) -> Option<&Lineage> {
+        let last = self.lives.iter().rev().find(|(began_at, _)| *began_at <= at);
+        let first = || self.known.values().find(|lineage| lineage.fork.is_none());
+        last.map_or_else(first, |(_, id)| self.known.get(id))
     }
 
     /// The way to a history from the first that is known, oldest first. Where a parent is unknown it begins behind the
@@ -132,7 +143,7 @@ impl LineageTree {
     #[must_use]
     pub fn path(&self, id: LineageId) -> Vec<PathStep> {
         let mut steps = Vec::new();
-        let (mut next, mut to) = (self.0.get(&id), Position::END);
+        let (mut next, mut to) = (self.known.get(&id), Position::END);
         // Parents have smaller numbers, so this ends.
         while let Some(lineage) = next {
             let from = lineage.fork.map_or(Position::START, |fork| fork.at);
@@ -140,7 +151,7 @@ impl LineageTree {
             let from = from.min(to);
             steps.push(PathStep { lineage: lineage.id, from, to });
             to = from;
-            next = lineage.fork.and_then(|fork| self.0.get(&fork.parent));
+            next = lineage.fork.and_then(|fork| self.known.get(&fork.parent));
         }
         steps.reverse();
         steps
@@ -176,6 +187,20 @@ mod tests {
         assert_eq!(path(3), [(1, 0, 300), (2, 300, 500), (3, 500, u64::MAX)]);
         assert_eq!(path(4), [(1, 0, 100), (4, 100, u64::MAX)]);
         assert_eq!(path(9), []);
+    }
+
+    #[test]
+    fn a_history_that_was_left_lives_again_when_it_is_gone_on_with() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let began = |id, fork, second| Lineage { began_at: at(second), ..lineage(id, fork) };
+        let mut tree = LineageTree::default();
+        for one in [began(1, None, 10), began(2, Some((1, 300)), 20), began(1, None, 30)] {
+            tree.add(one).unwrap();
+        }
+        let living = |second| tree.living(at(second)).unwrap().id.0;
+        assert_eq!([5, 10, 19, 20, 29, 30].map(living), [1, 1, 1, 2, 2, 1]);
+        assert_eq!(tree.newest().unwrap().id, LineageId(1));
+        assert_eq!(tree.get(LineageId(1)).unwrap().began_at, at(10));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! `access/heapam_xlog.h`; machines of little-endian order, pages of 8 KiB.
 
 mod bytes;
+mod history;
 mod interpreter;
 mod page;
 mod reader;
@@ -20,6 +21,7 @@ mod sum;
 mod tally;
 mod transaction;
 
+pub use history::forks;
 pub use interpreter::Interpreter;
 pub use page::{PAGE_BYTES, Version};
 pub use reader::{LogReader, ReadError, Start};

@@ -103,6 +103,12 @@ pub enum PostgresError {
         /// What answers.
         found: u64,
     },
+    /// A number was used for two histories.
+    #[error("the server's timeline {timeline} is another one than the one that is archived")]
+    OtherHistory {
+        /// Which.
+        timeline: LineageId,
+    },
     /// The server no longer has what comes next.
     #[error("the server no longer has its log from {from} on timeline {timeline}: {message}")]
     Gap {
@@ -166,6 +172,7 @@ impl Failure for PostgresError {
             Self::Protocol { .. } => "postgres.protocol",
             Self::TooOld { .. } => "postgres.too-old",
             Self::OtherCluster { .. } => "postgres.other-cluster",
+            Self::OtherHistory { .. } => "postgres.other-history",
             Self::Gap { .. } => "postgres.gap",
             Self::Behind { .. } => "postgres.behind",
             Self::NotNext { .. } => "postgres.not-next",
@@ -200,6 +207,7 @@ impl Failure for PostgresError {
             Self::Protocol { .. } | Self::NotNext { .. } => "Check that the address is that of a PostgreSQL server and not of a pooler; else report it.".into(),
             Self::TooOld { .. } => "Upgrade the server; older ones can be snapshotted, not restored to any second.".into(),
             Self::OtherCluster { .. } => "If the database was made anew on purpose, give it another `name` in the configuration, so that its log does not mix with that of the old one.".into(),
+            Self::OtherHistory { .. } => "Two copies of the database were promoted from the same state. Restore the one that is to live from the archive again: it then gets a number of its own; or give it another `name` in the configuration.".into(),
             Self::Gap { .. } => "The restorable window has a gap here. Take a new snapshot of the volume at once: what comes after it can be restored to any second again.".into(),
             Self::Behind { .. } => "The database was put back to an older state. Give it another `name` in the configuration, so that both histories stay restorable.".into(),
             Self::Spool(cause) => cause.advice(),

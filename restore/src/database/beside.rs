@@ -1,6 +1,6 @@
 //! A database restored beside the live one: its base in a new volume, its log replayed there, and then it is a database of its own.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,17 +9,22 @@ use std::sync::Arc;
 use serde::Serialize;
 use strongroom_archive::DatabaseArchive;
 use strongroom_console::{Console, Failed};
-use strongroom_database::postgres::{Segment, history_name, segments};
-use strongroom_database::{Plan, StandsOn};
-use strongroom_model::{VolumeName, World, chain};
-use strongroom_repository::Repository;
+use strongroom_database::postgres::{Part, Segment, history_name, segments};
+use strongroom_database::{Plan, Position, StandsOn};
+use strongroom_model::{RecoveryPointId, RunId, VolumeName, World};
+use strongroom_proto::control::{BeginRestoreRequest, VolumeState};
 use strongroom_repository::store::ObjectStore;
+use strongroom_repository::{Repository, Source};
 use strongroom_settings::Choice;
+use tokio_util::sync::CancellationToken;
 
+use super::mark::{Mark, Purpose};
 use super::show::Shown;
+use super::workspace::{Workspace, sweep};
 use super::{Engine, Recovery, RecoveryError, sqlite};
-use crate::driver::Driver;
+use crate::driver::{Driver, IDENTITY, Labels, POINT, RUN, fs_of_word};
 use crate::hydrate::{Bounds, SYNC_BYTES};
+use crate::refusal::Refusal;
 use crate::request::{Request, TargetRequest};
 use crate::restore::Restore;
 
@@ -41,10 +46,22 @@ pub(super) struct Beside {
     pub(super) volume: VolumeName,
     pub(super) target: VolumeName,
     /// The labels of the new volume, where it is no copy to be kept.
-    pub(super) labels: Option<BTreeMap<String, String>>,
+    pub(super) labels: Option<Labels>,
     pub(super) data_directory: Option<PathBuf>,
     pub(super) programs: Option<PathBuf>,
     pub(super) work_dir: PathBuf,
+    /// What the copy is for; `None`: it is there for a while only, and nobody's but the command's.
+    pub(super) purpose: Option<Purpose>,
+    pub(super) given_up: CancellationToken,
+}
+
+/// What of the log lies where the server asks for it: what is there is not fetched again.
+#[derive(Debug, Default)]
+pub(super) struct Laid(BTreeSet<(String, Position, Position)>);
+
+/// The labels of a volume that is there for a while only.
+pub(super) fn temporary_labels(volume: &VolumeName) -> Labels {
+    Labels::from([(strongroom_proto::TEMPORARY_LABEL.to_owned(), volume.to_string())])
 }
 
 /// What came of it.
@@ -53,7 +70,7 @@ pub(super) struct Done {
     pub(super) plan: Shown,
     pub(super) target: VolumeName,
     pub(super) data_directory: String,
-    pub(super) stopped_at: Option<strongroom_database::Position>,
+    pub(super) stopped_at: Option<Position>,
     pub(super) seconds: u64,
 }
 
@@ -73,14 +90,23 @@ impl Beside {
             segments(&plan, self.archive.segment_bytes()).map_err(RecoveryError::Segments)?
         };
         let driver = Driver::connect(self.endpoint.as_deref()).await?;
-        self.bring_base(&plan).await?;
-        let folder = Folder::make(&self.work_dir, &self.world)?;
-        let mounted = folder.0.join("volume");
+        sweep(&self.work_dir, &driver).await;
+        let begun = self.begun(&driver, &plan).await?;
+        if !begun {
+            tokio::select! {
+                brought = self.clone_or_bring_base(&driver, &plan) => brought?,
+                () = self.given_up.cancelled() => return Err(RecoveryError::Ending.into()),
+            }
+        }
+        let mut workspace = Workspace::make(&self.work_dir, &self.target, false, &self.world)?;
+        let mounted = workspace.volume();
         driver.mount(&self.target, &mounted).await?;
-        let replayed = if is_sqlite {
+        let replayed = if is_sqlite && begun {
+            Err(Refusal::VolumeExists { name: self.target.clone() }.into())
+        } else if is_sqlite {
             sqlite::rebuild(&self.archive, &plan, &mounted, self.data_directory.as_deref()).await
         } else {
-            self.replay(&plan, &files, &folder.0, &mounted).await
+            self.replay(&plan, &files, &mut workspace, begun).await
         };
         // In any case: a volume that stays mounted cannot be used or removed.
         let unmounted = driver.unmount(&self.target, &mounted).await;
@@ -96,7 +122,22 @@ impl Beside {
         })
     }
 
-    /// Puts the plan's base into the new volume.
+    /// Whether the volume is there, and an earlier run may have been killed while it replayed: then it is gone on with.
+    async fn begun(&self, driver: &Driver, plan: &Plan) -> Result<bool, Failed> {
+        let StandsOn::Point(point) = plan.base.stands_on else { return Ok(false) };
+        let Some(found) = driver.volume_named(&self.target).await? else { return Ok(false) };
+        let same = found.labels.get(POINT).is_some_and(|of| *of == point.to_string());
+        Ok(found.state() == VolumeState::Ready && same && found.mounts.is_empty())
+    }
+
+    /// Puts the plan's base into the new volume: from the snapshot that it was taken from, where the pool still keeps it, and
+    /// then nothing is fetched; else from the repository.
+    pub(super) async fn clone_or_bring_base(&self, driver: &Driver, plan: &Plan) -> Result<(), Failed> {
+        let StandsOn::Point(point) = plan.base.stands_on else { return Err(RecoveryError::NotAPoint.into()) };
+        if self.clone_snapshot(driver, point).await? { Ok(()) } else { self.bring_base(plan).await }
+    }
+
+    /// Puts the plan's base into the new volume, out of the repository.
     pub(super) async fn bring_base(&self, plan: &Plan) -> Result<(), Failed> {
         let StandsOn::Point(point) = plan.base.stands_on else { return Err(RecoveryError::NotAPoint.into()) };
         let restore = Restore {
@@ -132,14 +173,75 @@ impl Beside {
         Ok(())
     }
 
+    /// Clones the snapshot that a point was taken from. `false`: it is not kept here any more.
+    async fn clone_snapshot(&self, driver: &Driver, id: RecoveryPointId) -> Result<bool, Failed> {
+        let fold = self.repository.fold().await?;
+        let Some(point) = fold.points.get(&id) else { return Ok(false) };
+        let Source::Driver { volume: owner, snapshot, .. } = &point.info.source else { return Ok(false) };
+        let snapshot = snapshot.to_string();
+        let kept = driver.snapshots(None).await?;
+        let Some(kept) = kept.iter().find(|kept| kept.id == snapshot && kept.volume_id == owner.to_string())
+        else {
+            return Ok(false);
+        };
+        let existing = driver.volume_named(&self.target).await?;
+        if existing.is_some_and(|found| found.state() != VolumeState::Hydrating || found.made_from != kept.id)
+        {
+            // Whatever it is: the way through the repository knows what to say to it.
+            return Ok(false);
+        }
+        let labels = self.labels.clone().unwrap_or_else(|| {
+            let mut labels = point.info.labels.clone();
+            labels.retain(|name, _| !name.starts_with("strongroom.restore."));
+            let run = RunId::random(&*self.world.entropy);
+            labels.extend([
+                (RUN.to_owned(), run.to_string()),
+                (POINT.to_owned(), id.to_string()),
+                (IDENTITY.to_owned(), owner.to_string()),
+            ]);
+            labels
+        });
+        let begun = driver
+            .begin_restore(BeginRestoreRequest {
+                name: self.target.to_string(),
+                fs: fs_of_word(point.info.fs.as_deref().unwrap_or("block")).into(),
+                bytes: point.info.volume_bytes,
+                labels: labels.into_iter().collect(),
+                from_snapshot_id: kept.id.clone(),
+                ..BeginRestoreRequest::default()
+            })
+            .await?;
+        driver.finish_restore(&begun.volume_id).await?;
+        self.console.talk(format_args!(
+            "The base is a clone of {}, which is kept here: nothing is fetched.",
+            kept.id
+        ));
+        Ok(true)
+    }
+
     async fn replay(
         &self,
         plan: &Plan,
         files: &[Segment],
-        folder: &Path,
-        mounted: &Path,
-    ) -> Result<(String, Option<strongroom_database::Position>), Failed> {
-        let (data, recovery) = self.prepare(plan, files, folder, mounted).await?;
+        workspace: &mut Workspace,
+        begun: bool,
+    ) -> Result<(String, Option<Position>), Failed> {
+        let mounted = &workspace.volume();
+        let data = data_folder(mounted, self.data_directory.as_deref())?;
+        let failed = |cause| RecoveryError::Folder { path: data.clone(), cause };
+        let is_held = Mark::of(&data).map_err(failed)?.is_some_and(|mark| mark.held);
+        if begun && !(is_held && data.join("recovery.signal").exists()) {
+            return Err(Refusal::VolumeExists { name: self.target.clone() }.into());
+        }
+        let engine = Engine::of(&data, self.programs.as_deref())?;
+        workspace.serves(&data)?;
+        let recovery = Recovery::prepare(&data, &workspace.server(), engine, plan.stop, plan.lineage)?;
+        let purpose = self.purpose.unwrap_or(Purpose::Clone);
+        Mark::new(purpose, self.archive.database(), &self.volume, plan.lineage, plan.cut)
+            .hold(&data)
+            .map_err(failed)?;
+        self.lay_out(plan, files, &recovery.archive(), &mut Laid::default()).await?;
+        let recovery = recovery.until(self.given_up.clone());
         let stopped_at = tokio::task::spawn_blocking(move || {
             let recovered = recovery.run()?;
             let stopped_at = recovered.stopped_at;
@@ -158,21 +260,21 @@ impl Beside {
         folder: &Path,
         mounted: &Path,
     ) -> Result<(PathBuf, Recovery), Failed> {
-        let data = match &self.data_directory {
-            Some(path) => mounted.join(path.strip_prefix("/").unwrap_or(path)),
-            None => find(mounted).ok_or_else(|| RecoveryError::NotADatabase {
-                data: mounted.to_owned(),
-                cause: io::ErrorKind::NotFound.into(),
-            })?,
-        };
+        let data = data_folder(mounted, self.data_directory.as_deref())?;
         let engine = Engine::of(&data, self.programs.as_deref())?;
         let recovery = Recovery::prepare(&data, &folder.join("server"), engine, plan.stop, plan.lineage)?;
-        self.lay_out(plan, files, &recovery.archive()).await?;
+        self.lay_out(plan, files, &recovery.archive(), &mut Laid::default()).await?;
         Ok((data, recovery))
     }
 
     /// Puts segments and history files where the server asks for them. Each bundle is read once.
-    async fn lay_out(&self, plan: &Plan, files: &[Segment], to: &Path) -> Result<(), Failed> {
+    pub(super) async fn lay_out(
+        &self,
+        plan: &Plan,
+        files: &[Segment],
+        to: &Path,
+        laid: &mut Laid,
+    ) -> Result<(), Failed> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |cause| RecoveryError::Folder { path, cause }
@@ -182,18 +284,30 @@ impl Beside {
             fs::write(&path, history).map_err(failed(&path))?;
         }
         let bytes = self.archive.segment_bytes();
+        let key = |segment: &Segment, part: &Part| (segment.name.clone(), part.from, part.to);
         for (number, piece) in plan.log.iter().enumerate() {
+            if self.given_up.is_cancelled() {
+                return Err(RecoveryError::Ending.into());
+            }
+            let mut parts = files
+                .iter()
+                .flat_map(|segment| segment.parts.iter().map(move |part| (segment, part)))
+                .filter(|(_, part)| part.piece == number);
+            if parts.all(|(segment, part)| laid.0.contains(&key(segment, part))) {
+                continue;
+            }
             let log = self.archive.log(&piece.range).await?;
             for segment in files {
                 for part in segment.parts.iter().filter(|part| part.piece == number) {
                     let path = to.join(&segment.name);
-                    let place = |position: strongroom_database::Position| {
+                    let place = |position: Position| {
                         usize::try_from(position.since(piece.range.from)).unwrap_or(usize::MAX)
                     };
                     // A bundle has exactly as many bytes as positions.
                     let content = log.get(place(part.from)..place(part.to));
                     let content = content.ok_or(RecoveryError::ShortLog { from: part.from, to: part.to })?;
                     put(&path, bytes, part.from.since(segment.at), content).map_err(failed(&path))?;
+                    laid.0.insert(key(segment, part));
                 }
             }
         }
@@ -210,6 +324,16 @@ fn put(path: &Path, whole: u64, at: u64, content: &[u8]) -> io::Result<()> {
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
 }
 
+/// The data folder in a mounted volume: the one that was told, or that is found.
+pub(super) fn data_folder(mounted: &Path, told: Option<&Path>) -> Result<PathBuf, RecoveryError> {
+    let missing =
+        || RecoveryError::NotADatabase { data: mounted.to_owned(), cause: io::ErrorKind::NotFound.into() };
+    told.map_or_else(
+        || find(mounted).ok_or_else(missing),
+        |path| Ok(mounted.join(path.strip_prefix("/").unwrap_or(path))),
+    )
+}
+
 /// The data folder in a volume: the first that has what every one has.
 fn find(root: &Path) -> Option<PathBuf> {
     let mut level = vec![root.to_owned()];
@@ -224,33 +348,4 @@ fn find(root: &Path) -> Option<PathBuf> {
         level = next;
     }
     None
-}
-
-/// A folder of ours that goes when it is not needed any more.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make(below: &Path, world: &World) -> Result<Self, RecoveryError> {
-        let mut random = [0; 6];
-        world.entropy.fill(&mut random);
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = below.join(format!("strongroom-db-{name}"));
-        let failed = |cause| RecoveryError::Folder { path: path.clone(), cause };
-        fs::create_dir(&path).map_err(failed)?;
-        // The server is of another user, and has to get through; what is below is private.
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o711)).map_err(failed)?;
-        fs::create_dir(path.join("volume")).map_err(failed)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // The mount point only when it is empty: never the volume's own files.
-        let mounted = self.0.join("volume");
-        let gone = fs::remove_dir(&mounted).and_then(|()| fs::remove_dir_all(&self.0));
-        if let Err(error) = gone {
-            tracing::warn!(folder = %self.0.display(), error = chain(&error), "a folder of a restore stays");
-        }
-    }
 }

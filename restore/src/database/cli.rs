@@ -7,7 +7,9 @@ use clap::{ArgGroup, Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use strongroom_archive::{ArchiveError, DatabaseArchive};
 use strongroom_console::{Console, Exit, Failed, Size, Table};
-use strongroom_database::{LineageId, Position, Side, Target, Timeline, TransactionId, Wanted, What};
+use strongroom_database::{
+    LineageId, Plan, Position, Rates, Side, Target, Timeline, TransactionId, Wanted, What,
+};
 use strongroom_model::{VolumeName, World, chain};
 use strongroom_settings::{EngineConfig, Moment, OpenedRepository, RepositoryArgs, open_repository_to_read};
 
@@ -15,9 +17,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::beside::{self, Beside};
+use super::interrupts::Interrupts;
+use super::mark::Purpose;
+use super::promote::Promote;
 use super::proving::{Aim, Proving, ProvingError, Questions, Scratch};
 use super::show::Shown;
 use crate::driver::Driver;
+
+mod looking;
+
+use looking::{CloneArgs, DumpArgs, LookingArgs};
 
 /// The verbs that look into archived logs and restore from them.
 #[derive(Debug, Subcommand)]
@@ -28,6 +37,12 @@ pub enum DbCommand {
     Restore(Box<DbRestoreArgs>),
     /// Prove that a database can be brought back: restore a copy, ask and check it, and take it away again
     Test(Box<TestArgs>),
+    /// Put a restored copy into the live database's place; the old content is kept, and `restore undo` goes back
+    Promote(Box<PromoteArgs>),
+    /// A copy for a look, in a volume of its own: it is started like any database, and never promoted
+    Clone(Box<CloneArgs>),
+    /// Dump tables as they were at any second, with pg_dump; nothing of the copy stays
+    Dump(Box<DumpArgs>),
 }
 
 /// Which database.
@@ -56,12 +71,9 @@ pub struct TimelineArgs {
     minutes: u16,
 }
 
-/// `strongroom db restore`
+/// Which state of a database.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("state").required(true))]
-pub struct DbRestoreArgs {
-    #[command(flatten)]
-    which: WhichArgs,
+struct StateArgs {
     /// The state at this time: all commits up to it, in the order of the log
     #[arg(long, value_name = "TIME", group = "state")]
     at: Option<String>,
@@ -83,12 +95,11 @@ pub struct DbRestoreArgs {
     /// The history that is meant (PostgreSQL: the timeline); by default the one that lived then
     #[arg(long, value_name = "N")]
     lineage: Option<u32>,
-    /// Only show what would be done
-    #[arg(long)]
-    plan: bool,
-    /// The new volume [default: the volume's name and -restored]
-    #[arg(long, value_name = "NAME")]
-    to_volume: Option<VolumeName>,
+}
+
+/// What there is around it.
+#[derive(Debug, Args)]
+struct PlaceArgs {
     /// Where in the volume the data folder is, when it is not found
     #[arg(long, value_name = "PATH")]
     data_directory: Option<PathBuf>,
@@ -98,15 +109,66 @@ pub struct DbRestoreArgs {
     /// Where the log is laid out while it is replayed; it needs room for the log of the plan
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     work_dir: PathBuf,
-    /// Do it without asking
-    #[arg(long, short = 'y')]
-    yes: bool,
     /// The socket of the volume driver; by default that of the configuration
     #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_ENDPOINT")]
     endpoint: Option<String>,
     /// Where the journals of restores are kept
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+}
+
+/// `strongroom db restore`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("state").required(true))]
+pub struct DbRestoreArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    state: StateArgs,
+    /// Only show what would be done
+    #[arg(long)]
+    plan: bool,
+    /// The new volume [default: the volume's name and -restored]
+    #[arg(long, value_name = "NAME")]
+    to_volume: Option<VolumeName>,
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    looking: LookingArgs,
+    /// Do it without asking
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+/// `strongroom db promote`
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// The volume that `db restore` made [default: the volume's name and -restored]
+    #[arg(long, value_name = "NAME")]
+    restored: Option<VolumeName>,
+    /// Only show what would be done
+    #[arg(long)]
+    plan: bool,
+    /// Refuse a volume that is mounted by hand, instead of mounting it again afterwards
+    #[arg(long)]
+    no_remount: bool,
+    /// Where in the volume the data folder is, when it is not found
+    #[arg(long, value_name = "PATH")]
+    data_directory: Option<PathBuf>,
+    /// Where the programs of the database are, when they are not found
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Where the copy is mounted while it is looked at
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    work_dir: PathBuf,
+    /// Do it without asking
+    #[arg(long, short = 'y')]
+    yes: bool,
+    /// The socket of the volume driver; by default that of the configuration
+    #[arg(long, value_name = "ENDPOINT", env = "STRONGROOM_ENDPOINT")]
+    endpoint: Option<String>,
 }
 
 /// `strongroom db test`
@@ -159,7 +221,53 @@ pub async fn run(command: DbCommand, console: &Console, world: &World) -> Result
         DbCommand::Timeline(args) => timeline(&args, console, world).await,
         DbCommand::Restore(args) => restore(&args, console, world).await,
         DbCommand::Test(args) => test(&args, console, world).await,
+        DbCommand::Promote(args) => promote(&args, console, world).await,
+        DbCommand::Clone(args) => args.run(console, world).await,
+        DbCommand::Dump(args) => args.run(console, world).await,
     }
+}
+
+async fn promote(args: &PromoteArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
+    let (settings, config) = args.which.repository.resolve_with_config()?;
+    let repository = open_repository_to_read(&settings, world).await?.repository;
+    let fold = repository.fold().await?;
+    let database = DatabaseArchive::choose(&fold, &args.which.volume, args.which.database.as_deref())?;
+    let endpoint = crate::cli::endpoint_of(args.endpoint.as_ref(), config.as_ref());
+    let driver = crate::driver::Driver::connect(endpoint.as_deref()).await?;
+    let copy = match &args.restored {
+        Some(name) => name.clone(),
+        None => beside::default_name(&args.which.volume)?,
+    };
+    let promote = Promote {
+        driver: &driver,
+        world,
+        fold: &fold,
+        database: &database,
+        volume: &args.which.volume,
+        copy: &copy,
+        remount: !args.no_remount,
+        data_directory: args.data_directory.as_deref(),
+        programs: args.programs.as_deref(),
+        work_dir: &args.work_dir,
+    };
+    if let Some(done) = promote.done_before().await? {
+        console.result(&done, |page| done.write(page));
+        return Ok(Exit::Done);
+    }
+    let plan = promote.plan().await?;
+    if args.plan {
+        console.result(&plan, |page| {
+            plan.text().lines().for_each(|line| {
+                page.line(line);
+            });
+        });
+        return Ok(Exit::Done);
+    }
+    console.talk(plan.text());
+    console.confirm("Promote as planned?", args.yes)?;
+    let done = promote.execute(&plan).await?;
+    console.result(&done, |page| done.write(page));
+    Ok(Exit::Done)
 }
 
 async fn timeline(args: &TimelineArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
@@ -220,7 +328,8 @@ fn events(timeline: &Timeline, console: &Console) -> Table {
     table
 }
 
-impl DbRestoreArgs {
+impl StateArgs {
+    /// The newest, when nothing is said.
     fn wanted(&self, console: &Console, world: &World) -> Result<Wanted, Failed> {
         let target = if let Some(at) = &self.at {
             Target::Time(Moment::parse(at, world.clock.now(), console.time_zone())?.at)
@@ -237,46 +346,84 @@ impl DbRestoreArgs {
     }
 }
 
+/// An archive that was opened, and what a copy of its database is made with.
+struct Opened {
+    beside: Beside,
+    interrupts: Interrupts,
+}
+
+impl Opened {
+    async fn of(
+        which: &WhichArgs,
+        place: &PlaceArgs,
+        target: VolumeName,
+        purpose: Option<Purpose>,
+        console: &Console,
+        world: &World,
+    ) -> Result<Self, Failed> {
+        let (settings, config) = which.repository.resolve_with_config()?;
+        let OpenedRepository { repository, store, .. } = open_repository_to_read(&settings, world).await?;
+        let fold = repository.fold().await?;
+        let name = DatabaseArchive::choose(&fold, &which.volume, which.database.as_deref())?;
+        let archive = DatabaseArchive::open(&repository, &fold, &name).await?;
+        let state_dir = place.state_dir.clone().or_else(|| settings.open_options().state_dir);
+        let interrupts = Interrupts::new();
+        let beside = Beside {
+            repository,
+            store,
+            archive,
+            console: console.clone(),
+            world: world.clone(),
+            state_dir: state_dir.map(|folder| folder.join("restore")),
+            endpoint: crate::cli::endpoint_of(place.endpoint.as_ref(), config.as_ref()),
+            volume: which.volume.clone(),
+            labels: purpose.is_none().then(|| beside::temporary_labels(&which.volume)),
+            target,
+            data_directory: place.data_directory.clone(),
+            programs: place.programs.clone(),
+            work_dir: place.work_dir.clone(),
+            purpose,
+            given_up: interrupts.given_up.clone(),
+        };
+        Ok(Self { beside, interrupts })
+    }
+
+    async fn plan(&self, wanted: &Wanted) -> Result<(Plan, Shown), Failed> {
+        let beside = &self.beside;
+        let plan = beside.archive.plan(wanted.clone(), Rates::default()).await?;
+        let shown = Shown::of(&beside.archive, &beside.volume, &beside.target, wanted, &plan).await?;
+        Ok((plan, shown))
+    }
+}
+
+fn show_plan(shown: &Shown, console: &Console) {
+    console.result(shown, |page| {
+        shown.text(console.time_zone()).lines().for_each(|line| {
+            page.line(line);
+        });
+    });
+}
+
 async fn restore(args: &DbRestoreArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let wanted = args.wanted(console, world)?;
-    let (settings, config) = args.which.repository.resolve_with_config()?;
-    let OpenedRepository { repository, store, .. } = open_repository_to_read(&settings, world).await?;
-    let fold = repository.fold().await?;
-    let name = DatabaseArchive::choose(&fold, &args.which.volume, args.which.database.as_deref())?;
-    let archive = DatabaseArchive::open(&repository, &fold, &name).await?;
-    let plan = archive.plan(wanted.clone(), strongroom_database::Rates::default()).await?;
+    if args.looking.is_wanted() {
+        return args.looking.run(args, console, world).await;
+    }
+    let wanted = args.state.wanted(console, world)?;
     let target = match &args.to_volume {
         Some(name) => name.clone(),
         None => beside::default_name(&args.which.volume)?,
     };
-    let shown = Shown::of(&archive, &args.which.volume, &target, &wanted, &plan).await?;
+    let purpose = Some(Purpose::Restored);
+    let opened = Opened::of(&args.which, &args.place, target, purpose, console, world).await?;
+    let (plan, shown) = opened.plan(&wanted).await?;
     if args.plan {
-        console.result(&shown, |page| {
-            shown.text(console.time_zone()).lines().for_each(|line| {
-                page.line(line);
-            });
-        });
+        show_plan(&shown, console);
         return Ok(Exit::Done);
     }
     console.talk(shown.text(console.time_zone()));
     console.confirm("Restore as planned?", args.yes)?;
-    let state_dir = args.state_dir.clone().or_else(|| settings.open_options().state_dir);
-    let beside = Beside {
-        repository,
-        store,
-        archive,
-        console: console.clone(),
-        world: world.clone(),
-        state_dir: state_dir.map(|folder| folder.join("restore")),
-        endpoint: crate::cli::endpoint_of(args.endpoint.as_ref(), config.as_ref()),
-        volume: args.which.volume.clone(),
-        target,
-        labels: None,
-        data_directory: args.data_directory.clone(),
-        programs: args.programs.clone(),
-        work_dir: args.work_dir.clone(),
-    };
-    let done = beside.run(plan, shown).await?;
+    opened.interrupts.listen();
+    let done = opened.beside.run(plan, shown).await?;
     console.result(&done, |page| {
         page.line(format_args!(
             "The database is in volume {}, in folder {}: stopped, and a history of its own. The live one was not touched.",
@@ -284,6 +431,7 @@ async fn restore(args: &DbRestoreArgs, console: &Console, world: &World) -> Resu
         ));
         page.line(format_args!("It took {}.", strongroom_console::TimeSpan(Duration::from_secs(done.seconds))));
         page.line(format_args!("Replayed {} of log.", Size(done.plan.replay_bytes)));
+        page.line("It archives nothing until `strongroom db promote` puts it into the live one's place.");
     });
     Ok(Exit::Done)
 }
@@ -345,6 +493,8 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
             data_directory: args.data_directory.clone().or(test.data_directory),
             programs: args.programs.clone().or(test.programs),
             work_dir,
+            purpose: None,
+            given_up: interrupted.clone(),
         },
         log: newest.log,
         aim,

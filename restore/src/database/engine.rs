@@ -1,6 +1,9 @@
 //! The programs of a database engine on this machine.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use strongroom_database::LineageId;
 
 use super::RecoveryError;
 
@@ -39,6 +42,24 @@ impl Engine {
         found
             .map(|folder| Self { folder })
             .ok_or_else(|| RecoveryError::NoPrograms { version: version.to_owned() })
+    }
+
+    /// The timeline in which the last checkpoint of a data folder was.
+    ///
+    /// # Errors
+    /// When its control file cannot be read.
+    pub fn timeline(&self, data: &Path) -> Result<LineageId, RecoveryError> {
+        let mut command = Command::new(self.program("pg_controldata"));
+        let output = command.arg(data).env_clear().env("LC_ALL", "C").stdin(Stdio::null()).output();
+        let output = output.map_err(|cause| RecoveryError::Program { name: "pg_controldata", cause })?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = text.lines().find_map(|line| line.strip_prefix("Latest checkpoint's TimeLineID:"));
+        value.and_then(|value| value.trim().parse().ok()).map(LineageId).ok_or_else(|| {
+            RecoveryError::NotADatabase {
+                data: data.to_owned(),
+                cause: std::io::ErrorKind::InvalidData.into(),
+            }
+        })
     }
 
     /// The path of one of its programs.

@@ -206,7 +206,8 @@ impl Recovery {
         for (name, value) in settings {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        command.stdout(Stdio::null()).stderr(log);
+        // In a group of its own: an interrupt that is meant for a session in the terminal does not end it.
+        command.stdout(Stdio::null()).stderr(log).process_group(0);
         let server = command.spawn().map_err(|cause| RecoveryError::Program { name: "postgres", cause })?;
         let mut recovered = Recovered { recovery: self, server, stopped_at: None };
         recovered.wait_for_stop()?;

@@ -167,7 +167,7 @@ pub(super) fn asked(target: &Target, zone: &TimeZone) -> String {
     }
 }
 
-fn commit(commit: Option<&Commit>, zone: &TimeZone) -> String {
+pub(super) fn commit(commit: Option<&Commit>, zone: &TimeZone) -> String {
     commit.map_or_else(
         || "-".to_owned(),
         |commit| {

@@ -39,8 +39,7 @@ fn at_time<I: CommitIndex>(
     index: &I,
 ) -> Result<LineageId, PlanError<I::Error>> {
     let begun = |lineage: &&Lineage| lineage.began_at <= time || lineage.fork.is_none();
-    let living = catalogue.lineages.iter().filter(begun).max_by_key(|lineage| (lineage.began_at, lineage.id));
-    let Some(living) = living else { return Ok(newest) };
+    let Some(living) = catalogue.lineages.living(time) else { return Ok(newest) };
     let mut lineages = vec![living.id];
     for other in catalogue.lineages.iter().filter(begun).filter(|other| other.id != living.id) {
         if committed_after(catalogue, other.id, fork_from(catalogue, other.id, living.id), time, index)

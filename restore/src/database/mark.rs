@@ -1,0 +1,174 @@
+//! What keeps a restored copy from disturbing anybody until it is promoted.
+//!
+//! A copy has the settings of the original. Started for a look, it would archive a history that nobody wants into the archive of
+//! the original, take the places of its subscriptions, and wait for its standbys at every commit. So a few lines behind all
+//! others in `postgresql.auto.conf` say otherwise, and a file beside it says what they were before and what the copy is. A
+//! promotion takes the lines away; the file says so and stays, so that a promotion that was interrupted can be given again.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use strongroom_database::{LineageId, Position};
+use strongroom_model::VolumeName;
+
+/// The settings of a copy, as PostgreSQL itself would write them.
+const HELD: [(&str, &str); 3] =
+    [("archive_mode", "off"), ("max_logical_replication_workers", "0"), ("synchronous_standby_names", "")];
+
+const SETTINGS: &str = "postgresql.auto.conf";
+const MARK: &str = "strongroom.copy";
+
+/// What a copy is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Purpose {
+    /// To take the live database's place, perhaps.
+    Restored,
+    /// For a look.
+    Clone,
+}
+
+/// What a copy is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    pub(super) purpose: Purpose,
+    pub(super) database: String,
+    /// The volume of the original.
+    pub(super) volume: VolumeName,
+    /// The history that it left, and where.
+    pub(super) lineage: u32,
+    pub(super) cut: u64,
+    /// The settings of the original.
+    settings: String,
+    /// They are held back.
+    pub(super) held: bool,
+}
+
+impl Mark {
+    pub(super) fn new(
+        purpose: Purpose,
+        database: &str,
+        volume: &VolumeName,
+        lineage: LineageId,
+        cut: Position,
+    ) -> Self {
+        let (database, volume) = (database.to_owned(), volume.clone());
+        Self {
+            purpose,
+            database,
+            volume,
+            lineage: lineage.0,
+            cut: cut.number(),
+            settings: String::new(),
+            held: false,
+        }
+    }
+
+    /// Holds the copy. Before its server is started for the first time, so that it never runs without.
+    pub(super) fn hold(mut self, data: &Path) -> io::Result<()> {
+        // A run that was killed has held it already; a copy of a copy is one of the original.
+        self.settings = match Self::of(data)?.filter(|earlier| earlier.held) {
+            Some(earlier) => earlier.settings,
+            None => read(&data.join(SETTINGS))?.unwrap_or_default(),
+        };
+        self.held = true;
+        write(data, MARK, &serde_json::to_string(&self)?)?;
+        write(data, SETTINGS, &held(&self.settings))
+    }
+
+    /// What a data folder is marked as; `None`: it is no copy of ours.
+    pub(super) fn of(data: &Path) -> io::Result<Option<Self>> {
+        let text = read(&data.join(MARK))?;
+        Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+    }
+
+    /// Lets the copy go: it has the settings of the original again, and what was set in it meanwhile.
+    pub(super) fn let_go(mut self, data: &Path) -> io::Result<()> {
+        if std::mem::take(&mut self.held) {
+            let current = read(&data.join(SETTINGS))?.unwrap_or_default();
+            write(data, SETTINGS, &free(&current, &self.settings))?;
+            write(data, MARK, &serde_json::to_string(&self)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn lines_of_ours() -> impl Iterator<Item = String> {
+    HELD.iter().map(|(name, value)| format!("{name} = '{value}'\n"))
+}
+
+fn held(settings: &str) -> String {
+    let end = if settings.is_empty() || settings.ends_with('\n') { "" } else { "\n" };
+    let lines: String = lines_of_ours().collect();
+    format!("{settings}{end}{lines}")
+}
+
+/// `current` without what was said for the copy. Whatever wrote the file anew meanwhile (ALTER SYSTEM) left one line of each name.
+fn free(current: &str, before: &str) -> String {
+    if current == held(before) {
+        return before.to_owned();
+    }
+    let ours: Vec<String> = lines_of_ours().collect();
+    let is_ours = |line: &&str| ours.iter().any(|our| *our == **line);
+    let mut text: String = current.split_inclusive('\n').filter(|line| !is_ours(line)).collect();
+    for line in before.lines() {
+        let name = line.split('=').next().unwrap_or_default().trim();
+        if HELD.iter().any(|(held, _)| *held == name) && !text.lines().any(|known| known == line) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// A file of the data folder; no link, which could lead anywhere.
+fn read(path: &Path) -> io::Result<Option<String>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() => fs::read_to_string(path).map(Some),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Durable, whole or not at all, and of the user whose folder it is.
+fn write(data: &Path, name: &str, text: &str) -> io::Result<()> {
+    let owner = fs::metadata(data)?;
+    let fresh: PathBuf = data.join(format!("{name}.strongroom"));
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::File::options().create_new(true).write(true).open(&fresh)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    if rustix::process::geteuid().is_root() {
+        chown(&fresh, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    file.sync_all()?;
+    fs::rename(&fresh, data.join(name))?;
+    fs::File::open(data)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_held_and_let_go_with_the_settings_that_it_came_with() {
+        let before = "archive_mode = 'on'\nwork_mem = '8MB'\n";
+        let copy = held(before);
+        assert!(
+            copy.starts_with(before) && copy.contains("\narchive_mode = 'off'\n"),
+            "the last line counts"
+        );
+        assert_eq!(free(&copy, before), before);
+        assert_eq!(free(&held("port = 1"), "port = 1"), "port = 1");
+        // ALTER SYSTEM keeps one line of each name.
+        let set = "work_mem = '8MB'\narchive_mode = 'off'\nmax_logical_replication_workers = '0'\nsynchronous_standby_names = ''\nport = '7'\n";
+        assert_eq!(free(set, before), "work_mem = '8MB'\nport = '7'\narchive_mode = 'on'\n");
+    }
+}
