@@ -233,7 +233,7 @@ async fn promote(args: &PromoteArgs, console: &Console, world: &World) -> Result
     let fold = repository.fold().await?;
     let database = DatabaseArchive::choose(&fold, &args.which.volume, args.which.database.as_deref())?;
     let endpoint = crate::cli::endpoint_of(args.endpoint.as_ref(), config.as_ref());
-    let driver = crate::driver::Driver::connect(endpoint.as_deref()).await?;
+    let driver = Driver::connect(endpoint.as_deref()).await?;
     let copy = match &args.restored {
         Some(name) => name.clone(),
         None => beside::default_name(&args.which.volume)?,
