@@ -3,6 +3,7 @@
 
 mod incident;
 mod outage;
+mod sqlite;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
 
