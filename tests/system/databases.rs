@@ -3,9 +3,9 @@
 
 mod incident;
 mod outage;
-mod sqlite;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
+mod sqlite;
 
 use std::fs;
 use std::path::{Path, PathBuf};

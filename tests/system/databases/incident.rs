@@ -7,7 +7,7 @@ fn archived_in(ground: &Ground, server: &Server, lineage: u32) {
     let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
     wait_until("the log in its history", || {
         let log = listed(ground);
-        log["lineage"] == Value::from(lineage)
+        log["lineage"] == lineage
             && log["windows"].as_array().and_then(|windows| windows.last()).is_some_and(|window| {
                 window["latest"]["position"].as_str().is_some_and(|at| position(at) >= end)
             })
@@ -136,7 +136,6 @@ fn a_copy_is_looked_at_moved_forward_searched_and_dumped_and_nothing_of_it_stays
         for id in 20..40 {
             server.sql(&format!("insert into orders values ({id}, 'behind')"));
         }
-        let end = server.sql("select pg_current_wal_flush_lsn()");
         // Behind the last commit, on a database in which nothing is committed any more.
         let idle = clock(server);
         server.sql("checkpoint");

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-
 use super::server::Server;
 use super::{config_without_driver, database, is_streaming, listed, on_a_volume, position, wait_until};
 use crate::ground::{Ground, text};

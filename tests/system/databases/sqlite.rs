@@ -57,7 +57,7 @@ fn windows(ground: &Ground) -> usize {
 fn wait_for_commits(ground: &Ground, rows: &str) {
     wait_until("the log", || {
         let plan = ground.run(["db", "restore", "db", "--latest", "--plan"]);
-        plan.code == Some(0) && plan.json()["last_kept"]["transaction"] == Value::from(rows)
+        plan.code == Some(0) && plan.json()["last_kept"]["transaction"] == rows
     });
 }
 
@@ -97,7 +97,7 @@ fn a_sqlite_database_comes_back_at_any_commit_and_what_went_unseen_is_a_gap_with
     // There is a window as soon as something was written behind the base.
     wait_until("a base", || {
         let log = listed(&ground);
-        log["engine"] == Value::from("sqlite") && log["problems"].as_array().is_some_and(Vec::is_empty)
+        log["engine"] == "sqlite" && log["problems"].as_array().is_some_and(Vec::is_empty)
     });
     // From here on every commit is one of the log, counted from 1.
     write(&database, 100);
@@ -119,7 +119,7 @@ fn a_sqlite_database_comes_back_at_any_commit_and_what_went_unseen_is_a_gap_with
     assert_eq!(restored(&ground, &["--transaction", "37", "--after"], "some", rows), "37|37");
     let at = dropping["at"].as_str().expect("a time").to_owned();
     let tables = "SELECT group_concat(name) FROM sqlite_schema";
-    assert_eq!(restored(&ground, &["--at", &at], "second", tables).contains("ledger"), false);
+    assert!(!restored(&ground, &["--at", &at], "second", tables).contains("ledger"));
 
     // Killed, it goes on where it was: what was only appended meanwhile is not lost.
     agent.kill();

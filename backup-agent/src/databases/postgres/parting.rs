@@ -23,12 +23,12 @@ pub(super) fn onward(
 ) -> Result<Onward, PostgresError> {
     let steps: Vec<LineageId> = forks.iter().map(|(left, _)| *left).chain([timeline]).collect();
     let of = |step: usize| known.iter().rfind(|known| known.lineage == steps[step]);
-    for step in 0..steps.len() {
+    for (step, timeline) in steps.iter().enumerate() {
         let theirs = step.checked_sub(1).map(|before| forks[before]);
         if let Some(found) = of(step)
             && found.fork != theirs
         {
-            return Err(PostgresError::OtherHistory { timeline: steps[step] });
+            return Err(PostgresError::OtherHistory { timeline: *timeline });
         }
     }
     let left = |step: usize| forks.get(step).map_or(Position::END, |(_, at)| *at);

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -180,10 +181,14 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
     }
 }
 
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
 /// Replaces the file in one step: after a crash it is the old one or the new one.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
     let try_write = || {
-        let new = path.with_extension(format!("new{}", std::process::id()));
+        // A name of its own for each: two tasks of one process write the same file, and one would rename the other's away.
+        let number = WRITES.fetch_add(1, Ordering::Relaxed);
+        let new = path.with_extension(format!("new{}-{number}", std::process::id()));
         let mut file = File::create(&new)?;
         file.write_all(bytes)?;
         file.sync_data()?;
