@@ -8,7 +8,7 @@
 //!   while we hold. So what is in it stays in it, and it is not begun anew a second time with frames in it.
 //!
 //! To be sure that all was read when it is begun, it is begun under the write lock, during which nothing is appended and
-//! nothing is begun anew ([`Follower::hold_exactly`]). From then on a file with other salts is the expected next one if no
+//! nothing is begun anew (`hold_exactly`). From then on a file with other salts is the expected next one if no
 //! frame came behind those that were read by then; otherwise something went unseen, and that is a gap.
 //!
 //! Between two holds there is always one of them: the next transaction begins before the one before ends.
