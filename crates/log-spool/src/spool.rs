@@ -7,7 +7,7 @@
 //! | 0 | 4 | `SRWF` |
 //! | 4 | 4 | length of the log's bytes, u32 little-endian |
 //! | 8 | 8 | position of the first, u64 |
-//! | 16 | 8 | when the server sent the last of them, microseconds since 1970, i64 |
+//! | 16 | 8 | a moment, by the server's clock, up to which nothing it had stamped lies behind them: when the last of them was sent, or when it had been caught up with before; microseconds since 1970, i64 |
 //! | 24 | 8 | the first bytes of BLAKE3 of the 24 before and the log's bytes |
 //! | 32 | … | the log's bytes |
 //!

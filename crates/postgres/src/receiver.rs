@@ -80,7 +80,9 @@ impl Receiver {
             progress.server_end = progress.server_end.max(system.flushed);
         });
         let server_end = if system.timeline == self.timeline { system.flushed } else { from };
-        let ended = Flow { receiver: self, stream, flushed: from, server_end, progress }.run(cancel).await;
+        let whole_at = Timestamp::UNIX_EPOCH;
+        let ended =
+            Flow { receiver: self, stream, flushed: from, server_end, whole_at, progress }.run(cancel).await;
         progress.send_modify(|progress| progress.streaming = false);
         ended
     }
@@ -92,6 +94,8 @@ struct Flow<'a> {
     flushed: Position,
     /// The farthest that was heard. A sign of life names what was sent, not what there is; so it never takes this back.
     server_end: Position,
+    /// When nothing that the server had was missing here; 1970 before the first time.
+    whole_at: Timestamp,
     progress: &'a watch::Sender<Progress>,
 }
 
@@ -180,9 +184,14 @@ impl Flow<'_> {
         if gathered.bytes > 0 {
             let spool = Arc::clone(&self.receiver.spool);
             let end = gathered.start.plus(gathered.bytes as u64);
+            // While it catches up the server's clock says nothing of these bytes: what was stamped long ago still comes.
+            if end >= gathered.server_end.max(self.server_end) {
+                self.whole_at = sent_at;
+            }
+            let whole_at = self.whole_at;
             let written = tokio::task::spawn_blocking(move || {
                 let bytes = gathered.chunks.concat();
-                spool.append(gathered.start, sent_at, &bytes)
+                spool.append(gathered.start, whole_at, &bytes)
             });
             written.await.map_err(SpoolError::ended)??;
             self.flushed = end;
