@@ -170,6 +170,19 @@ fn the_log_of_a_database_is_archived_through_kills_of_agent_and_server_without_a
     ground.run(["repository", "scrub", "--share", "100%"]).ok();
 }
 
+/// Unmounts a volume of which the agent may be making a snapshot at this moment: then the driver says to wait.
+fn unmount(ground: &Ground, volume: &str) {
+    let since = Instant::now();
+    loop {
+        let answer = ground.run(["volume", "unmount", volume]);
+        if answer.code != Some(5) || since.elapsed() > Duration::from_secs(60) {
+            drop(answer.ok());
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// A database in a volume, with one table, whose agent archives it: `then` goes on once there is a window.
 fn on_a_volume(test: &str, settings: &str, table: &str, then: impl FnOnce(&Ground, &Server, &Path, Running)) {
     if !is_root(test) {
@@ -192,7 +205,7 @@ fn on_a_volume(test: &str, settings: &str, table: &str, then: impl FnOnce(&Groun
         then(&ground, &server, &config, agent);
         drop(server);
     }
-    ground.run(["volume", "unmount", "db"]).ok();
+    unmount(&ground, "db");
     ground.stop_driver();
     ground.assert_nothing_leaks();
 }
@@ -297,7 +310,7 @@ fn a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the
                 done["data_directory"].as_str().expect("where it is").trim_start_matches('/').to_owned();
             let asked = "select (select count(*) from orders), to_regclass('regrets') is null, timeline_id from pg_control_checkpoint()";
             assert_eq!(ask_restored(server, &back.join(folder), asked), "1000|t|2", "{done}");
-            ground.run(["volume", "unmount", "back"]).ok();
+            unmount(ground, "back");
 
             // The live database knows nothing of it, and its archive goes on in its own history.
             assert_eq!(

@@ -25,7 +25,7 @@ fn ask_copy(ground: &Ground, server: &Server, volume: &str, data: &str, sql: &st
     fs::create_dir_all(&mount).expect("a mount point can be made");
     ground.run(["volume", "mount", volume, text(&mount)]).ok();
     let answer = ask_restored(server, &mount.join(data.trim_start_matches('/')), sql);
-    ground.run(["volume", "unmount", volume]).ok();
+    unmount(ground, volume);
     answer
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{listed, wait_until};
+use super::{listed, unmount, wait_until};
 use crate::ground::{Ground, text};
 use crate::kernel::is_root;
 
@@ -70,7 +70,7 @@ fn restored(ground: &Ground, target: &[&str], volume: &str, ask: &str) -> String
     ground.run(["volume", "mount", volume, text(&mount)]).ok();
     let file = done["data_directory"].as_str().expect("where it is").trim_start_matches('/').to_owned();
     let answer = sql(&mount.join(file), ask);
-    ground.run(["volume", "unmount", volume]).ok();
+    unmount(ground, volume);
     ground.run(["volume", "delete", volume, "--yes"]).ok();
     answer
 }
@@ -147,7 +147,7 @@ fn a_sqlite_database_comes_back_at_any_commit_and_what_went_unseen_is_a_gap_with
 
     drop(application);
     // The volume's own mount goes although the agent follows, and the agent's goes by itself.
-    ground.run(["volume", "unmount", "db"]).ok();
+    unmount(&ground, "db");
     let answer = agent.terminate();
     assert_eq!(answer.code, Some(0), "{answer}");
     assert!(answer.stderr.contains("GAP"), "{answer}");
