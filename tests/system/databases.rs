@@ -5,7 +5,6 @@ mod incident;
 mod outage;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
-mod sqlite;
 
 use std::fs;
 use std::path::{Path, PathBuf};
