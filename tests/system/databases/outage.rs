@@ -207,6 +207,8 @@ fn a_store_that_stays_away_fills_neither_disk_and_the_gap_is_healed_when_it_is_b
             server.sql(
                 "select count(pg_logical_emit_message(false, 'load', repeat('x', 1000000))) from generate_series(1, 8)",
             );
+            // The volume has room for what comes between two looks of the guard.
+            thread::sleep(Duration::from_millis(400));
         };
         server.sql("insert into marks values (1)");
         let since = Instant::now();
