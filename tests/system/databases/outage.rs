@@ -4,14 +4,14 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::server::Server;
-use super::{config_without_driver, is_streaming, listed, on_a_volume, position, wait_until};
+use super::{config_without_driver, database, is_streaming, listed, on_a_volume, position, wait_until};
 use crate::ground::{Ground, text};
 use crate::s3;
 
@@ -175,6 +175,106 @@ fn while_the_store_is_away_no_commit_waits_and_then_the_log_catches_up() {
     assert_eq!(answer.code, Some(0), "{answer}");
     assert!(!answer.stderr.contains("GAP"), "{answer}");
     ground.run(["repository", "check", "--read-data"]).ok();
+}
+
+/// All that is in a repository's folder goes, and files are in its way: whoever has the folder open finds nothing either, and can store
+/// nothing. Answers what came from where.
+fn take_away(folder: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let away = folder.with_extension("away");
+    fs::create_dir(&away).expect("a folder beside it");
+    let mut taken = Vec::new();
+    for entry in fs::read_dir(folder).expect("the repository").flatten() {
+        let to = away.join(entry.file_name());
+        fs::rename(entry.path(), &to).expect("it goes");
+        fs::write(entry.path(), "in the way").expect("nothing can be stored");
+        taken.push((entry.path(), to));
+    }
+    taken
+}
+
+/// What a server's log takes of its disk.
+fn log_on_disk(server: &Server) -> u64 {
+    let files = fs::read_dir(server.data().join("pg_wal")).expect("its log").flatten();
+    files.filter_map(|file| file.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+}
+
+#[test]
+fn a_store_that_stays_away_fills_neither_disk_and_the_gap_is_healed_when_it_is_back() {
+    let test = "a_store_that_stays_away_fills_neither_disk_and_the_gap_is_healed_when_it_is_back";
+    let settings = "wal_keep_size = 0\nmax_wal_size = '64MB'\nmin_wal_size = '32MB'";
+    on_a_volume(test, settings, "marks (id int primary key)", |ground, server, config, agent| {
+        agent.terminate();
+        let small = format!("{}spool = \"64MiB\"\nheld = \"64MiB\"\n", database(server));
+        fs::write(
+            config,
+            fs::read_to_string(config).expect("it is there").replace(&database(server), &small),
+        )
+        .expect("it can be written");
+        let agent = ground.call(["agent", "--config", text(config)]).start();
+        wait_until("the stream", || is_streaming(server));
+        let folder = ground.repository().strip_prefix("file://").expect("a folder").to_owned();
+        let taken = take_away(Path::new(&folder));
+
+        // The log grows, and nothing else; by what nobody can make smaller.
+        let write = || {
+            server.sql(
+                "select count(pg_logical_emit_message(false, 'load', (
+                    select string_agg(sha512((random() + block)::text::bytea), ''::bytea) from generate_series(1, 16000)
+                ))) from generate_series(1, 8) block",
+            );
+            // The volume has room for what comes between two looks of the guard.
+            thread::sleep(Duration::from_millis(300));
+        };
+        server.sql("insert into marks values (1)");
+        let since = Instant::now();
+        while !agent.stderr().contains("as much of its log for us as it may") {
+            let held = || {
+                server.sql(
+                    "select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) from pg_replication_slots",
+                )
+            };
+            assert!(since.elapsed() < Duration::from_secs(180), "{} bytes: {}", held(), agent.stderr());
+            write();
+        }
+        assert!(agent.stderr().contains("keeps much of its log"), "the alarm comes before");
+        let held = log_on_disk(server);
+        for _ in 0..20 {
+            write();
+        }
+        server.sql("insert into marks values (2); checkpoint");
+        wait_until("the log to shrink", || {
+            server.sql("checkpoint");
+            log_on_disk(server) <= held.max(192 << 20)
+        });
+        let spool = agent_spool_bytes(&ground.path("agent-state"));
+        // A file is freed as a whole, and what was on the way when it filled up is still taken.
+        assert!(spool <= 72 << 20, "{spool} bytes in the spool");
+
+        for (here, away) in taken {
+            fs::remove_file(&here).expect("it is ours");
+            fs::rename(&away, &here).expect("it comes back");
+        }
+        let since = Instant::now();
+        while listed(ground)["windows"].as_array().is_none_or(|windows| windows.len() != 2) {
+            assert!(since.elapsed() < Duration::from_secs(120), "{}: {}", listed(ground), agent.stderr());
+            thread::sleep(Duration::from_secs(1));
+        }
+        let log = listed(ground);
+        assert!(log["windows"][1]["gap_before"].is_object(), "{log}");
+        // All that was received before is stored: the first mark is in the first window, the second is lost until the new base.
+        let first = &log["windows"][0]["latest"]["position"];
+        let stored = position(first.as_str().expect("a position"));
+        let began = position(log["windows"][0]["earliest"]["position"].as_str().expect("a position"));
+        assert!(stored.since(began) > 60 << 20, "{log}");
+        let answer = agent.terminate();
+        assert!(answer.stderr.contains("GAP"), "{answer}");
+    });
+}
+
+fn agent_spool_bytes(state: &Path) -> u64 {
+    let logs = fs::read_dir(state.join("databases/shop")).expect("its spools").flatten();
+    let files = logs.flat_map(|log| fs::read_dir(log.path()).expect("a spool").flatten().collect::<Vec<_>>());
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
 /// All bundles of a repository in a folder, oldest first.
