@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! engine      what archiving needs of an engine, and nothing more; everything else here knows none
+//! mariadb     MariaDB
 //! postgres    PostgreSQL
 //! sqlite      SQLite
 //! archiver    one task a database: connect, find where its log goes on, receive; again after whatever happens
@@ -22,6 +23,7 @@ mod engine;
 mod guard;
 mod indexing;
 mod live;
+mod mariadb;
 mod postgres;
 pub mod proving;
 mod sqlite;
@@ -198,6 +200,7 @@ impl Database {
     /// `None`: its engine cannot be asked in this way, which the configuration was checked for.
     fn new(config: &DatabaseConfig, all: &Config, stream_began: &Arc<Notify>) -> Option<Self> {
         let engine: Arc<dyn Engine> = match &config.engine {
+            EngineConfig::Mariadb(mariadb) => Arc::new(mariadb::Mariadb::new(&config.name.value, mariadb)),
             EngineConfig::Postgres(config) => Arc::new(postgres::Postgres::new(config)?),
             EngineConfig::Sqlite(sqlite) => Arc::new(sqlite::Sqlite::new(
                 sqlite,

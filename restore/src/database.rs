@@ -11,6 +11,7 @@ mod dump;
 pub mod engine;
 mod interrupts;
 mod look;
+mod mariadb;
 mod mark;
 mod promote;
 pub mod proving;
@@ -21,4 +22,5 @@ mod sqlite;
 mod workspace;
 
 pub use engine::Engine;
+pub use mariadb::ReplayError;
 pub use recovery::{Recovered, Recovery, RecoveryError};

@@ -2,6 +2,7 @@
 //! missing, and every byte is the server's own.
 
 mod incident;
+mod mariadb;
 mod outage;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;

@@ -17,7 +17,7 @@ use strongroom_repository::{JournalError, LogError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Ended, EngineError, Fork, Known, Onward, Receiving, Source};
+use super::engine::{Ended, EngineError, Fork, Known, Onward, Reached, Receiving, Source};
 use super::indexing::Indexing;
 use super::uploader::Uploader;
 use super::{Database, view};
@@ -70,8 +70,9 @@ struct Going {
     archived: Position,
     uncovered: Vec<strongroom_repository::record::BundleNote>,
     spool: Arc<Spool>,
-    /// Where the stream goes on.
+    /// Where the stream goes on, and what is known before that.
     from: Position,
+    reached: Reached,
     indexing: Indexing,
 }
 
@@ -184,6 +185,7 @@ impl Archiver {
         let receiving = source.receive(Receiving {
             opened: going.opened,
             from: going.from,
+            reached: going.reached,
             spool: going.spool,
             folder: self.spool_folder(log),
             budget_bytes: database.spool_bytes,
@@ -236,6 +238,7 @@ impl Archiver {
         let from = match spool.range() {
             // What it holds is needed or stored already, and follows on.
             Some((start, end)) if start <= archived && archived <= end => end,
+            Some((start, end)) if archived.is_followed_by(start) => end,
             // Behind what is stored: an older state of this machine's disk.
             Some((_, end)) if end < archived => {
                 spool.release(end)?;
@@ -266,7 +269,12 @@ impl Archiver {
         )
         .await?;
         let opened = state.opened.clone();
-        Ok(Some((Going { opened, number, archived, uncovered, spool, from, indexing }, parted)))
+        let stored = state.bundles.values().chain(&uncovered).rev();
+        let reached = Reached {
+            whole_to: Position::new(last.map_or(opened.start, |last| last.whole_to)),
+            commit: stored.filter_map(|note| note.commits).map(|commits| commits.last).next(),
+        };
+        Ok(Some((Going { reached, opened, number, archived, uncovered, spool, from, indexing }, parted)))
     }
 
     /// Opens a log that begins where the engine says.
@@ -313,7 +321,17 @@ impl Archiver {
         }
         self.remove_other_spools(log).await;
         let spool = self.spool(log).await?;
-        Ok(Going { opened, number: 1, archived: start, uncovered: Vec::new(), spool, from: start, indexing })
+        let reached = Reached { whole_to: start, commit: None };
+        Ok(Going {
+            reached,
+            opened,
+            number: 1,
+            archived: start,
+            uncovered: Vec::new(),
+            spool,
+            from: start,
+            indexing,
+        })
     }
 
     fn spool_folder(&self, log: LogId) -> PathBuf {

@@ -85,7 +85,10 @@ impl BaseMark {
         };
         match guard.end().await {
             Ok((end, ready_at)) => {
-                self.database.live.update(|live| live.base_failed_at = None);
+                self.database.live.update(|live| {
+                    live.base_failed_at = None;
+                    live.base_ready_at = Some(ready_at);
+                });
                 Some(BaseOfDatabase {
                     log: self.log,
                     start: self.start.number(),

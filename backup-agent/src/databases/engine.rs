@@ -13,7 +13,7 @@ use strongroom_database::{Indexed, LineageId, Position};
 use strongroom_log_spool::{Progress, Spool};
 use strongroom_model::{Failure, Remedy, World};
 use strongroom_repository::fold::LogState;
-use strongroom_repository::record::LogOpened;
+use strongroom_repository::record::{CommitNote, LogOpened};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -121,6 +121,7 @@ pub(super) struct Beginning {
 pub(super) struct Receiving {
     pub(super) opened: LogOpened,
     pub(super) from: Position,
+    pub(super) reached: Reached,
     pub(super) spool: Arc<Spool>,
     /// The spool's folder, in which an engine may keep what it has to remember; gone with the spool.
     pub(super) folder: PathBuf,
@@ -129,6 +130,15 @@ pub(super) struct Receiving {
     pub(super) progress: watch::Sender<Progress>,
     pub(super) world: World,
     pub(super) cancel: CancellationToken,
+}
+
+/// What the repository has before the place where a stream goes on, by which an engine can see that it is the same history.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    /// Where the first record begins that is not whole in it.
+    pub(super) whole_to: Position,
+    /// The last commit in it.
+    pub(super) commit: Option<CommitNote>,
 }
 
 /// How a stream ended without an error.

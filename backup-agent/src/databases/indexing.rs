@@ -3,8 +3,9 @@
 //! What cannot be understood is stored all the same, but nothing is said to be complete any more: a time behind it is refused
 //! by the planner, never guessed at.
 
+use bytes::Bytes;
 use jiff::Timestamp;
-use strongroom_database::{CommitSummary, Indexed, Position, TransactionId};
+use strongroom_database::{Commit, CommitSummary, Indexed, Position, TransactionId};
 use strongroom_log_spool::Piece;
 use strongroom_model::{LogId, chain};
 use strongroom_repository::record::{BundleNote, CommitNote, CommitsNote, LogOpened};
@@ -42,12 +43,12 @@ impl Indexing {
             return Ok(Self { reader: None, complete_until });
         };
         if let Some(last) = last.filter(|last| last.whole_to < last.to) {
-            let Some(bytes) = since(repository, opened.log, number, last).await? else {
+            let Some(parts) = since(repository, opened.log, number, last).await? else {
                 // What is under way here is passed over: one record at most.
                 let reader = engine.reader(opened, ReadFrom::Anywhere(Position::new(last.to)));
                 return Ok(Self { reader, complete_until });
             };
-            let read = reader.push(Position::new(last.whole_to), &bytes);
+            let read = parts.iter().try_for_each(|(at, bytes)| reader.push(*at, bytes));
             reader.cut();
             if let Err(error) = read {
                 tracing::error!(log = %opened.log, error = chain(&*error), "the log cannot be read on from here: it is stored, and cannot be restored to a time");
@@ -57,12 +58,12 @@ impl Indexing {
         Ok(Self { reader: Some(reader), complete_until })
     }
 
-    /// The bundle that a piece makes. Work for a thread that may take its time.
-    pub(super) fn bundle(&mut self, piece: Piece) -> Bundle {
-        let (from, to) = (piece.start, piece.start.plus(piece.bytes.len() as u64));
+    /// The bundle that a piece makes, which follows what ends at `from`. Work for a thread that may take its time.
+    pub(super) fn bundle(&mut self, from: Position, piece: Piece) -> Bundle {
+        let to = piece.start.plus(piece.bytes.len() as u64);
         let mut indexed: Option<Indexed> = None;
         if let Some(reader) = &mut self.reader {
-            let read = reader.push(from, &piece.bytes);
+            let read = reader.push(piece.start, &piece.bytes);
             indexed = Some(reader.cut());
             if let Err(error) = read {
                 tracing::error!(
@@ -73,7 +74,7 @@ impl Indexing {
                 indexed = None;
             }
         }
-        let commits = indexed.as_ref().and_then(|indexed| indexed.commits.as_ref()).and_then(commits_note);
+        let commits = indexed.as_ref().and_then(|indexed| indexed.commits.as_ref()).map(commits_note);
         if self.reader.is_some() {
             // The newest stamp is complete at least where it was written last; the server's clock says more, but for stamps
             // that were taken and not written yet.
@@ -100,14 +101,15 @@ impl Indexing {
     }
 }
 
-/// The bytes from where `last` is whole to its end; `None`: this key does not open them.
+/// The bytes from where `last` is whole to its end, and where they belong; `None`: this key does not open them.
 async fn since(
     repository: &Repository,
     log: LogId,
     number: u32,
     last: &BundleNote,
-) -> Result<Option<Vec<u8>>, LogError> {
-    let mut bytes = Vec::new();
+) -> Result<Option<Vec<(Position, Bytes)>>, LogError> {
+    let whole_to = Position::new(last.whole_to);
+    let mut found = Vec::new();
     let mut from = last.to;
     let mut at = number;
     while from > last.whole_to && at > 1 {
@@ -122,27 +124,31 @@ async fn since(
             Err(error) => return Err(error),
         };
         from = bundle.note.from;
-        bytes.splice(0..0, bundle.log.iter().copied());
+        let parts = Position::new(from).split(Position::new(bundle.note.to), bundle.log.len());
+        let Some(parts) = parts else { return Ok(None) };
+        found.extend(parts.into_iter().rev().map(|(at, part)| (at, bundle.log.slice(part))));
     }
-    let skip = last.whole_to.checked_sub(from).and_then(|skip| usize::try_from(skip).ok());
-    Ok(skip.and_then(|skip| bytes.get(skip..)).map(<[u8]>::to_vec))
+    let needed = found.into_iter().rev().filter_map(|(at, bytes)| {
+        let skip = usize::try_from(whole_to.since(at)).unwrap_or(usize::MAX);
+        (skip < bytes.len()).then(|| (at.plus(skip as u64), bytes.slice(skip..)))
+    });
+    Ok(Some(needed.collect()))
 }
 
-fn commits_note(commits: &CommitSummary) -> Option<CommitsNote> {
-    let note = |commit: &strongroom_database::Commit| match commit.transaction {
-        TransactionId::Number(transaction) => Some(CommitNote {
-            start: commit.start.number(),
-            end: commit.end.number(),
-            at: commit.at,
-            transaction,
-        }),
-        TransactionId::Global { .. } => None,
+fn commits_note(commits: &CommitSummary) -> CommitsNote {
+    let note = |commit: &Commit| {
+        let (transaction, source) = match commit.transaction {
+            TransactionId::Number(number) => (number, None),
+            TransactionId::Global { source, sequence } => (sequence, Some(source.to_le_bytes())),
+        };
+        let (start, end) = (commit.start.number(), commit.end.number());
+        CommitNote { start, end, at: commit.at, transaction, source }
     };
-    Some(CommitsNote {
+    CommitsNote {
         count: commits.count,
-        first: note(&commits.first)?,
-        last: note(&commits.last)?,
+        first: note(&commits.first),
+        last: note(&commits.last),
         earliest: commits.earliest,
         latest: commits.latest,
-    })
+    }
 }

@@ -30,6 +30,8 @@ pub struct Now {
     pub held_budget_bytes: u64,
     /// Gaps since the agent started.
     pub gaps: u64,
+    /// When the newest base was ready that was taken since the agent started.
+    pub base_ready_at: Option<Timestamp>,
     /// When a backup became no base, because the database would not say what has to be known; `None` after one that did.
     pub base_failed_at: Option<Timestamp>,
     /// Why the log does not come in; `None`: it does.

@@ -148,7 +148,7 @@ impl Uploader {
         let reading = tokio::task::spawn_blocking(move || spool.read(from, BUNDLE_BYTES));
         let Some(piece) = joined(reading.await)?? else { return Ok(false) };
         let Some(mut indexing) = self.indexing.take() else { return Ok(false) };
-        let bundled = tokio::task::spawn_blocking(move || (indexing.bundle(piece), indexing)).await;
+        let bundled = tokio::task::spawn_blocking(move || (indexing.bundle(from, piece), indexing)).await;
         let (bundle, indexing) = joined(bundled)?;
         // Only now, and kept: a bundle that is given up half way ends this uploader, and the next begins anew.
         self.indexing = Some(indexing);
@@ -203,7 +203,14 @@ impl Uploader {
                 .current_at
                 .zip(self.heard_at)
                 .is_some_and(|(now, said)| now.duration_since(said) >= IDLE_RECORD);
-        if is_old || is_first || is_idle || self.uncovered.len() >= RECORD_BUNDLES {
+        // Without a word that is later than the base nothing of an idle database could be restored from it.
+        let is_word_for = |ready: Timestamp| {
+            let is_later = |at: Timestamp| before(at) >= ready;
+            now.current_at.is_some_and(is_later) && !self.heard_at.is_some_and(is_later)
+        };
+        let is_for_base =
+            now.flushed == self.end && self.database.live.get().base_ready_at.is_some_and(is_word_for);
+        if is_old || is_first || is_for_base || is_idle || self.uncovered.len() >= RECORD_BUNDLES {
             self.say(now).await?;
         }
         Ok(())

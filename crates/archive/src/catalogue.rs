@@ -104,7 +104,12 @@ fn commit(note: &CommitNote) -> Commit {
         start: Position::new(note.start),
         end: Position::new(note.end),
         at: note.at,
-        transaction: TransactionId::Number(note.transaction),
+        transaction: match note.source {
+            None => TransactionId::Number(note.transaction),
+            Some(source) => {
+                TransactionId::Global { source: u128::from_le_bytes(source), sequence: note.transaction }
+            }
+        },
         changes: Changes { partial: true, ..Changes::default() },
     }
 }

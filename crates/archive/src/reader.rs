@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use strongroom_database::mariadb;
 use strongroom_database::{
     Base, Catalogue, Commit, CommitIndex, Index, LineageId, LogRange, NamedPoint, Plan, Position, Rates,
     Timeline, TimelineBuilder, Wanted, plan,
@@ -119,10 +121,15 @@ impl DatabaseArchive {
         &self.catalogue
     }
 
-    /// What kind of database it is: `postgresql`, `sqlite`.
+    /// What kind of database it is: `mariadb`, `postgresql`, `sqlite`.
     #[must_use]
     pub fn engine(&self) -> &str {
         &self.engine
+    }
+
+    /// All that its newest log says besides.
+    pub fn facts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.facts.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// What its newest log says besides, such as `version` or `path`.
@@ -217,7 +224,14 @@ impl DatabaseArchive {
             let index = Waiting { archive: &archive, handle };
             plan(&catalogue, &index, &wanted, &rates)
         });
-        planning.await.map_err(|_| ArchiveError::Ending)?.map_err(ArchiveError::from)
+        let mut plan = planning.await.map_err(|_| ArchiveError::Ending)?.map_err(ArchiveError::from)?;
+        if self.engine == "mariadb" {
+            // Positions leap from file to file; bytes do not.
+            plan.replay_bytes = mariadb::bytes(&plan.log, plan.cut);
+            let seconds = plan.base.bytes / rates.fetch.max(1) + plan.replay_bytes / rates.replay.max(1);
+            plan.estimated = rates.least.saturating_add(Duration::from_secs(seconds));
+        }
+        Ok(plan)
     }
 
     /// What happened between two moments, in all histories.

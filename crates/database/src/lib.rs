@@ -19,6 +19,7 @@ mod entry;
 mod index;
 mod lineage;
 mod log;
+pub mod mariadb;
 mod plan;
 mod position;
 pub mod postgres;

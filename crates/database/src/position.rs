@@ -6,6 +6,7 @@
 //! the engine knows.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// A place in the log: `16/B374D848`, both halves in hexadecimal digits, as PostgreSQL writes an LSN.
@@ -43,6 +44,28 @@ impl Position {
     #[must_use]
     pub const fn segment_start(self, segment_bytes: u64) -> Self {
         Self(self.0 - self.0 % segment_bytes)
+    }
+
+    /// Whether bytes at `next` come right behind those that end here: here, or, in a log of files, at the beginning of the next.
+    #[must_use]
+    pub const fn is_followed_by(self, next: Self) -> bool {
+        self.0 == next.0 || next.0 == ((self.0 >> 32) + 1) << 32
+    }
+
+    /// Where the bytes of a stretch of log from here to `to` belong: the position of the first of each part, and the part.
+    ///
+    /// Where there are as many bytes as positions, that is one. Else it is a log of files, and the stretch goes from one file into
+    /// the next: the last of its bytes, as many as the offset of `to`, are that file's. `None`: the bytes do not fit.
+    #[must_use]
+    pub fn split(self, to: Self, bytes: usize) -> Option<Vec<(Self, Range<usize>)>> {
+        if to.0.checked_sub(self.0)? == bytes as u64 {
+            return Some(vec![(self, 0..bytes)]);
+        }
+        let ends = usize::try_from(to.0 & 0xFFFF_FFFF).ok()?;
+        let next = Self(((self.0 >> 32) + 1) << 32);
+        let rest = bytes.checked_sub(ends).filter(|_| to.0 >> 32 == next.0 >> 32)?;
+        let parts = [(self, 0..rest), (next, rest..bytes)];
+        Some(parts.into_iter().filter(|(_, part)| !part.is_empty()).collect())
     }
 
     /// How far it is from `earlier` to here; zero when that is not earlier.
@@ -106,6 +129,24 @@ mod tests {
             assert_eq!(text.parse::<Position>().unwrap().number(), number);
         }
         assert_eq!(Position::new(u64::MAX).to_string(), "FFFFFFFF/FFFFFFFF");
+    }
+
+    #[test]
+    fn a_stretch_is_split_where_the_next_file_begins() {
+        let place = |file: u64, offset: u64| Position::new(file << 32 | offset);
+        assert!(place(3, 100).is_followed_by(place(3, 100)) && place(3, 100).is_followed_by(place(4, 0)));
+        assert!(!place(3, 100).is_followed_by(place(5, 0)) && !place(3, 100).is_followed_by(place(4, 4)));
+        let split = |from: Position, to, bytes| from.split(to, bytes);
+        assert_eq!(split(place(3, 100), place(3, 150), 50).unwrap(), [(place(3, 100), 0..50)]);
+        let over = split(place(3, 100), place(4, 20), 50).unwrap();
+        assert_eq!(over, [(place(3, 100), 0..30), (place(4, 0), 30..50)]);
+        assert_eq!(split(place(3, 100), place(4, 20), 20).unwrap(), [(place(4, 0), 0..20)]);
+        assert_eq!(split(place(3, 100), place(4, 0), 20).unwrap(), [(place(3, 100), 0..20)]);
+        for (from, to, bytes) in
+            [(place(3, 100), place(3, 150), 49), (place(3, 0), place(5, 9), 9), (place(3, 0), place(4, 9), 8)]
+        {
+            assert_eq!(split(from, to, bytes), None);
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod sum;
 mod tally;
 mod transaction;
 
+pub(crate) use bytes::Bytes;
 pub use history::forks;
 pub use interpreter::Interpreter;
 pub use page::{PAGE_BYTES, Version};

@@ -11,7 +11,8 @@
 //! | 24 | 8 | the first bytes of BLAKE3 of the 24 before and the log's bytes |
 //! | 32 | … | the log's bytes |
 //!
-//! What always holds: when [`Spool::append`] answers, the frame is durable; frames follow one another without a gap. A frame
+//! What always holds: when [`Spool::append`] answers, the frame is durable; frames follow one another without a gap; where the
+//! next file of a log of files begins, so does a file of ours ([`Position::is_followed_by`]). A frame
 //! that a crash cut short is taken off when the spool is opened: nobody was told of it. Frames carry a hash because a file may
 //! be longer than what was written to it when the power failed.
 
@@ -125,7 +126,7 @@ impl Spool {
         let count = found.len();
         for (number, (start, path)) in found.into_iter().enumerate() {
             let damaged = |what: String| SpoolError::Damaged { path: path.clone(), what };
-            if expected.is_some_and(|expected| expected != start) {
+            if expected.is_some_and(|expected: Position| !expected.is_followed_by(start)) {
                 return Err(damaged("what should stand before it is missing".into()));
             }
             let io = |cause| SpoolError::Disk { path: path.clone(), cause };
@@ -173,7 +174,7 @@ impl Spool {
     pub fn append(&self, start: Position, sent_at: Timestamp, bytes: &[u8]) -> Result<(), SpoolError> {
         let mut state = self.state();
         if let Some(last) = state.files.back()
-            && last.end != start
+            && !last.end.is_followed_by(start)
         {
             return Err(SpoolError::NotNext { expected: last.end, found: start });
         }
@@ -197,7 +198,7 @@ impl Spool {
         let length = u32::try_from(bytes.len()).expect("a frame has at most 2 MiB");
         let head = Frame::head(start, length, sent_at);
         let frame = [&head[..], &sum(&head, bytes), bytes].concat();
-        if state.files.back().is_none_or(|last| last.bytes >= FILE_BYTES) {
+        if state.files.back().is_none_or(|last| last.bytes >= FILE_BYTES || last.end != start) {
             self.begin_file(state, start)?;
         }
         let last = state.files.back_mut().expect("a file was begun above");
@@ -239,7 +240,7 @@ impl Spool {
     }
 
     /// The bytes from `from` on, at least one and at most `most`, up to the end of a frame where that fits; `None`: there are
-    /// none. Reads from disk: call it from a thread that may block.
+    /// none. Where the next file of a log of files comes next, the piece begins there; none has bytes of two. Reads from disk: call it from a thread that may block.
     ///
     /// # Errors
     /// When the disk fails or the spool is damaged.
@@ -247,7 +248,10 @@ impl Spool {
         let parts: Vec<Part> = self.state().files.iter().filter(|part| part.end > from).cloned().collect();
         let mut piece: Option<Piece> = None;
         for part in parts {
-            if part.start > from && piece.is_none() {
+            if piece.as_ref().is_some_and(|piece| piece.start.plus(piece.bytes.len() as u64) != part.start) {
+                break;
+            }
+            if part.start > from && piece.is_none() && !from.is_followed_by(part.start) {
                 let what = format!("it does not hold the log from {from}");
                 return Err(SpoolError::Damaged { path: self.folder.clone(), what });
             }
@@ -302,7 +306,7 @@ fn read_part(
             continue;
         }
         let have = piece.as_ref().map_or(0, |piece| piece.bytes.len());
-        let skip = usize::try_from(from.since(frame.start)).unwrap_or(usize::MAX);
+        let skip = usize::try_from(from.since(frame.start)).unwrap_or(usize::MAX).min(frame.length);
         let new = frame.length - skip;
         if have > 0 && have + new > most {
             return Ok(false);

@@ -72,7 +72,7 @@ async fn demand(talk: &mut Talk, target: &Target) -> Result<Demand, PostgresErro
     }
 }
 
-fn needed(target: &Target) -> Result<password::Password, PostgresError> {
+fn needed(target: &Target) -> Result<strongroom_server_line::Password, PostgresError> {
     password::find(target)?
         .ok_or_else(|| PostgresError::NoPassword { place: target.to_string(), user: target.user.clone() })
 }

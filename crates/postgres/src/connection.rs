@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use strongroom_server_line::tls;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::authentication::{self, Channel};
 use crate::wire::{Message, Wire, message, put_text, take_text, untagged};
-use crate::{PostgresError, Target, TlsMode, tls};
+use crate::{PostgresError, Target, TlsMode};
 
 /// A server that does not answer within this while we log in or ask is down.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -245,7 +246,9 @@ async fn line(target: &Target) -> Result<(Wire, Channel), PostgresError> {
     // One byte, unbuffered: what a stranger might push in behind it in plain is never taken for what came encrypted.
     match line.read_u8().await.map_err(unreachable)? {
         b'S' => {
-            let line = tls::encrypt(line, target).await.map_err(refused)?;
+            let line = tls::encrypt(line, &target.host, target.tls, target.tls_ca.as_deref())
+                .await
+                .map_err(refused)?;
             let end_point = tls::end_point(&line);
             Ok((Wire::new(Box::new(line)), Channel { is_private: true, end_point }))
         }

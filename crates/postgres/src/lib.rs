@@ -19,10 +19,10 @@ pub mod receiver;
 pub mod replication;
 mod scram;
 pub mod target;
-mod tls;
 mod wire;
 
 pub use connection::Connection;
 pub use error::PostgresError;
 pub use replication::{ReplicationConnection, System};
-pub use target::{Target, TlsMode};
+pub use strongroom_server_line::TlsMode;
+pub use target::Target;

@@ -1,46 +1,22 @@
 //! Finding the password: a file of its own, or a line of `.pgpass`. It is never shown.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-
+use strongroom_server_line::{Password, PasswordFileError, first_line, read};
 use zeroize::Zeroizing;
 
 use crate::{PostgresError, Target};
 
-/// A file with passwords is not longer than this.
-const LARGEST_BYTES: u64 = 1 << 20;
-
-pub(crate) type Password = Zeroizing<String>;
-
 /// The password for this server and role, where there is one.
 pub(crate) fn find(target: &Target) -> Result<Option<Password>, PostgresError> {
     if let Some(path) = &target.password_file {
-        let text = read(path)?;
-        let line = text.lines().next().unwrap_or_default();
-        if line.is_empty() {
-            return Err(refused(path, "its first line is empty"));
-        }
-        return Ok(Some(Zeroizing::new(line.to_owned())));
+        return first_line(path).map(Some).map_err(refused);
     }
     let Some(path) = target.pgpass.as_deref().filter(|path| path.exists()) else { return Ok(None) };
-    let text = read(path)?;
+    let text = read(path).map_err(refused)?;
     Ok(text.lines().find_map(|line| matches(line, target)))
 }
 
-fn refused(path: &Path, reason: impl Into<String>) -> PostgresError {
-    PostgresError::PasswordFile { path: path.to_owned(), reason: reason.into() }
-}
-
-fn read(path: &Path) -> Result<Password, PostgresError> {
-    let failed = |cause: std::io::Error| refused(path, cause.to_string());
-    let found = std::fs::metadata(path).map_err(failed)?;
-    if found.permissions().mode() & 0o077 != 0 {
-        return Err(refused(path, "others than its owner may read it"));
-    }
-    if found.len() > LARGEST_BYTES {
-        return Err(refused(path, "it is too large for a file of passwords"));
-    }
-    std::fs::read_to_string(path).map(Zeroizing::new).map_err(failed)
+fn refused(error: PasswordFileError) -> PostgresError {
+    PostgresError::PasswordFile { path: error.path, reason: error.reason }
 }
 
 /// `host:port:database:user:password`, where `*` is anything and `\` takes the meaning from `:` and `\`. A socket's host is
@@ -106,18 +82,5 @@ mod tests {
         {
             assert_eq!(found(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn a_password_file_that_others_may_read_is_refused_and_not_shown() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("password");
-        std::fs::write(&path, "hunter2\n").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let target = Target { password_file: Some(path.clone()), ..target() };
-        let error = find(&target).unwrap_err();
-        assert!(!format!("{error:?} {error}").contains("hunter2"));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(find(&target).unwrap().unwrap().as_str(), "hunter2");
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
 
-use crate::password::Password;
+use strongroom_server_line::Password;
 
 /// More would keep us busy for a stranger; PostgreSQL's own default is 4096.
 const MOST_ITERATIONS: u32 = 4_000_000;

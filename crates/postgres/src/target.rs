@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use strongroom_server_line::TlsMode;
 
 /// Where a PostgreSQL server is and how to come in.
 #[derive(Debug, Clone)]
@@ -26,23 +26,6 @@ pub struct Target {
     pub tls_ca: Option<PathBuf>,
     /// How we call ourselves in `pg_stat_replication`.
     pub application: String,
-}
-
-/// How much of TLS is wanted, in the words of libpq. On Unix sockets there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TlsMode {
-    /// None.
-    Disable,
-    /// Where the server offers it; its certificate is not looked at.
-    #[default]
-    Prefer,
-    /// Always; the certificate is not looked at.
-    Require,
-    /// Always, and the certificate is signed by somebody we trust.
-    VerifyCa,
-    /// Always, signed, and it names the host.
-    VerifyFull,
 }
 
 impl Target {

@@ -29,6 +29,8 @@ pub struct DatabaseConfig {
 /// What kind of database it is, with the keys of that kind.
 #[derive(Debug, Clone)]
 pub enum EngineConfig {
+    /// MariaDB 10.6 and newer.
+    Mariadb(MariadbConfig),
     /// PostgreSQL 13 and newer.
     Postgres(PostgresConfig),
     /// SQLite 3 with a write-ahead log.
@@ -67,10 +69,28 @@ pub struct PostgresConfig {
     pub held: Size,
 }
 
+/// How a MariaDB server is reached.
+#[derive(Debug, Clone)]
+pub struct MariadbConfig {
+    /// A host, an address, or the path of its Unix socket or of that one's folder.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The account, which needs REPLICATION SLAVE, BINLOG MONITOR and RELOAD.
+    pub user: String,
+    /// The file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// Whether and how the line is encrypted.
+    pub tls: TlsMode,
+    /// Who signed the server's certificate.
+    pub tls_ca: Option<PathBuf>,
+}
+
 /// The value of `engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Engine {
+    Mariadb,
     #[default]
     Postgresql,
     Sqlite,
@@ -130,10 +150,31 @@ impl TryFrom<Keys> for DatabaseConfig {
                 }
                 EngineConfig::Sqlite(SqliteConfig { path: needed("path", keys.path)? })
             }
-            Engine::Postgresql if keys.path.is_some() => {
-                return Err(
-                    "`path` is a file of engine = \"sqlite\"; this is engine = \"postgresql\"".to_owned()
-                );
+            _ if keys.path.is_some() => {
+                return Err("`path` is a file of engine = \"sqlite\"; this engine has a server".to_owned());
+            }
+            Engine::Mariadb => {
+                for (key, is_there) in [
+                    ("database", keys.database.is_some()),
+                    ("pgpass_file", keys.pgpass_file.is_some()),
+                    ("slot", keys.slot.is_some()),
+                    ("held", keys.held.is_some()),
+                ] {
+                    if is_there {
+                        return Err(format!("`{key}` is for engine = \"postgresql\" alone"));
+                    }
+                }
+                if keys.test.is_some() {
+                    return Err("restore tests are made of engine = \"postgresql\" only".to_owned());
+                }
+                EngineConfig::Mariadb(MariadbConfig {
+                    host: needed("host", keys.host)?,
+                    port: keys.port.unwrap_or(3306),
+                    user: needed("user", keys.user)?,
+                    password_file: keys.password_file,
+                    tls: keys.tls.unwrap_or_default(),
+                    tls_ca: keys.tls_ca,
+                })
             }
             Engine::Postgresql => EngineConfig::Postgres(PostgresConfig {
                 host: needed("host", keys.host)?,
@@ -187,6 +228,7 @@ impl DatabaseConfig {
             return Some("the spool needs at least 64MiB".to_owned());
         }
         match &self.engine {
+            EngineConfig::Mariadb(_) => None,
             EngineConfig::Postgres(postgres) => postgres.fault(),
             EngineConfig::Sqlite(sqlite) => sqlite.fault(),
         }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::mark::{Mark, Purpose};
 use super::show::Shown;
 use super::workspace::{Workspace, sweep};
-use super::{Engine, Recovery, RecoveryError, sqlite};
+use super::{Engine, Recovery, RecoveryError, mariadb, sqlite};
 use crate::driver::{Driver, IDENTITY, Labels, POINT, RUN, fs_of_word};
 use crate::hydrate::{Bounds, SYNC_BYTES};
 use crate::refusal::Refusal;
@@ -84,7 +84,8 @@ impl Beside {
         let began = self.world.clock.now();
         // Asked for before anything is fetched.
         let is_sqlite = self.archive.engine() == sqlite::ENGINE;
-        let files = if is_sqlite {
+        let is_mariadb = self.archive.engine() == mariadb::ENGINE;
+        let files = if is_sqlite || is_mariadb {
             Vec::new()
         } else {
             segments(&plan, self.archive.segment_bytes()).map_err(RecoveryError::Segments)?
@@ -101,10 +102,12 @@ impl Beside {
         let mut workspace = Workspace::make(&self.work_dir, &self.target, false, &self.world)?;
         let mounted = workspace.volume();
         driver.mount(&self.target, &mounted).await?;
-        let replayed = if is_sqlite && begun {
+        let replayed = if begun && (is_sqlite || is_mariadb) {
             Err(Refusal::VolumeExists { name: self.target.clone() }.into())
         } else if is_sqlite {
             sqlite::rebuild(&self.archive, &plan, &mounted, self.data_directory.as_deref()).await
+        } else if is_mariadb {
+            self.replay_mariadb(&plan, &workspace).await
         } else {
             self.replay(&plan, &files, &mut workspace, begun).await
         };
@@ -252,6 +255,24 @@ impl Beside {
         Ok((format!("/{}", within.display()), stopped_at))
     }
 
+    async fn replay_mariadb(
+        &self,
+        plan: &Plan,
+        workspace: &Workspace,
+    ) -> Result<(String, Option<Position>), Failed> {
+        let mounted = &workspace.volume();
+        let data = folder_with(mariadb::MARK, mounted, self.data_directory.as_deref())?;
+        let programs = self.programs.as_deref();
+        let replaying = mariadb::replay(&self.archive, plan, &data, &workspace.server(), programs);
+        let stopped_at = tokio::select! {
+            stopped_at = replaying => stopped_at?,
+            // Dropped, the copy's server ends.
+            () = self.given_up.cancelled() => return Err(RecoveryError::Ending.into()),
+        };
+        let within = data.strip_prefix(mounted).unwrap_or(&data);
+        Ok((format!("/{}", within.display()), Some(stopped_at)))
+    }
+
     /// The recovery of the copy that is mounted, with all the log that it will ask for; and its data folder.
     pub(super) async fn prepare(
         &self,
@@ -324,21 +345,26 @@ fn put(path: &Path, whole: u64, at: u64, content: &[u8]) -> io::Result<()> {
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
 }
 
-/// The data folder in a mounted volume: the one that was told, or that is found.
+/// The data folder of PostgreSQL in a mounted volume: the one that was told, or that is found.
 pub(super) fn data_folder(mounted: &Path, told: Option<&Path>) -> Result<PathBuf, RecoveryError> {
+    folder_with("global/pg_control", mounted, told)
+}
+
+/// The same of an engine all of whose data folders have this file.
+fn folder_with(mark: &str, mounted: &Path, told: Option<&Path>) -> Result<PathBuf, RecoveryError> {
     let missing =
         || RecoveryError::NotADatabase { data: mounted.to_owned(), cause: io::ErrorKind::NotFound.into() };
     told.map_or_else(
-        || find(mounted).ok_or_else(missing),
+        || find(mounted, mark).ok_or_else(missing),
         |path| Ok(mounted.join(path.strip_prefix("/").unwrap_or(path))),
     )
 }
 
 /// The data folder in a volume: the first that has what every one has.
-fn find(root: &Path) -> Option<PathBuf> {
+fn find(root: &Path, mark: &str) -> Option<PathBuf> {
     let mut level = vec![root.to_owned()];
     for _ in 0..=DEEPEST {
-        if let Some(found) = level.iter().find(|folder| folder.join("global/pg_control").is_file()) {
+        if let Some(found) = level.iter().find(|folder| folder.join(mark).is_file()) {
             return Some(found.clone());
         }
         let below = level.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());

@@ -469,7 +469,7 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
     test.sql.extend(args.sql.iter().cloned());
     let usual = || match &configured?.engine {
         EngineConfig::Postgres(postgres) => Some(postgres.database.clone()),
-        EngineConfig::Sqlite(_) => None,
+        EngineConfig::Mariadb(_) | EngineConfig::Sqlite(_) => None,
     };
     let database = args.sql_database.clone().or(test.database).or_else(usual);
     let archive = DatabaseArchive::open(&repository, &fold, &name).await?;

@@ -86,3 +86,25 @@ fn bytes_that_do_not_follow_are_refused() {
     }
     assert!(matches!(spool.read(Position::new(50), 10), Err(SpoolError::Damaged { .. })));
 }
+
+#[test]
+fn in_a_log_of_files_the_next_one_follows_and_no_piece_has_bytes_of_two() {
+    let place = |file: u64, offset: u64| Position::new(file << 32 | offset);
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    spool.append(place(3, 100), at(0), b"the end of one").unwrap();
+    for wrong in [place(5, 0), place(4, 4), place(3, 115)] {
+        assert!(spool.append(wrong, at(0), b"elsewhere").is_err());
+    }
+    spool.append(place(4, 0), at(0), b"and the next").unwrap();
+    drop(spool);
+    let spool = Spool::open(folder.path()).unwrap();
+    assert_eq!(spool.range(), Some((place(3, 100), place(4, 12))));
+    let piece = |from| spool.read(from, 1000).unwrap().unwrap();
+    assert_eq!(piece(place(3, 104)).bytes, b"end of one");
+    let next = piece(place(3, 114));
+    assert_eq!((next.start, &next.bytes[..]), (place(4, 0), &b"and the next"[..]));
+    spool.release(place(3, 114)).unwrap();
+    assert_eq!(piece(place(3, 114)).start, place(4, 0));
+    assert_eq!(spool.read(place(4, 12), 1000).unwrap(), None);
+}

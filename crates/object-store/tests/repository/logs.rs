@@ -43,7 +43,13 @@ pub(crate) fn bundle(number: u32) -> Bundle {
     const STEP: u64 = 1_300_000;
     let from = START + u64::from(number - 1) * STEP;
     let at = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(i64::from(number) * 10);
-    let commit = CommitNote { start: from + 8, end: from + 40, at, transaction: 700 + u64::from(number) };
+    let commit = CommitNote {
+        start: from + 8,
+        end: from + 40,
+        at,
+        transaction: 700 + u64::from(number),
+        source: None,
+    };
     let commits = CommitsNote { count: 1, first: commit, last: commit, earliest: at, latest: at };
     let note = BundleNote {
         bytes: 0,

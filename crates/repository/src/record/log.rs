@@ -113,8 +113,10 @@ pub struct CommitNote {
     pub at: Timestamp,
     /// The transaction, by its number.
     pub transaction: u64,
+    /// Who counts it, little-endian, where the number alone is no name (MariaDB: domain and server).
+    pub source: Option<[u8; 16]>,
 }
-cbor_map!(CommitNote { 0 => start, 1 => end, 2 => at, 3 => transaction });
+cbor_map!(CommitNote { 0 => start, 1 => end, 2 => at, 3 => transaction, 4 => source });
 
 /// At this time the log ended here, and nothing of it was missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

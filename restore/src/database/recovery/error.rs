@@ -10,7 +10,7 @@ use strongroom_model::{Failure, NameError, Remedy};
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// There is no database in the folder.
-    #[error("{} is no data folder of PostgreSQL", data.display())]
+    #[error("{} is no data folder of the database", data.display())]
     NotADatabase {
         /// Which.
         data: PathBuf,

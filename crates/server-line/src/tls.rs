@@ -1,5 +1,6 @@
 //! TLS to a server, as far as its setting asks for it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -12,34 +13,62 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+pub use tokio_rustls::client::TlsStream;
 
-use crate::{Target, TlsMode};
+/// How much of TLS is wanted, in the words of libpq. On Unix sockets there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// None.
+    Disable,
+    /// Where the server offers it; its certificate is not looked at.
+    #[default]
+    Prefer,
+    /// Always; the certificate is not looked at.
+    Require,
+    /// Always, and the certificate is signed by somebody we trust.
+    VerifyCa,
+    /// Always, signed, and it names the host.
+    VerifyFull,
+}
 
-/// Encrypts the line. The error is a reason for people.
-pub(crate) async fn encrypt(line: TcpStream, target: &Target) -> Result<TlsStream<TcpStream>, String> {
+/// Encrypts the line to `host`, whose certificate somebody in the file `ca` signed, or somebody whom this machine trusts.
+///
+/// # Errors
+/// A reason for people.
+pub async fn encrypt(
+    line: TcpStream,
+    host: &str,
+    mode: TlsMode,
+    ca: Option<&Path>,
+) -> Result<TlsStream<TcpStream>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(verifier(target, &provider)?)
+        .with_custom_certificate_verifier(verifier(mode, ca, &provider)?)
         .with_no_client_auth();
-    let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     TlsConnector::from(Arc::new(config)).connect(name, line).await.map_err(|error| error.to_string())
 }
 
-fn verifier(target: &Target, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
+fn verifier(
+    mode: TlsMode,
+    ca: Option<&Path>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let algorithms = provider.signature_verification_algorithms;
-    match target.tls {
+    match mode {
         TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => {
             Ok(Arc::new(Signed { roots: None, algorithms }))
         }
-        TlsMode::VerifyCa => Ok(Arc::new(Signed { roots: Some(roots(target)?), algorithms })),
+        TlsMode::VerifyCa => Ok(Arc::new(Signed { roots: Some(roots(ca)?), algorithms })),
         TlsMode::VerifyFull => {
-            let roots = Arc::new(roots(target)?);
+            let roots = Arc::new(roots(ca)?);
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build();
             verifier
                 .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
@@ -48,9 +77,9 @@ fn verifier(target: &Target, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn S
     }
 }
 
-fn roots(target: &Target) -> Result<RootCertStore, String> {
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    if let Some(path) = &target.tls_ca {
+    if let Some(path) = ca {
         let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         for certificate in CertificateDer::pem_file_iter(path).map_err(|error| named(&error))? {
             let certificate = certificate.map_err(|error| named(&error))?;
@@ -109,9 +138,10 @@ impl ServerCertVerifier for Signed {
     }
 }
 
-/// What SCRAM binds to: the hash of the server's certificate, by the hash of its signature (RFC 5929, section 4.1). `None`: the
+/// What a log-in binds to: the hash of the server's certificate, by the hash of its signature (RFC 5929, section 4.1). `None`: the
 /// signature has no hash that we know, and nothing is bound.
-pub(crate) fn end_point(stream: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
+#[must_use]
+pub fn end_point(stream: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
     let certificate = stream.get_ref().1.peer_certificates()?.first()?;
     let algorithm = signature_hash(certificate)?;
     Some(digest::digest(algorithm, certificate).as_ref().to_vec())
