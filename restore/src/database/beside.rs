@@ -262,8 +262,8 @@ impl Beside {
     ) -> Result<(String, Option<Position>), Failed> {
         let mounted = &workspace.volume();
         let data = folder_with(mariadb::MARK, mounted, self.data_directory.as_deref())?;
-        let programs = self.programs.as_deref();
-        let replaying = mariadb::replay(&self.archive, plan, &data, &workspace.server(), programs);
+        let (work, programs) = (workspace.server(), self.programs.as_deref());
+        let replaying = mariadb::replay(&self.archive, plan, &data, &work, programs);
         let stopped_at = tokio::select! {
             stopped_at = replaying => stopped_at?,
             // Dropped, the copy's server ends.

@@ -69,7 +69,7 @@ impl Server {
         let password = PASSWORD.replace('\\', "\\\\").replace('\'', "''");
         // Accounts without a name would stand before ours.
         server.sql(&format!(
-            "delete from mysql.global_priv where user = ''; flush privileges; create user strongroom@'%' identified by '{password}'; grant replication slave, binlog monitor, reload on *.* to strongroom@'%'"
+            "set sql_log_bin=0; delete from mysql.global_priv where user = ''; flush privileges; set sql_log_bin=1; create user strongroom@'%' identified by '{password}'; grant replication slave, binlog monitor, reload on *.* to strongroom@'%'"
         ));
         Some(server)
     }
