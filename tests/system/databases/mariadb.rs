@@ -119,7 +119,7 @@ fn a_mariadb_comes_back_at_any_transaction_with_the_exact_prefix() {
 
             let timeline = ground.run(["db", "timeline", "db", "--around", "now"]).ok().json();
             let events = timeline["events"].as_array().expect("events").clone();
-            let told = events.iter().find(|event| event["transaction"] == Value::from(dropping.as_str()));
+            let told = events.iter().find(|event| event["transaction"] == dropping.as_str());
             let kinds = told.and_then(|event| event["changes"]["statements"].as_array()).expect("the drop");
             assert_eq!(kinds, &[Value::from("drop")], "{timeline}");
             let plan = ground.run(["db", "restore", "db", "--transaction", &dropping, "--plan"]).ok().json();
