@@ -269,7 +269,7 @@ fn candidate(runs: &[Run<'_>], place: &Place) -> Candidate {
 }
 
 fn lineage_at(run: &Run<'_>, cut: Position) -> LineageId {
-    run.pieces.iter().find(|piece| cut <= piece.to).map_or(run.lineage(), |piece| piece.range.lineage)
+    run.pieces.iter().find(|piece| cut <= piece.to).map_or(run.lineage, |piece| piece.range.lineage)
 }
 
 fn dropped_commits<I: CommitIndex>(runs: &[Run<'_>], place: Place, index: &I) -> Result<u64, I::Error> {

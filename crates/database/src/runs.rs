@@ -2,6 +2,9 @@
 //!
 //! Ranges overlap, come in any order, and belong to histories that parted. Here they become *runs*: disjoint pieces in
 //! the order of the log, each beginning where the one before ends. All other questions are asked of runs.
+//!
+//! A log to which nothing was written since its base was taken has no range at all. Where it was heard to end there it is a run
+//! without a piece: the base alone, for as long as nothing came.
 
 use std::cmp::Reverse;
 
@@ -58,6 +61,8 @@ pub(crate) struct NeedsIndex;
 /// Log without a hole, and the bases that it can bring forward.
 #[derive(Debug, Clone)]
 pub(crate) struct Run<'a> {
+    /// The history in which it ends.
+    pub(crate) lineage: LineageId,
     pub(crate) pieces: Vec<Piece<'a>>,
     pub(crate) from: Position,
     pub(crate) to: Position,
@@ -78,10 +83,6 @@ impl<'a> Run<'a> {
     /// The last position at which a record of the run begins that is whole.
     pub(crate) fn last_record(&self) -> Option<Position> {
         self.pieces.iter().rev().find_map(Piece::last_record)
-    }
-
-    pub(crate) fn lineage(&self) -> LineageId {
-        self.pieces.last().map_or(LineageId(0), |piece| piece.range.lineage)
     }
 
     /// How many commits begin at `cut` or behind it.
@@ -106,6 +107,7 @@ pub(crate) fn runs<'a>(catalogue: &'a Catalogue, path: &[PathStep]) -> Vec<Run<'
         match runs.last_mut() {
             Some(run) if run.to == piece.from => run.pieces.push(piece),
             _ => runs.push(Run {
+                lineage: piece.range.lineage,
                 from: piece.from,
                 to: piece.to,
                 whole_to: piece.to,
@@ -115,7 +117,7 @@ pub(crate) fn runs<'a>(catalogue: &'a Catalogue, path: &[PathStep]) -> Vec<Run<'
             }),
         }
         if let Some(run) = runs.last_mut() {
-            run.to = piece.to;
+            (run.lineage, run.to) = (piece.range.lineage, piece.to);
             (run.whole_to, run.complete_until) = match left_at(catalogue, path, &piece) {
                 // The next history has nothing of its own that is stamped before it began.
                 Some(next) => (piece.to, before(next.began_at)),
@@ -123,8 +125,9 @@ pub(crate) fn runs<'a>(catalogue: &'a Catalogue, path: &[PathStep]) -> Vec<Run<'
             };
         }
     }
+    add_empty(&mut runs, catalogue, path);
     for run in &mut runs {
-        let lineage = run.lineage();
+        let lineage = run.lineage;
         if run.pieces.last().is_none_or(|piece| left_at(catalogue, path, piece).is_none()) {
             // What was heard counts when nothing of the history was missing then: it ended within the run.
             let heard = catalogue.heard.iter().filter(|heard| heard.lineage == lineage);
@@ -136,6 +139,31 @@ pub(crate) fn runs<'a>(catalogue: &'a Catalogue, path: &[PathStep]) -> Vec<Run<'
         run.bases.sort_by_key(|base| (base.end, base.start));
     }
     runs
+}
+
+/// Adds what was heard of logs of which there is nothing but a base: they were empty then.
+fn add_empty(runs: &mut Vec<Run<'_>>, catalogue: &Catalogue, path: &[PathStep]) {
+    for heard in &catalogue.heard {
+        let (at, lineage) = (heard.position, heard.lineage);
+        let on_path = |step: &PathStep| step.lineage == lineage && step.from <= at && at <= step.to;
+        let is_all = |base: &Base| base.lineage == lineage && base.start == at && base.end == at;
+        let is_within = |run: &Run<'_>| run.from <= at && at <= run.to;
+        if path.iter().any(on_path) && catalogue.bases.iter().any(is_all) && !runs.iter().any(is_within) {
+            let place = runs.partition_point(|run| run.from < at);
+            runs.insert(
+                place,
+                Run {
+                    lineage,
+                    pieces: Vec::new(),
+                    from: at,
+                    to: at,
+                    whole_to: at,
+                    complete_until: heard.at,
+                    bases: Vec::new(),
+                },
+            );
+        }
+    }
 }
 
 /// The history to which the way goes on where the piece ends, when it ends at the fork.
@@ -176,7 +204,7 @@ fn pieces<'a>(catalogue: &'a Catalogue, path: &[PathStep]) -> Vec<Piece<'a>> {
 /// What is missing between runs.
 pub(crate) fn gaps(runs: &[Run<'_>]) -> Vec<Gap> {
     let gap = |pair: &[Run<'_>]| Gap {
-        lineage: pair[1].pieces.first().map_or(LineageId(0), |piece| piece.range.lineage),
+        lineage: pair[1].pieces.first().map_or(pair[1].lineage, |piece| piece.range.lineage),
         from: pair[0].to,
         to: pair[1].from,
         after: pair[0].complete_until,

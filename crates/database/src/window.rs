@@ -39,7 +39,7 @@ pub(crate) fn window(run: &Run<'_>) -> Option<Window> {
     let first = run.first_base().filter(|base| base.ready_at <= run.complete_until)?;
     Some(Window {
         earliest: RestorablePoint { lineage: first.lineage, position: first.end, at: first.ready_at },
-        latest: RestorablePoint { lineage: run.lineage(), position: run.whole_to, at: run.complete_until },
+        latest: RestorablePoint { lineage: run.lineage, position: run.whole_to, at: run.complete_until },
         bases: run.bases.len(),
         gap_before: None,
     })

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use strongroom_database::{
     LineageId, Plan, PlanError, Position, Rates, Refusal, Side, Stop, Target, TransactionId, Wanted, newest,
-    plan, rpo,
+    plan, rpo, windows,
 };
 use strongroom_model::Failure;
 
@@ -98,6 +98,32 @@ fn a_database_without_any_commit_since_its_base_is_that_base() {
     let world = live(&[commit(), base(), bundle(), idle(3600), Event::Hear]);
     let plan = planned(&world, Wanted::new(Target::Time(at("12:30:00")))).unwrap();
     assert_eq!((world.execute(&plan), plan.stop, plan.replay_bytes), (vec![1], Stop::Consistent, 34));
+}
+
+#[test]
+fn a_log_in_which_nothing_was_written_yet_is_its_base_for_as_long_as_it_was_heard_to_be_empty() {
+    let fresh = live(&[base(), idle(3600), Event::Hear]);
+    let plan = planned(&fresh, Wanted::new(Target::Time(at("12:30:00")))).unwrap();
+    assert_eq!((fresh.execute(&plan), plan.log.len(), plan.stop), (vec![], 0, Stop::Consistent));
+    assert_eq!(newest(&fresh.catalogue).unwrap().at, at("13:00:00"));
+    // Nobody said that nothing was written since.
+    assert_eq!(restored(&fresh, "13:00:01").unwrap_err().code(), "database.not-archived");
+
+    let after_gap = [base(), commit(), bundle(), Event::Hear, idle(60), commit(), lost(), base()];
+    let mut world = live(&[&after_gap[..], &[idle(60), Event::Hear]].concat());
+    // One that needs nothing of the log before it.
+    world.catalogue.bases[1].start = world.catalogue.bases[1].end;
+    assert_eq!(restored(&world, "12:01:30").unwrap(), [1, 2]);
+    assert_eq!(
+        planned(&world, Wanted::new(Target::Latest)).map(|plan| world.execute(&plan)).unwrap(),
+        [1, 2]
+    );
+    let windows = windows(&world.catalogue, LineageId(1));
+    assert_eq!((windows.len(), windows[1].gap_before.unwrap().from), (2, Position::new(1034)));
+    assert_eq!(restored(&world, "12:00:30").unwrap_err().code(), "database.in-gap");
+    // Before something was heard that is later than the base it could be held against nothing.
+    world.catalogue.heard.pop();
+    assert_eq!(restored(&world, "12:01:30").unwrap_err().code(), "database.not-archived");
 }
 
 #[test]
