@@ -28,6 +28,9 @@ pub struct Cursor {
     pub commits: u64,
     /// Bytes of a page; 0 while nothing was read.
     pub page_bytes: u32,
+    /// While there is no log file, which has no salts then: what the database's own file looked like (see
+    /// [`crate::follower`]); else 0.
+    pub file: u64,
 }
 
 impl Cursor {
@@ -47,7 +50,8 @@ impl Cursor {
         bytes.extend(self.sum.1.to_le_bytes());
         bytes.extend(self.commits.to_le_bytes());
         bytes.extend(self.page_bytes.to_le_bytes());
-        bytes.resize(BYTES, 0);
+        bytes.extend(self.file.to_le_bytes());
+        debug_assert_eq!(bytes.len(), BYTES);
         let hash = blake3::hash(&bytes);
         bytes.extend(&hash.as_bytes()[..8]);
         file.write_all(&bytes)?;
@@ -71,7 +75,7 @@ impl Cursor {
         let (record, _) = Record::take(&piece.bytes).ok()??;
         let commits = if record.pages_after > 0 { record.commit } else { record.commit.checked_sub(1)? };
         let Record { salts, frame, sum, .. } = record;
-        Some(Self { position: end, salts, frame, sum, commits, page_bytes })
+        Some(Self { position: end, salts, frame, sum, commits, page_bytes, file: 0 })
     }
 
     /// Reads it; `None`: there is none that is whole.
@@ -92,6 +96,7 @@ impl Cursor {
             sum: Sum(word(28), word(32)),
             commits: long(36),
             page_bytes: word(44),
+            file: long(48),
         })
     }
 }

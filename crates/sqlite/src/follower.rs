@@ -11,6 +11,10 @@
 //! nothing is begun anew (`hold_exactly`). From then on a file with other salts is the expected next one if no
 //! frame came behind those that were read by then; otherwise something went unseen, and that is a gap.
 //!
+//! Where there is no log file, or an empty one, it has no salts by which it could be told from the next one: whoever closes the
+//! database last copies all of it and removes it. So whoever goes on from there compares the database's own file, which nothing
+//! but a checkpoint changes.
+//!
 //! Between two holds there is always one of them: the next transaction begins before the one before ends.
 //!
 //! POSIX locks belong to a process and a file, and closing *any* descriptor of the file drops them. So the file of the
@@ -44,6 +48,9 @@ const PIECE_BYTES: usize = 1 << 20;
 
 /// The header of the shared index is written in microseconds; so often it is looked at again.
 const LOOKS: usize = 1000;
+
+/// Those of a log file that is empty, or not there.
+const NO_SALTS: [u8; 8] = [0; 8];
 
 /// Follows one database.
 #[derive(Debug)]
@@ -139,6 +146,7 @@ impl Follower {
                 sum: now.sum,
                 commits,
                 page_bytes: 0,
+                file: if now.salts == NO_SALTS { follower.look_of_file()? } else { 0 },
             };
             follower.hold_again()?;
             follower.held_at = Some(now.frames);
@@ -157,7 +165,9 @@ impl Follower {
             if !self.is_next(&shared)? {
                 return Err(self.gap("it is another one than that which was read"));
             }
-            self.cursor = Cursor { salts: shared.salts, frame: 0, ..cursor };
+            self.cursor = Cursor { salts: shared.salts, frame: 0, file: 0, ..cursor };
+        } else if cursor.salts == NO_SALTS && cursor.file != self.look_of_file()? {
+            return Err(self.gap("there was none, and the database was written to since"));
         } else if shared.frames < cursor.frame {
             return Err(self.gap("frames that were read are gone"));
         } else if cursor.frame > 0 {
@@ -215,7 +225,7 @@ impl Follower {
             if self.held_at != Some(self.cursor.frame) {
                 return Err(self.gap("frames came and went"));
             }
-            self.cursor = Cursor { salts: shared.salts, frame: 0, ..self.cursor };
+            self.cursor = Cursor { salts: shared.salts, frame: 0, file: 0, ..self.cursor };
             self.header = None;
             self.held_at = Some(0);
         }
@@ -364,6 +374,19 @@ impl Follower {
         cursor.position = cursor.position.plus(records.len() as u64);
         self.cursor = cursor;
         Ok(())
+    }
+
+    /// What changes whenever somebody writes to the database's own file.
+    fn look_of_file(&self) -> Result<u64, SqliteError> {
+        let found = std::fs::metadata(&self.path)
+            .map_err(|cause| SqliteError::File { path: self.path.clone(), cause })?;
+        let mut hash = blake3::Hasher::new();
+        for number in [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()] {
+            hash.update(&number.to_le_bytes());
+        }
+        hash.update(&found.ino().to_le_bytes()).update(&found.len().to_le_bytes());
+        let first = *hash.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes");
+        Ok(u64::from_le_bytes(first))
     }
 
     fn shared(&self) -> Result<Shared, SqliteError> {

@@ -183,8 +183,15 @@ fn whatever_writers_and_checkpoints_do_each_target_is_the_exact_prefix_by_commit
             // As an agent that is killed: what it knows is on disk.
             let end = follower.cursor().position;
             writers.iter().for_each(|writer| writer.signal("-STOP"));
-            // A log file begun anew since it was last looked at proves nothing to who was not there: that is a gap, and another test.
-            if follower.shared().unwrap().salts == follower.cursor().salts {
+            // A log file begun anew since it was last looked at, or all of which is copied and which is begun anew by the next
+            // writer, proves nothing to who was not there: that is a gap, and another test.
+            let shared = follower.shared().unwrap();
+            let mut copied = [0; 4];
+            follower.index.read_exact_at(&mut copied, 96).unwrap();
+            if shared.salts == follower.cursor().salts
+                && follower.cursor().frame > 0
+                && u32::from_ne_bytes(copied) < shared.frames
+            {
                 drop(follower);
                 let cursor = Cursor::resume(Path::new("/nowhere"), &ground.spool, end).unwrap();
                 follower = Follower::open(&ground.path).unwrap();
@@ -199,6 +206,12 @@ fn whatever_writers_and_checkpoints_do_each_target_is_the_exact_prefix_by_commit
     }
     writers.clear();
     follower.catch_up(&ground.spool, now()).unwrap();
+    // One that was killed between its last frame and telling the others of it committed all the same: whoever opens the database
+    // first finds it.
+    let cursor = *follower.cursor();
+    drop(follower);
+    let mut follower = Follower::open(&ground.path).unwrap();
+    follower.go_on(cursor, &ground.spool, now()).unwrap();
     let commits = ground.commits();
     assert_eq!(commits.len() as u64, follower.cursor().commits);
     drop(follower);
@@ -213,7 +226,7 @@ fn whatever_writers_and_checkpoints_do_each_target_is_the_exact_prefix_by_commit
     for (number, (base, start, end)) in bases.iter().enumerate() {
         let later: Vec<&Commit> = commits.iter().filter(|commit| commit.end >= *end).collect();
         for (at, commit) in
-            later.iter().enumerate().filter(|(at, _)| (at + number) % 23 == 0 || at + 1 == later.len())
+            later.iter().enumerate().filter(|(at, _)| (at + number) % 11 == 0 || at + 1 == later.len())
         {
             let copy = ground.folder.path().join("restored");
             for ending in ["", "-wal", "-shm"] {
@@ -282,6 +295,33 @@ fn a_checkpoint_that_nobody_saw_is_a_gap_and_what_was_only_appended_is_none() {
         Shared::parse(&std::fs::read(format!("{}-shm", ground.path.display())).unwrap()).unwrap().salts;
     let mut follower = Follower::open(&ground.path).unwrap();
     assert!(follower.go_on(other_frames, &ground.spool, now()).unwrap_err().is_gap());
+}
+
+#[test]
+fn what_was_written_while_nobody_looked_and_there_was_no_log_file_before_and_after_is_a_gap() {
+    let ground = Ground::new();
+    let follow = |cursor: Option<Cursor>| {
+        let mut follower = Follower::open(&ground.path).unwrap();
+        let went = match cursor {
+            Some(cursor) => follower.go_on(cursor, &ground.spool, now()),
+            None => follower.begin_at(START, 0),
+        };
+        // Killed: it goes without a word, and the one who closes last removes the log file.
+        let cursor = *follower.cursor();
+        drop(follower);
+        let _ = std::fs::remove_file(format!("{}-wal", ground.path.display()));
+        let _ = std::fs::remove_file(format!("{}-shm", ground.path.display()));
+        went.map(|()| cursor)
+    };
+    let begun = follow(None).unwrap();
+    let file = ground.folder.path().join("cursor");
+    begun.write(&file).unwrap();
+    let begun = Cursor::resume(&file, &ground.spool, START).unwrap();
+    let again = follow(Some(begun)).unwrap();
+    assert_eq!(again, begun, "nothing was written");
+    ground.write("INSERT INTO ledger DEFAULT VALUES");
+    assert!(!PathBuf::from(format!("{}-wal", ground.path.display())).exists());
+    assert!(follow(Some(begun)).unwrap_err().is_gap());
 }
 
 #[test]
