@@ -4,15 +4,18 @@
 //! that, with archiving, replication and logical workers off: all is said on the command line of the one server that does the
 //! recovery. A copy that stays has a mark, and a few settings that keep it from disturbing anybody until it is promoted.
 
+mod answer;
 mod beside;
 mod bisect;
 pub mod cli;
+mod copy;
 mod dump;
 pub mod engine;
 mod interrupts;
 mod look;
 mod mariadb;
 mod mark;
+mod postgres;
 mod promote;
 pub mod proving;
 pub mod recovery;
@@ -21,6 +24,7 @@ pub mod show;
 mod sqlite;
 mod workspace;
 
+pub use answer::AskError;
 pub use engine::Engine;
 pub use mariadb::ReplayError;
 pub use recovery::{Recovered, Recovery, RecoveryError};

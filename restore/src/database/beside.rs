@@ -18,6 +18,7 @@ use strongroom_repository::{Repository, Source};
 use strongroom_settings::Choice;
 use tokio_util::sync::CancellationToken;
 
+use super::copy::{self, Asking, DatabaseCopy, Place};
 use super::mark::{Mark, Purpose};
 use super::show::Shown;
 use super::workspace::{Workspace, sweep};
@@ -243,7 +244,8 @@ impl Beside {
         Mark::new(purpose, self.archive.database(), &self.volume, plan.lineage, plan.cut)
             .hold(&data)
             .map_err(failed)?;
-        self.lay_out(plan, files, &recovery.archive(), &mut Laid::default()).await?;
+        let to = recovery.archive();
+        lay_out(&self.archive, plan, files, &to, &mut Laid::default(), &self.given_up).await?;
         let recovery = recovery.until(self.given_up.clone());
         let stopped_at = tokio::task::spawn_blocking(move || {
             let recovered = recovery.run()?;
@@ -273,67 +275,69 @@ impl Beside {
         Ok((format!("/{}", within.display()), Some(stopped_at)))
     }
 
-    /// The recovery of the copy that is mounted, with all the log that it will ask for; and its data folder.
-    pub(super) async fn prepare(
+    /// The copy in the new volume, once that is mounted.
+    pub(super) fn copy(
         &self,
-        plan: &Plan,
-        files: &[Segment],
-        folder: &Path,
-        mounted: &Path,
-    ) -> Result<(PathBuf, Recovery), Failed> {
-        let data = data_folder(mounted, self.data_directory.as_deref())?;
-        let engine = Engine::of(&data, self.programs.as_deref())?;
-        let recovery = Recovery::prepare(&data, &folder.join("server"), engine, plan.stop, plan.lineage)?;
-        self.lay_out(plan, files, &recovery.archive(), &mut Laid::default()).await?;
-        Ok((data, recovery))
+        mounted: PathBuf,
+        server: PathBuf,
+        asking: Asking,
+        given_up: CancellationToken,
+    ) -> Result<Box<dyn DatabaseCopy>, Failed> {
+        let (data_directory, programs) = (self.data_directory.clone(), self.programs.clone());
+        let place = Place { mounted, server, data_directory, programs, asking, given_up };
+        copy::open(&self.archive, place)
     }
+}
 
-    /// Puts segments and history files where the server asks for them. Each bundle is read once.
-    pub(super) async fn lay_out(
-        &self,
-        plan: &Plan,
-        files: &[Segment],
-        to: &Path,
-        laid: &mut Laid,
-    ) -> Result<(), Failed> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |cause| RecoveryError::Folder { path, cause }
-        };
-        for (lineage, history) in self.archive.histories() {
-            let path = to.join(history_name(lineage));
-            fs::write(&path, history).map_err(failed(&path))?;
-        }
-        let bytes = self.archive.segment_bytes();
-        let key = |segment: &Segment, part: &Part| (segment.name.clone(), part.from, part.to);
-        for (number, piece) in plan.log.iter().enumerate() {
-            if self.given_up.is_cancelled() {
-                return Err(RecoveryError::Ending.into());
-            }
-            let mut parts = files
-                .iter()
-                .flat_map(|segment| segment.parts.iter().map(move |part| (segment, part)))
-                .filter(|(_, part)| part.piece == number);
-            if parts.all(|(segment, part)| laid.0.contains(&key(segment, part))) {
-                continue;
-            }
-            let log = self.archive.log(&piece.range).await?;
-            for segment in files {
-                for part in segment.parts.iter().filter(|part| part.piece == number) {
-                    let path = to.join(&segment.name);
-                    let place = |position: Position| {
-                        usize::try_from(position.since(piece.range.from)).unwrap_or(usize::MAX)
-                    };
-                    // A bundle has exactly as many bytes as positions.
-                    let content = log.get(place(part.from)..place(part.to));
-                    let content = content.ok_or(RecoveryError::ShortLog { from: part.from, to: part.to })?;
-                    put(&path, bytes, part.from.since(segment.at), content).map_err(failed(&path))?;
-                    laid.0.insert(key(segment, part));
-                }
-            }
-        }
-        Ok(())
+/// Puts segments and history files where the server asks for them. Each bundle is read once.
+pub(super) async fn lay_out(
+    archive: &DatabaseArchive,
+    plan: &Plan,
+    files: &[Segment],
+    to: &Path,
+    laid: &mut Laid,
+    given_up: &CancellationToken,
+) -> Result<(), Failed> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |cause| RecoveryError::Folder { path, cause }
+    };
+    for (lineage, history) in archive.histories() {
+        let path = to.join(history_name(lineage));
+        fs::write(&path, history).map_err(failed(&path))?;
     }
+    let bytes = archive.segment_bytes();
+    for (number, piece) in plan.log.iter().enumerate() {
+        if given_up.is_cancelled() {
+            return Err(RecoveryError::Ending.into());
+        }
+        if is_laid(files, number, laid) {
+            continue;
+        }
+        let log = archive.log(&piece.range).await?;
+        for segment in files {
+            for part in segment.parts.iter().filter(|part| part.piece == number) {
+                let path = to.join(&segment.name);
+                let place = |position: Position| {
+                    usize::try_from(position.since(piece.range.from)).unwrap_or(usize::MAX)
+                };
+                // A bundle has exactly as many bytes as positions.
+                let content = log.get(place(part.from)..place(part.to));
+                let content = content.ok_or(RecoveryError::ShortLog { from: part.from, to: part.to })?;
+                put(&path, bytes, part.from.since(segment.at), content).map_err(failed(&path))?;
+                laid.0.insert((segment.name.clone(), part.from, part.to));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether all that the segments take from a piece of the log is there.
+fn is_laid(files: &[Segment], number: usize, laid: &Laid) -> bool {
+    let is_there = |segment: &Segment, part: &Part| {
+        part.piece != number || laid.0.contains(&(segment.name.clone(), part.from, part.to))
+    };
+    files.iter().all(|segment| segment.parts.iter().all(|part| is_there(segment, part)))
 }
 
 fn put(path: &Path, whole: u64, at: u64, content: &[u8]) -> io::Result<()> {

@@ -14,7 +14,8 @@ use strongroom_console::{Console, Failed, Text};
 use strongroom_database::{Base, Commit, LogPiece, Plan, Position, Rates, Target, Wanted};
 use strongroom_model::VolumeName;
 
-use super::look::{Asking, Look, LookError};
+use super::answer::{Answer, AskError};
+use super::look::{Look, LookError};
 use super::show::{commit, precise};
 
 /// The commits between two cuts, in the order of the log. Only those bundles are read of which a commit is wanted.
@@ -90,7 +91,6 @@ pub(super) struct Found {
 pub(super) struct Bisect<'a> {
     pub(super) archive: &'a Arc<DatabaseArchive>,
     pub(super) console: &'a Console,
-    pub(super) asking: &'a Asking,
     pub(super) sql: &'a str,
     pub(super) volume: &'a VolumeName,
     /// The last state that is looked at, from the same base as the first.
@@ -107,9 +107,9 @@ impl Bisect<'_> {
             "{total} commits are looked through, in about {} steps",
             total.max(2).ilog2() + 2
         ));
-        let answer = look.ask(self.asking, self.sql).await?;
-        if !holds(&answer) {
-            return Err(LookError::NeverHeld { answer: answer.chars().take(80).collect() }.into());
+        let answer = look.ask(self.sql).await?;
+        if !answer.holds() {
+            return Err(LookError::NeverHeld { answer: answer.text().chars().take(80).collect() }.into());
         }
         let mut steps = 1;
         // It holds after `low` commits, in `stood`, and not after `high`.
@@ -120,11 +120,7 @@ impl Bisect<'_> {
             look.again(&stood).await?;
             look.go_to(self.after(&commits, &first.base, next).await?).await?;
             steps += 1;
-            let it_holds = match look.ask(self.asking, self.sql).await {
-                Ok(answer) => holds(&answer),
-                Err(error) if error.is_missing() => false,
-                Err(error) => return Err(error.into()),
-            };
+            let it_holds = holds(look.ask(self.sql).await)?;
             let last = commits.get(next - 1).await?;
             let zone = self.console.time_zone();
             let word = if it_holds { "holds" } else { "does not hold" };
@@ -169,10 +165,12 @@ impl Bisect<'_> {
     }
 }
 
-/// As restore tests have it: the first column of the first row is true, or a number that is not zero.
-fn holds(answer: &str) -> bool {
-    let first = answer.lines().next().and_then(|row| row.split('|').next()).unwrap_or_default().trim();
-    matches!(first, "t" | "true") || first.parse::<f64>().is_ok_and(|number| number != 0.0)
+/// What names a table that is not there does not hold: it was dropped.
+fn holds(answer: Result<Answer, AskError>) -> Result<bool, AskError> {
+    match answer {
+        Err(error) if error.is_missing() => Ok(false),
+        answer => answer.map(|answer| answer.holds()),
+    }
 }
 
 impl Found {
@@ -194,21 +192,6 @@ impl Found {
         ]);
         if let Some(found) = &self.first_not {
             page.line(format_args!("It stopped to hold at {}.", precise(found.at, zone)));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_holds_when_its_first_column_is_true_or_a_number_that_is_not_zero() {
-        for yes in ["t", "true", "1", "-3", "12.5|x", "t|f", "7\n0"] {
-            assert!(holds(yes), "{yes}");
-        }
-        for no in ["", "f", "false", "0", "0.0", "\n1", "NULL", "yes"] {
-            assert!(!holds(no), "{no}");
         }
     }
 }

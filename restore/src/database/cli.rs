@@ -17,10 +17,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::beside::{self, Beside};
+use super::copy::Asking;
 use super::interrupts::Interrupts;
 use super::mark::Purpose;
 use super::promote::Promote;
-use super::proving::{Aim, Proving, ProvingError, Questions, Scratch};
+use super::proving::{Aim, Proving, ProvingError, Scratch};
 use super::show::Shown;
 use crate::driver::Driver;
 
@@ -498,11 +499,11 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
         },
         log: newest.log,
         aim,
-        questions: Questions {
+        asking: Asking {
             role: args.role.clone().unwrap_or(test.role),
             database: database.unwrap_or_else(|| "postgres".to_owned()),
-            sql: test.sql,
         },
+        sql: test.sql,
         time_limit: test.time_limit.get(),
     };
     let proof = proving.run(scratch, &driver, &interrupted).await?;

@@ -13,22 +13,21 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use strongroom_archive::ArchiveError;
 use strongroom_console::Failed;
-use strongroom_database::postgres::segments;
 use strongroom_database::{Base, Plan, Rates, Refusal, StandsOn, Target, Wanted, windows};
 use strongroom_model::{LogId, Remedy};
 use tokio_util::sync::CancellationToken;
 
 use super::RecoveryError;
+use super::answer::told;
 use super::beside::Beside;
+use super::copy::{Asking, DatabaseCopy};
 use crate::driver::Driver;
 
-mod checks;
 mod error;
 mod moment;
 mod proof;
 mod scratch;
 
-pub(super) use checks::Questions;
 pub use error::ProvingError;
 pub use proof::{Proof, Unproven};
 pub(super) use scratch::Scratch;
@@ -56,7 +55,9 @@ pub(super) struct Proving {
     /// The newest log of the database.
     pub(super) log: LogId,
     pub(super) aim: Aim,
-    pub(super) questions: Questions,
+    pub(super) asking: Asking,
+    /// What the restored database is asked. Each must hold.
+    pub(super) sql: Vec<String>,
     /// Nothing of it may take longer.
     pub(super) time_limit: Duration,
 }
@@ -121,31 +122,53 @@ impl Proving {
         let began = Instant::now();
         let beside = &self.beside;
         let plan = self.plan(proof).await?;
-        let files = segments(&plan, beside.archive.segment_bytes()).map_err(RecoveryError::Segments)?;
+        let (mounted, server) = (scratch.mounted(), scratch.folder().join("server"));
+        let mut copy = beside.copy(mounted.clone(), server, self.asking.clone(), stop.clone())?;
+        copy.fits(&plan)?;
         proof.planned(&plan, &beside.repository.known_fold());
         let since = proof.step("plan", began);
         or_stop(stop, beside.bring_base(&plan)).await?;
         let since = proof.step("base", since);
-        driver.mount(&beside.target, &scratch.mounted()).await?;
-        let mounted = scratch.mounted();
-        let preparing = beside.prepare(&plan, &files, scratch.folder(), &mounted);
-        let (_, recovery) = or_stop(stop, preparing).await?;
+        driver.mount(&beside.target, &mounted).await?;
+        let preparing = async {
+            copy.take_up(&plan).await?;
+            copy.fetch(&plan).await
+        };
+        or_stop(stop, preparing).await?;
         let since = proof.step("log", since);
-        let recovery = recovery.until(stop.clone());
-        let recovered = off_thread(move || recovery.run()).await?;
-        let mut answering = or_stop(stop, self.questions.connect(recovered.socket())).await?;
-        let since = proof.step("replay", since);
+        let tried = self.hold_against(&mut *copy, &plan, began, since, proof).await;
+        // In any case: what runs keeps the volume.
+        let ended = copy.end().await;
+        tried?;
+        ended
+    }
+
+    async fn hold_against(
+        &self,
+        copy: &mut dyn DatabaseCopy,
+        plan: &Plan,
+        began: Instant,
+        since: Instant,
+        proof: &mut Proof,
+    ) -> Result<(), Failed> {
+        proof.stopped_at = copy.go_to(plan).await?;
         // From here on people could work with it.
         proof.rto_ms = Some(millis(began));
-        proof.stopped_at = recovered.stopped_at;
+        let since = proof.step("replay", since);
         // Held against the index before anybody else asks anything: a question may do more than ask.
-        let seen = or_stop(stop, checks::compare(&mut answering, &plan)).await?;
+        let seen = copy.compare(plan).await?;
         (proof.replayed_to, proof.last_replayed_at) = (Some(seen.replayed_to), seen.last_at);
         proof.checks.push(seen.said);
         let since = proof.step("compare", since);
-        proof.checks.extend(or_stop(stop, self.questions.ask(recovered.socket())).await?);
+        for sql in &self.sql {
+            let answer = copy.ask(sql).await.map_err(ProvingError::asking)?;
+            if !answer.holds() {
+                return Err(ProvingError::Assertion { sql: told(sql), answer: answer.told() }.into());
+            }
+            proof.checks.push(format!("it holds: {}", told(sql)));
+        }
         let since = proof.step("sql", since);
-        proof.checks.extend(self.questions.check_engine(recovered, stop).await?);
+        proof.checks.extend(copy.check().await?);
         proof.step("check", since);
         Ok(())
     }
@@ -199,7 +222,7 @@ impl Proving {
 }
 
 /// The work, unless it is stopped.
-async fn or_stop<T, E: Into<Failed>>(
+pub(super) async fn or_stop<T, E: Into<Failed>>(
     stop: &CancellationToken,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Failed> {
@@ -216,11 +239,4 @@ fn passes(failed: &Failed) -> bool {
 
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Runs what waits for programs where it holds nobody up.
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RecoveryError> + Send + 'static,
-) -> Result<T, RecoveryError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| RecoveryError::Ending)?
 }

@@ -14,7 +14,7 @@ use strongroom_settings::{Interval, Moment};
 use std::sync::Arc;
 
 use super::interrupts::Interrupts;
-use super::look::{Asking, Look, LookError};
+use super::look::{Look, LookError};
 use super::show::{commit, precise};
 
 /// Where a copy goes next.
@@ -64,7 +64,6 @@ pub(super) struct Session<'a> {
     pub(super) console: &'a Console,
     pub(super) world: &'a World,
     pub(super) interrupts: &'a Interrupts,
-    pub(super) asking: &'a Asking,
     /// Asked at each moment, instead of a shell.
     pub(super) sql: Option<&'a str>,
     /// Where it goes, one after the other.
@@ -96,7 +95,7 @@ impl Session<'_> {
                     };
                     match gone {
                         Ok(()) => seen.push(self.see(look).await?),
-                        Err(failed) if look.socket().is_ok() => {
+                        Err(failed) if look.answers() => {
                             let failure = failed.failure();
                             self.console.warn(format_args!("{failed}. {}", failure.advice()));
                         }
@@ -109,10 +108,10 @@ impl Session<'_> {
     }
 
     /// The shell, or the question.
-    async fn see(&self, look: &Look) -> Result<Seen, Failed> {
-        let plan = look.plan();
+    async fn see(&self, look: &mut Look) -> Result<Seen, Failed> {
+        let plan = look.plan().clone();
         let zone = self.console.time_zone();
-        let at = self.moment(plan);
+        let at = self.moment(&plan);
         self.console.talk(format_args!(
             "At {}, position {} of lineage {}; the next commit: {}",
             at.map_or_else(|| "the base".to_owned(), |at| precise(at, zone)),
@@ -121,7 +120,7 @@ impl Session<'_> {
             commit(plan.first_dropped.as_ref(), zone)
         ));
         let answer = match self.sql {
-            Some(sql) => Some(look.ask(self.asking, sql).await?),
+            Some(sql) => Some(look.ask(sql).await?.text()),
             None => {
                 self.shell(look).await?;
                 None
@@ -131,15 +130,14 @@ impl Session<'_> {
         Ok(Seen { at, cut: plan.cut, lineage: plan.lineage, last_kept, first_dropped, answer })
     }
 
-    async fn shell(&self, look: &Look) -> Result<(), Failed> {
-        let mut command = look.client("psql", self.asking)?;
-        command.args(["--no-password", "--set", "PROMPT1=copy of %/%R%x%# "]);
+    async fn shell(&self, look: &mut Look) -> Result<(), Failed> {
+        let (name, mut command) = look.copy().shell()?;
         command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
         self.interrupts.are_elsewhere(true);
         let ran = tokio::task::spawn_blocking(move || command.status()).await;
         self.interrupts.are_elsewhere(false);
         // How a session ended is the person's own affair.
-        ran.map_err(|_| LookError::Gone)?.map_err(|cause| LookError::Program { name: "psql", cause })?;
+        ran.map_err(|_| LookError::Gone)?.map_err(|cause| LookError::Program { name, cause })?;
         Ok(())
     }
 
@@ -180,9 +178,8 @@ impl Session<'_> {
     async fn next_line(&self) -> Option<String> {
         let mut out = std::io::stderr();
         // A terminal that takes nothing any more gives nothing either.
-        let _ = out
-            .write_all(b"copy (Enter: psql, +2s: forward, ?: help, q: leave)> ")
-            .and_then(|()| out.flush());
+        let _ =
+            out.write_all(b"copy (Enter: ask, +2s: forward, ?: help, q: leave)> ").and_then(|()| out.flush());
         let reading = tokio::task::spawn_blocking(|| {
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).is_ok_and(|bytes| bytes > 0).then_some(line)
@@ -194,7 +191,7 @@ impl Session<'_> {
     }
 }
 
-const HELP: &str = "  Enter          open psql again, where the copy is
+const HELP: &str = "  Enter          ask the copy again, where it is
   +2s, +500ms    move it forward by so much
   today 18:05    move it forward to this time
   16/B374D848    move it forward to this position

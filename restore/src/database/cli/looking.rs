@@ -11,8 +11,9 @@ use strongroom_settings::Moment;
 
 use super::{DbRestoreArgs, Opened, PlaceArgs, StateArgs, WhichArgs, show_plan};
 use crate::database::bisect::Bisect;
+use crate::database::copy::Asking;
 use crate::database::dump::dump;
-use crate::database::look::{Asking, Look, LookError};
+use crate::database::look::{Look, LookError};
 use crate::database::mark::Purpose;
 use crate::database::session::{self, Seen, Session, Step};
 use crate::database::show::Shown;
@@ -104,13 +105,11 @@ impl LookingArgs {
         console.talk(shown.text(console.time_zone()));
         let Opened { beside, interrupts } = opened;
         let archive = std::sync::Arc::clone(&beside.archive);
-        let asking = self.asking.asking();
         let session = Session {
             archive: &archive,
             console,
             world,
             interrupts: &interrupts,
-            asking: &asking,
             sql: self.sql.as_deref(),
             steps,
             at: match wanted.target {
@@ -120,7 +119,8 @@ impl LookingArgs {
             lineage: wanted.lineage,
         };
         interrupts.listen();
-        let mut look = Look::new(beside, plan, !self.keep, interrupts.given_up.clone()).await?;
+        let mut look =
+            Look::new(beside, plan, self.asking.asking(), !self.keep, interrupts.given_up.clone()).await?;
         let looked = async {
             look.open().await?;
             let seen = session.run(&mut look).await?;
@@ -175,11 +175,11 @@ impl LookingArgs {
         }
         let last_wanted = Wanted::new(Target::Position(last.cut)).in_lineage(lineage);
         let last: Plan = archive.plan_from(&first.base, last_wanted, Rates::default()).await?;
-        let asking = self.asking.asking();
         let volume = args.which.volume.clone();
-        let bisect = Bisect { archive: &archive, console, asking: &asking, sql, volume: &volume, last };
+        let bisect = Bisect { archive: &archive, console, sql, volume: &volume, last };
         interrupts.listen();
-        let mut look = Look::new(beside, first, true, interrupts.given_up.clone()).await?;
+        let mut look =
+            Look::new(beside, first, self.asking.asking(), true, interrupts.given_up.clone()).await?;
         let found = async {
             look.open().await?;
             bisect.run(&mut look).await
@@ -278,12 +278,12 @@ impl DumpArgs {
         let (plan, shown) = opened.plan(&wanted).await?;
         console.talk(shown.text(console.time_zone()));
         let Opened { beside, interrupts } = opened;
-        let asking = self.asking.asking();
         interrupts.listen();
-        let mut look = Look::new(beside, plan, true, interrupts.given_up.clone()).await?;
+        let asking = self.asking.asking();
+        let mut look = Look::new(beside, plan, asking, true, interrupts.given_up.clone()).await?;
         let dumped = async {
             look.open().await?;
-            dump(&look, &interrupts, &asking, &self.table, self.to_file.as_deref()).await
+            dump(&mut look, &self.table, self.to_file.as_deref()).await
         };
         let dumped = dumped.await;
         look.close().await?;

@@ -36,12 +36,6 @@ pub(in crate::database) enum LookError {
         /// What was said.
         text: String,
     },
-    /// A question that the copy does not answer.
-    #[error("the copy answers: {said}")]
-    Question {
-        /// Its own words.
-        said: String,
-    },
     /// Nothing to find.
     #[error("it does not hold at the beginning either, where the answer is {answer:?}")]
     NeverHeld {
@@ -73,15 +67,6 @@ pub(in crate::database) enum LookError {
     Gone,
 }
 
-impl LookError {
-    /// The question names what is not there: a table that was dropped, or not made yet.
-    pub(in crate::database) fn is_missing(&self) -> bool {
-        // undefined_table, undefined_column, undefined_function, invalid_schema_name
-        const MISSING: [&str; 4] = ["42P01", "42703", "42883", "3F000"];
-        matches!(self, Self::Question { said } if MISSING.iter().any(|state| said.contains(&format!("  {state}:"))))
-    }
-}
-
 impl Failure for LookError {
     fn code(&self) -> &'static str {
         match self {
@@ -89,7 +74,6 @@ impl Failure for LookError {
             Self::BeforeBase { .. } => "database.before-copy",
             Self::OtherHistory { .. } => "database.other-history",
             Self::Step { .. } => "database.step",
-            Self::Question { .. } => "database.question",
             Self::NeverHeld { .. } => "database.never-held",
             Self::NoSpan => "database.no-span",
             Self::Program { .. } => "database.client-program",
@@ -113,13 +97,12 @@ impl Failure for LookError {
             Self::Step { .. } => {
                 "A step is a length of time such as +2s or +500ms, a time such as \"today 18:05\", or a position such as 16/B374D848.".into()
             }
-            Self::Question { .. } => "Mend the SQL; --sql-database and --role say where and as whom it is asked.".into(),
             Self::NeverHeld { .. } => {
                 "The query must hold at --from and not at --to: begin earlier, or turn the query round.".into()
             }
             Self::NoSpan => "Give an earlier --from or a later --to.".into(),
             Self::Program { .. } => {
-                "Install the client programs of PostgreSQL, or say with --programs where they are.".into()
+                "Install the client programs of the database, or say with --programs where they are.".into()
             }
             Self::Failed { .. } => "The words are the program's own.".into(),
             Self::Gone => "Run it again.".into(),

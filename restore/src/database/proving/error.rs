@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use strongroom_model::{Failure, Remedy};
-use strongroom_postgres::PostgresError;
+
+use super::super::answer::AskError;
 
 /// A restore test does not prove what it should, or cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -35,15 +36,6 @@ pub enum ProvingError {
         #[source]
         cause: std::io::Error,
     },
-    /// The restored server does not let us in.
-    #[error("logging in to the restored server as {role:?}")]
-    LogIn {
-        /// As whom.
-        role: String,
-        /// What it said.
-        #[source]
-        cause: Box<PostgresError>,
-    },
     /// A question that should be true is not.
     #[error("the assertion {sql:?} does not hold: it answered {answer}")]
     Assertion {
@@ -59,7 +51,7 @@ pub enum ProvingError {
         sql: String,
         /// What the database said.
         #[source]
-        cause: Box<PostgresError>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The engine finds its own files damaged.
     #[error("{tool} finds the restored database damaged: {words}")]
@@ -83,6 +75,16 @@ pub enum ProvingError {
     },
 }
 
+impl ProvingError {
+    /// An assertion that is not answered.
+    pub(super) fn asking(error: AskError) -> strongroom_console::Failed {
+        match error {
+            AskError::Question { sql, cause, .. } => Self::Question { sql, cause }.into(),
+            other => other.into(),
+        }
+    }
+}
+
 impl Failure for ProvingError {
     fn code(&self) -> &'static str {
         match self {
@@ -90,7 +92,6 @@ impl Failure for ProvingError {
             Self::Running { .. } => "database.test-running",
             Self::LongPath { .. } => "database.test-path",
             Self::Folder { .. } => "database.test-folder",
-            Self::LogIn { .. } => "database.test-role",
             Self::Assertion { .. } => "database.test-assertion",
             Self::Question { .. } => "database.test-question",
             Self::Corrupt { .. } => "database.test-corrupt",
@@ -101,7 +102,7 @@ impl Failure for ProvingError {
 
     fn remedy(&self) -> Remedy {
         match self {
-            Self::Engine { .. } | Self::LongPath { .. } | Self::LogIn { .. } => Remedy::FixRequest,
+            Self::Engine { .. } | Self::LongPath { .. } => Remedy::FixRequest,
             Self::Running { .. } => Remedy::Wait,
             Self::Folder { .. } | Self::Slow { .. } => Remedy::FixSurroundings,
             Self::Assertion { .. } | Self::Question { .. } | Self::Corrupt { .. } => Remedy::FixData,
@@ -115,9 +116,6 @@ impl Failure for ProvingError {
             Self::Running { .. } => "Wait until it is done: one at a time.".into(),
             Self::LongPath { .. } => "Choose a `work_dir` with a shorter path.".into(),
             Self::Folder { .. } => "Check space and rights there.".into(),
-            Self::LogIn { .. } => {
-                "Say with `role` in [database.test], or --role, who is a superuser there.".into()
-            }
             Self::Assertion { .. } => {
                 "Restore that state with `strongroom db restore --at` and look; if the assertion is too strict, correct it.".into()
             }
