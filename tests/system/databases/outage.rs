@@ -218,9 +218,10 @@ fn a_store_that_stays_away_fills_neither_disk_and_the_gap_is_healed_when_it_is_b
         // The log grows, and nothing else; by what nobody can make smaller.
         let write = || {
             server.sql(
-                "select count(pg_logical_emit_message(false, 'load', (
-                    select string_agg(sha512((random() + block)::text::bytea), ''::bytea) from generate_series(1, 16000)
-                ))) from generate_series(1, 8) block",
+                "select count(pg_logical_emit_message(false, 'load', noise)) from (
+                    select string_agg(sha512(random()::text::bytea), ''::bytea) noise
+                    from generate_series(1, 8) block, generate_series(1, 16000) group by block
+                ) blocks",
             );
             // The volume has room for what comes between two looks of the guard.
             thread::sleep(Duration::from_millis(300));
