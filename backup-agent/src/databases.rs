@@ -62,6 +62,7 @@ pub struct Database {
     pub window: std::time::Duration,
     engine: Arc<dyn Engine>,
     spool_bytes: u64,
+    local_bases: usize,
     /// Ends the stream that runs now: the guard lets go of what it would receive next.
     receiving: Mutex<CancellationToken>,
     /// How it is proved that it can be brought back; `None`: it is not.
@@ -99,6 +100,11 @@ impl Databases {
     #[must_use]
     pub fn on(&self, volume: &VolumeName) -> Option<&Arc<Database>> {
         self.iter().find(|database| database.volume == *volume)
+    }
+
+    /// How many snapshots of a volume's newest points stay in the pool, at least 1: with which the next point is compared.
+    pub(crate) fn local_bases(&self, volume: &VolumeName) -> usize {
+        self.on(volume).map_or(1, |database| database.local_bases)
     }
 
     /// Until the log of one of them comes in that did not before: then a base may be due.
@@ -216,6 +222,7 @@ impl Database {
             engine,
             test: config.test.clone(),
             spool_bytes: config.spool.bytes(),
+            local_bases: usize::from(config.local_bases.get()),
             receiving: Mutex::default(),
             live: Live::default(),
             stream_began: Arc::clone(stream_began),

@@ -270,10 +270,12 @@ fn a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the
         test,
         "autovacuum = off",
         "orders (id bigserial primary key, what text)",
-        |ground, server, _, agent| {
+        |ground, server, config, agent| {
             server.sql("insert into orders (what) select md5(i::text) from generate_series(1, 1000) i");
             server.sql("drop table orders");
             server.sql("create table regrets (id int)");
+            // The base before the drop is not the newest any more, and not further away than the pool.
+            ground.run(["backup", "run", "--volume", "db", "--config", text(config)]).ok();
             let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
             wait_until("the log", || {
                 listed(ground)["windows"][0]["latest"]["position"]
@@ -302,7 +304,9 @@ fn a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the
             far.refused(1, "database.before-window");
 
             let more = ["--to-volume", "back", "--yes"];
-            let done = ground.run(line.into_iter().chain(more)).ok().json();
+            let done = ground.run(line.into_iter().chain(more)).ok();
+            assert!(done.stderr.contains("which is kept here: nothing is fetched"), "{done}");
+            let done = done.json();
             let back = ground.path("mnt-back");
             fs::create_dir_all(&back).expect("a mount point can be made");
             ground.run(["volume", "mount", "back", text(&back)]).ok();
@@ -318,6 +322,14 @@ fn a_dropped_table_comes_back_beside_the_live_database_with_everything_up_to_the
                 "t"
             );
             assert_eq!(listed(ground)["lineage"], Value::from(1));
+            server.sql("insert into regrets values (1)");
+            ground.run(["backup", "run", "--volume", "db", "--config", text(config)]).ok();
+            let kept = ground.run(["snapshot", "list", "db"]).ok().json();
+            assert_eq!(
+                kept["snapshots"].as_array().map(Vec::len),
+                Some(2),
+                "two bases stay in the pool: {kept}"
+            );
             assert!(fs::read_dir("/var/tmp").is_ok_and(|left| {
                 left.flatten().all(|entry| !entry.file_name().to_string_lossy().starts_with("strongroom-db-"))
             }));

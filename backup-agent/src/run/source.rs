@@ -71,7 +71,7 @@ impl Opened {
             return Err(BackupError::NotReady { volume: volume.name.clone(), why: why.clone() });
         }
         let repository = agent.repository.id();
-        let (parent, base) = base_of(agent, driver, volume, fold).await?;
+        let Before { parent, base, kept } = before(agent, driver, volume, fold).await?;
         // A database whose log has no base yet needs a snapshot around which it was asked, also where nothing was written.
         if !agent.databases.lacks_base_on(&volume.name, fold)
             && let Some(base) = &base
@@ -99,7 +99,7 @@ impl Opened {
                 return Err(error.into());
             }
         };
-        let then = base.iter().map(|base| base.id).collect();
+        let then = too_many(agent, volume, kept.iter());
         let mut opened = Self::over(driver, volume, &snapshot, path, parent, base.as_ref(), then).await?;
         opened.database = database;
         Ok(opened)
@@ -107,11 +107,11 @@ impl Opened {
 
     /// A snapshot that somebody else took, and will delete or hand over to the agent when it is a point.
     async fn cut(agent: &Agent, driver: &Driver, cut: &Cut, fold: &Fold) -> Result<Self, BackupError> {
-        let (parent, base) = base_of(agent, driver, &cut.volume, fold).await?;
+        let Before { parent, base, kept } = before(agent, driver, &cut.volume, fold).await?;
         let path = driver.open(cut.snapshot.id).await?;
         // It becomes the base of the next run, unless there is a younger one.
-        let then =
-            base.iter().filter(|base| base.taken_at <= cut.snapshot.taken_at).map(|base| base.id).collect();
+        let older = kept.iter().filter(|kept| kept.taken_at <= cut.snapshot.taken_at);
+        let then = too_many(agent, &cut.volume, older);
         Self::over(driver, &cut.volume, &cut.snapshot, path, parent, base.as_ref(), then).await
     }
 
@@ -222,19 +222,42 @@ impl Opened {
     }
 }
 
-/// What to compare a volume with. Strays of killed runs go first, so that they cannot pile up while runs keep failing.
-async fn base_of<'a>(
+/// What there is of a volume before its next point.
+struct Before<'a> {
+    /// The point to compare with.
+    parent: Option<&'a Point>,
+    /// Its snapshot, if it still exists.
+    base: Option<Snapshot>,
+    /// The snapshots of points that stay in the pool for now, newest first; the base is the first.
+    kept: Vec<Snapshot>,
+}
+
+/// What there is of a volume. Strays of killed runs go first, so that they cannot pile up while runs keep failing.
+async fn before<'a>(
     agent: &Agent,
     driver: &Driver,
     volume: &Volume,
     fold: &'a Fold,
-) -> Result<(Option<&'a Point>, Option<Snapshot>), BackupError> {
-    let before = driver.snapshots(volume.id, agent.repository.id()).await?;
-    let (parent, base) = parent_and_base(fold, &volume.name, volume.id, &before);
-    for stray in before.iter().map(|snapshot| snapshot.id).filter(|id| Some(*id) != base) {
-        forget(driver, stray).await;
+) -> Result<Before<'a>, BackupError> {
+    let existing = driver.snapshots(volume.id, agent.repository.id()).await?;
+    let (parent, base) = parent_and_base(fold, &volume.name, volume.id, &existing);
+    let stays = |id: SnapshotId| {
+        let of_point =
+            |point: &&Point| matches!(&point.info.source, Source::Driver { snapshot, .. } if *snapshot == id);
+        fold.points_of(&volume.name).iter().any(of_point)
+    };
+    let (mut kept, strays): (Vec<_>, Vec<_>) = existing.into_iter().partition(|one| stays(one.id));
+    kept.sort_by_key(|one| (Some(one.id) != base, std::cmp::Reverse(one.taken_at)));
+    let many = kept.split_off(kept.len().min(agent.databases.local_bases(&volume.name)));
+    for stray in strays.into_iter().chain(many) {
+        forget(driver, stray.id).await;
     }
-    Ok((parent, before.into_iter().find(|snapshot| Some(snapshot.id) == base)))
+    Ok(Before { parent, base: kept.iter().find(|kept| Some(kept.id) == base).cloned(), kept })
+}
+
+/// Those of the kept snapshots, newest first, that nobody needs once there is another point.
+fn too_many<'a>(agent: &Agent, volume: &Volume, kept: impl Iterator<Item = &'a Snapshot>) -> Vec<SnapshotId> {
+    kept.skip(agent.databases.local_bases(&volume.name) - 1).map(|kept| kept.id).collect()
 }
 
 /// Whether nothing was written since `base` was cut, and up to when. It spares writers the freeze, and the driver a snapshot; where it

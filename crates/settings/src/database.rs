@@ -1,5 +1,6 @@
 //! `[[database]]`: databases whose log is archived, so that they can be restored to any second.
 
+use std::num::NonZeroU8;
 use std::path::{Component, PathBuf};
 
 use serde::Deserialize;
@@ -22,6 +23,8 @@ pub struct DatabaseConfig {
     pub spool: Size,
     /// How far back any second can be restored.
     pub window: Interval,
+    /// How many of the newest bases stay in the pool as snapshots: a restore from one of them fetches no base.
+    pub local_bases: NonZeroU8,
     /// How it is proved that it can be brought back; `None`: it is not.
     pub test: Option<RestoreTestConfig>,
 }
@@ -119,6 +122,7 @@ struct Keys {
     spool: Size,
     #[serde(default = "usual_window")]
     window: Interval,
+    local_bases: Option<NonZeroU8>,
     test: Option<RestoreTestConfig>,
 }
 
@@ -195,6 +199,7 @@ impl TryFrom<Keys> for DatabaseConfig {
             engine,
             spool: keys.spool,
             window: keys.window,
+            local_bases: keys.local_bases.unwrap_or(USUAL_LOCAL_BASES),
             test: keys.test,
         })
     }
@@ -209,6 +214,10 @@ fn needed<T>(key: &str, value: Option<T>) -> Result<T, String> {
 const fn usual_spool() -> Size {
     Size::mib(1024)
 }
+
+/// The newest, with which the next is compared, and the one before the newest: from that what happened since the newest was taken
+/// or shortly before comes back.
+const USUAL_LOCAL_BASES: NonZeroU8 = NonZeroU8::MIN.saturating_add(1);
 
 const fn usual_window() -> Interval {
     Interval::seconds(7 * 24 * 3600)
@@ -283,6 +292,7 @@ mod tests {
             ("path = \"a.db\"\nhost = \"h\"\nuser = \"u\"", "`path` is a file of engine"),
             ("engine = \"sqlite\"\npath = \"../a.db\"", "counted from its root"),
             ("engine = \"sqlite\"\npath = \"/\"", "counted from its root"),
+            ("host = \"h\"\nuser = \"u\"\nlocal_bases = 0", "nonzero"),
             ("engine = \"oracle\"", "unknown variant"),
         ] {
             let refused = read(keys).unwrap_err();

@@ -233,8 +233,8 @@ impl Beside {
         let mounted = &workspace.volume();
         let data = data_folder(mounted, self.data_directory.as_deref())?;
         let failed = |cause| RecoveryError::Folder { path: data.clone(), cause };
-        let is_held = Mark::of(&data).map_err(failed)?.is_some_and(|mark| mark.held);
-        if begun && !(is_held && data.join("recovery.signal").exists()) {
+        let can_go_on = Mark::of(&data).map_err(failed)?.is_some_and(|mark| mark.can_go_on());
+        if begun && !(can_go_on && data.join("recovery.signal").exists()) {
             return Err(Refusal::VolumeExists { name: self.target.clone() }.into());
         }
         let engine = Engine::of(&data, self.programs.as_deref())?;

@@ -45,6 +45,10 @@ pub(super) struct Mark {
     settings: String,
     /// They are held back.
     pub(super) held: bool,
+    /// Since this start of this machine it is worked at: what a server wrote to it without waiting for the disk is there only as long
+    /// as the machine runs.
+    #[serde(default)]
+    boot: Option<String>,
 }
 
 impl Mark {
@@ -64,7 +68,13 @@ impl Mark {
             cut: cut.number(),
             settings: String::new(),
             held: false,
+            boot: None,
         }
+    }
+
+    /// Whether a restore of it that was interrupted can go on: it is held, and the machine was not started anew meanwhile.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.held && self.boot.is_some() && self.boot == boot()
     }
 
     /// Holds the copy. Before its server is started for the first time, so that it never runs without.
@@ -74,7 +84,7 @@ impl Mark {
             Some(earlier) => earlier.settings,
             None => read(&data.join(SETTINGS))?.unwrap_or_default(),
         };
-        self.held = true;
+        (self.held, self.boot) = (true, boot());
         write(data, MARK, &serde_json::to_string(&self)?)?;
         write(data, SETTINGS, &held(&self.settings))
     }
@@ -94,6 +104,12 @@ impl Mark {
         }
         Ok(())
     }
+}
+
+/// What tells one start of this machine from another.
+fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
 }
 
 fn lines_of_ours() -> impl Iterator<Item = String> {
