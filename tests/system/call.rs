@@ -59,6 +59,24 @@ impl Call {
         self
     }
 
+    /// Runs it at a terminal of its own, at which the lines of this file are typed.
+    pub(crate) fn at_a_terminal(mut self, typed: &Path) -> Self {
+        let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+        let words: Vec<String> =
+            std::iter::once(self.command.get_program()).chain(self.command.get_args()).map(quoted).collect();
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        script.env("TERM", "dumb");
+        self.command = script;
+        self.stdin(typed)
+    }
+
     /// Takes a variable out of its environment.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.command.env_remove(name);

@@ -6,6 +6,7 @@ mod mariadb;
 mod outage;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
+mod sqlite;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -149,9 +149,6 @@ impl TryFrom<Keys> for DatabaseConfig {
                         "`{key}` says how a server is reached; engine = \"sqlite\" has none, but a `path`"
                     ));
                 }
-                if keys.test.is_some() {
-                    return Err("restore tests are made of engine = \"postgresql\" only".to_owned());
-                }
                 EngineConfig::Sqlite(SqliteConfig { path: needed("path", keys.path)? })
             }
             _ if keys.path.is_some() => {
@@ -169,7 +166,9 @@ impl TryFrom<Keys> for DatabaseConfig {
                     }
                 }
                 if keys.test.is_some() {
-                    return Err("restore tests are made of engine = \"postgresql\" only".to_owned());
+                    return Err(
+                        "restore tests are made of engine = \"postgresql\" and \"sqlite\" only".to_owned()
+                    );
                 }
                 EngineConfig::Mariadb(MariadbConfig {
                     host: needed("host", keys.host)?,

@@ -84,6 +84,14 @@ pub enum SqliteError {
         /// What was seen.
         what: String,
     },
+    /// A table that cannot be written as SQL.
+    #[error("the SQLite database {} is not dumped: {what}", path.display())]
+    NotDumped {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
     /// What came cannot be kept.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -114,6 +122,7 @@ impl Failure for SqliteError {
             Self::OtherDatabase { .. } => "sqlite.other-database",
             Self::Record(_) => "sqlite.record",
             Self::Differs { .. } => "sqlite.differs",
+            Self::NotDumped { .. } => "sqlite.not-dumped",
             Self::Spool(cause) => cause.code(),
         }
     }
@@ -123,6 +132,7 @@ impl Failure for SqliteError {
             Self::Missing { .. } | Self::NotMounted => Remedy::Wait,
             Self::Refused { .. } | Self::Log { .. } => Remedy::Retry,
             Self::Gap { .. } | Self::Record(_) | Self::Differs { .. } => Remedy::FixData,
+            Self::NotDumped { .. } => Remedy::FixRequest,
             Self::NotWal { .. } | Self::File { .. } | Self::OtherDatabase { .. } => Remedy::FixSurroundings,
             Self::Spool(cause) => cause.remedy(),
         }
@@ -140,6 +150,7 @@ impl Failure for SqliteError {
             Self::OtherDatabase { .. } => "Give the database another `name` in the configuration, so that its log does not mix with that of the old one.".into(),
             Self::Record(_) => "It was written by a newer version, or is damaged: run `strongroom repository check --read-data`.".into(),
             Self::Differs { .. } => "Do not use it. Restore to another moment or from another base, and report it: base and log are checked by their sums.".into(),
+            Self::NotDumped { .. } => "Look with `strongroom db restore --sql \"SELECT name FROM sqlite_schema\"` what there is. Virtual tables are taken along by `strongroom db clone`.".into(),
             Self::Spool(cause) => cause.advice(),
         }
     }

@@ -8,6 +8,7 @@
 //! follower  reads what is committed, into the spool; holds the log file so that nothing of it goes unseen
 //! cursor    where it was, for whoever goes on
 //! rebuild   a base and records become the database at a commit
+//! still     a database that nobody writes: asked, checked, dumped
 //! ```
 //! What always holds: only committed frames are kept; a log has every frame that was committed since it began, or it ends. SQLite
 //! throws its log file away when it is checkpointed; we hold a read transaction, under which it cannot do so with frames that
@@ -20,13 +21,15 @@ mod reader;
 mod rebuild;
 mod record;
 mod shared;
+mod still;
 mod wal;
 
 pub use cursor::Cursor;
 pub use error::SqliteError;
 pub use follower::Follower;
 pub use reader::Reader;
-pub use rebuild::{Rebuild, Rebuilt};
+pub use rebuild::{LastCommit, Rebuild, Rebuilt};
 pub use record::{HEADER_BYTES, Record, RecordError};
 pub use shared::Shared;
+pub use still::{Rows, Still, is_missing, uri};
 pub use wal::{Frame, Sum, WalError, WalHeader};

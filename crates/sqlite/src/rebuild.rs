@@ -9,10 +9,11 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use strongroom_database::Position;
 
-use crate::{HEADER_BYTES, Record, SqliteError};
+use crate::{HEADER_BYTES, Record, SqliteError, Still};
 
 /// A database that is put together.
 #[derive(Debug)]
@@ -28,23 +29,27 @@ pub struct Rebuild {
     /// The newest of each page that was written: 16 bytes of its hash.
     pages: BTreeMap<u32, [u8; 16]>,
     page_bytes: u32,
-    last: Option<Last>,
+    last: Option<LastCommit>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Last {
-    commit: u64,
-    pages: u32,
-    end: Position,
+/// The last commit that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastCommit {
+    /// Its number.
+    pub commit: u64,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// How many pages the database has with it.
+    pub pages: u32,
+    /// Where it ends in the log.
+    pub end: Position,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The number of the last commit that was written; `None`: the base had all.
-    pub commit: Option<u64>,
-    /// Where it ends in the log.
-    pub end: Option<Position>,
+    /// The last commit that was written; `None`: there was none to write.
+    pub last: Option<LastCommit>,
     /// How many different pages were written, and compared afterwards.
     pub pages: usize,
 }
@@ -79,6 +84,16 @@ impl Rebuild {
                 _ => {}
             }
         }
+        Self::go_on(path, start, cut)
+    }
+
+    /// Goes on with one that has all commits that end at `start` or before, and of which nothing runs. As for
+    /// [`Self::prepare`].
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn go_on(path: &Path, start: Position, cut: Position) -> Result<Self, SqliteError> {
+        let failed = |cause| SqliteError::File { path: path.to_owned(), cause };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
@@ -120,8 +135,12 @@ impl Rebuild {
             self.pages.insert(record.page, sum(record.content));
             self.page_bytes = u32::try_from(record.content.len()).unwrap_or_default();
             if record.pages_after > 0 {
-                let (commit, pages) = (record.commit, record.pages_after);
-                self.last = Some(Last { commit, pages, end: self.position });
+                self.last = Some(LastCommit {
+                    commit: record.commit,
+                    received_at: record.received_at,
+                    pages: record.pages_after,
+                    end: self.position,
+                });
             }
         }
         if record.pages_after > 0 {
@@ -134,7 +153,18 @@ impl Rebuild {
     ///
     /// # Errors
     /// When it is not what the log says, or SQLite finds something wrong.
-    pub fn finish(mut self) -> Result<Rebuilt, SqliteError> {
+    pub fn finish(self) -> Result<Rebuilt, SqliteError> {
+        let path = self.path.clone();
+        let rebuilt = self.settle()?;
+        Still::open(&path)?.check()?;
+        Ok(rebuilt)
+    }
+
+    /// The same without SQLite's check: what was written is read back and compared.
+    ///
+    /// # Errors
+    /// When it is not what the log says.
+    pub fn settle(mut self) -> Result<Rebuilt, SqliteError> {
         let failed = |cause| SqliteError::File { path: self.path.clone(), cause };
         if self.begun.is_some_and(|begun| begun < self.cut) {
             return Err(differs(&self.path, "the log ends within its last commit"));
@@ -155,12 +185,7 @@ impl Rebuild {
                 return Err(differs(&self.path, format!("page {number} reads differently")));
             }
         }
-        check(&self.path)?;
-        Ok(Rebuilt {
-            commit: self.last.map(|last| last.commit),
-            end: self.last.map(|last| last.end),
-            pages: self.pages.len(),
-        })
+        Ok(Rebuilt { last: self.last, pages: self.pages.len() })
     }
 }
 
@@ -170,16 +195,6 @@ fn sum(page: &[u8]) -> [u8; 16] {
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-}
-
-/// `PRAGMA integrity_check`
-fn check(path: &Path) -> Result<(), SqliteError> {
-    let refused = |cause| SqliteError::Refused { doing: "checking", path: path.to_owned(), cause };
-    let database = open(path).map_err(refused)?;
-    let found: String =
-        database.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(refused)?;
-    database.close().map_err(|(_, cause)| refused(cause))?;
-    if found == "ok" { Ok(()) } else { Err(differs(path, found)) }
 }
 
 fn differs(path: &Path, what: impl Into<String>) -> SqliteError {

@@ -106,7 +106,7 @@ impl Beside {
         let replayed = if begun && (is_sqlite || is_mariadb) {
             Err(Refusal::VolumeExists { name: self.target.clone() }.into())
         } else if is_sqlite {
-            sqlite::rebuild(&self.archive, &plan, &mounted, self.data_directory.as_deref()).await
+            self.rebuild_sqlite(&plan, &workspace).await
         } else if is_mariadb {
             self.replay_mariadb(&plan, &workspace).await
         } else {
@@ -254,6 +254,24 @@ impl Beside {
         });
         let stopped_at = stopped_at.await.map_err(|_| RecoveryError::Ending)??;
         let within = data.strip_prefix(mounted).unwrap_or(&data);
+        Ok((format!("/{}", within.display()), stopped_at))
+    }
+
+    async fn rebuild_sqlite(
+        &self,
+        plan: &Plan,
+        workspace: &Workspace,
+    ) -> Result<(String, Option<Position>), Failed> {
+        let mounted = workspace.volume();
+        // Nobody logs in to a file.
+        let asking = Asking { role: String::new(), database: String::new() };
+        let mut copy = self.copy(mounted.clone(), workspace.server(), asking, self.given_up.clone())?;
+        let file = copy.take_up(plan).await?;
+        let stopped_at = copy.go_to(plan).await?;
+        copy.check().await?;
+        let purpose = self.purpose.unwrap_or(Purpose::Clone);
+        copy.keep(Mark::new(purpose, self.archive.database(), &self.volume, plan.lineage, plan.cut)).await?;
+        let within = file.strip_prefix(&mounted).unwrap_or(&file);
         Ok((format!("/{}", within.display()), stopped_at))
     }
 

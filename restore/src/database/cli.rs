@@ -17,12 +17,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::beside::{self, Beside};
-use super::copy::Asking;
+use super::copy::{self, Asking};
 use super::interrupts::Interrupts;
 use super::mark::Purpose;
 use super::promote::Promote;
 use super::proving::{Aim, Proving, ProvingError, Scratch};
 use super::show::Shown;
+use super::sqlite;
 use crate::driver::Driver;
 
 mod looking;
@@ -239,7 +240,11 @@ async fn promote(args: &PromoteArgs, console: &Console, world: &World) -> Result
         Some(name) => name.clone(),
         None => beside::default_name(&args.which.volume)?,
     };
+    let newest = strongroom_archive::newest_log(&fold, &database).map(|log| &log.opened);
+    let is_file = newest.is_some_and(|opened| opened.engine == sqlite::ENGINE);
+    let file = newest.and_then(|opened| opened.facts.get("path")).filter(|_| is_file);
     let promote = Promote {
+        file: file.map(String::as_str),
         driver: &driver,
         world,
         fold: &fold,
@@ -462,7 +467,7 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
     let name = DatabaseArchive::choose(&fold, &args.which.volume, args.which.database.as_deref())?;
     let newest = strongroom_archive::newest_log(&fold, &name).map(|log| &log.opened);
     let newest = newest.ok_or_else(|| ArchiveError::NoDatabase { what: name.clone() })?;
-    if newest.engine != "postgresql" {
+    if !copy::is_known(&newest.engine) {
         return Err(ProvingError::Engine { engine: newest.engine.clone() }.into());
     }
     let configured = config.iter().flat_map(|config| &config.databases).find(|one| one.name.value == name);

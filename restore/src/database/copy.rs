@@ -28,6 +28,7 @@ use super::answer::{Answer, AskError};
 use super::mark::Mark;
 use super::postgres::PostgresCopy;
 use super::proving::ProvingError;
+use super::sqlite::{self, SqliteCopy};
 
 /// A copy of a database in a mounted volume.
 #[async_trait]
@@ -107,10 +108,16 @@ pub(super) struct Asking {
     pub(super) database: String,
 }
 
+/// Whether copies of this engine's databases can be looked at and tested.
+pub(super) fn is_known(engine: &str) -> bool {
+    matches!(engine, "postgresql" | sqlite::ENGINE)
+}
+
 /// A copy of an archive's database, which is nothing yet.
 pub(super) fn open(archive: &Arc<DatabaseArchive>, place: Place) -> Result<Box<dyn DatabaseCopy>, Failed> {
     match archive.engine() {
         "postgresql" => Ok(Box::new(PostgresCopy::new(Arc::clone(archive), place))),
+        sqlite::ENGINE => Ok(Box::new(SqliteCopy::new(Arc::clone(archive), place))),
         engine => Err(ProvingError::Engine { engine: engine.to_owned() }.into()),
     }
 }

@@ -89,6 +89,28 @@ impl Mark {
         write(data, SETTINGS, &held(&self.settings))
     }
 
+    /// Says what a copy is that is a single file, and has no settings that would have to be held.
+    pub(super) fn lay_beside(&self, file: &Path) -> io::Result<()> {
+        let (folder, name) = beside(file)?;
+        write(folder, &name, &serde_json::to_string(self)?)
+    }
+
+    /// Takes away what a base brought along that was a copy once.
+    pub(super) fn remove_beside(file: &Path) -> io::Result<()> {
+        let (folder, name) = beside(file)?;
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a single file is marked as; `None`: it is no copy of ours.
+    pub(super) fn of_file(file: &Path) -> io::Result<Option<Self>> {
+        let (folder, name) = beside(file)?;
+        let text = read(&folder.join(name))?;
+        Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+    }
+
     /// What a data folder is marked as; `None`: it is no copy of ours.
     pub(super) fn of(data: &Path) -> io::Result<Option<Self>> {
         let text = read(&data.join(MARK))?;
@@ -110,6 +132,12 @@ impl Mark {
 fn boot() -> Option<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned())
+}
+
+/// The folder of a file, and the name of the mark in it.
+fn beside(file: &Path) -> io::Result<(&Path, String)> {
+    let name = file.file_name().map(|name| format!("{}.{MARK}", name.to_string_lossy()));
+    file.parent().zip(name).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 fn lines_of_ours() -> impl Iterator<Item = String> {

@@ -5,6 +5,7 @@
 //! interruption asks for the same exchange again, or says that it was done.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use strongroom_console::{Failed, Text};
@@ -14,6 +15,7 @@ use strongroom_proto::control::{MountKind, Volume, VolumeState};
 use strongroom_repository::Fold;
 
 use super::mark::{Mark, Purpose};
+use super::sqlite::file_in;
 use super::workspace::{Workspace, sweep};
 use super::{Engine, RecoveryError, beside};
 use crate::driver::{Driver, IDENTITY, Labels, RUN, safety_label};
@@ -29,6 +31,10 @@ pub(super) use error::PromoteError;
 
 /// The label of a safety snapshot that carries the name of the copy whose content took the place of what is in it.
 const PROMOTED: &str = "strongroom.database.promoted";
+
+/// So often it is asked whether the agent let go of a volume that was unmounted: it looks once a second.
+const AGENT_LETS_GO: u32 = 50;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a promotion will do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,6 +85,8 @@ pub(super) struct Promote<'a> {
     pub(super) world: &'a World,
     pub(super) fold: &'a Fold,
     pub(super) database: &'a str,
+    /// Where it lies in its volume, when it is a single file.
+    pub(super) file: Option<&'a str>,
     pub(super) volume: &'a VolumeName,
     pub(super) copy: &'a VolumeName,
     pub(super) remount: bool,
@@ -122,7 +130,9 @@ impl Promote<'_> {
             return Err(PromoteError::InUse { name, path, by_hand: true }.into());
         }
         let by_hand = |mount: &&strongroom_proto::control::Mount| mount.kind() == MountKind::ByHand;
-        if let Some(mount) = live.mounts.iter().find(|mount| !self.remount || !by_hand(mount)) {
+        // An agent that follows a file lets go of the volume when it is unmounted, and only then.
+        let may_stay = self.remount && self.file.is_none();
+        if let Some(mount) = live.mounts.iter().find(|mount| !may_stay || !by_hand(mount)) {
             let (name, path) = (self.volume.clone(), mount.path.clone());
             return Err(PromoteError::InUse { name, path, by_hand: by_hand(&mount) }.into());
         }
@@ -141,7 +151,9 @@ impl Promote<'_> {
             let target = format!("database {} of volume {}", self.database, self.volume);
             return Err(Refusal::Identity { owner, target }.into());
         }
-        self.refuse_taken(lineage)?;
+        if self.file.is_none() {
+            self.refuse_taken(lineage)?;
+        }
         let run = run_of(&copy.id).ok_or_else(|| Refusal::DriverAnswer { what: copy.id.clone() })?;
         let mut notes: Vec<String> = live
             .mounts
@@ -188,9 +200,11 @@ impl Promote<'_> {
         let workspace = Workspace::make(self.work_dir, self.copy, false, self.world)?;
         let mounted = workspace.volume();
         self.driver.mount(self.copy, &mounted).await?;
-        let done = beside::data_folder(&mounted, self.data_directory)
-            .map_err(Failed::from)
-            .and_then(|data| work(&data));
+        let found = match self.file {
+            Some(_) => file_in(&mounted, self.data_directory, self.file).map_err(Failed::from),
+            None => beside::data_folder(&mounted, self.data_directory).map_err(Failed::from),
+        };
+        let done = found.and_then(|data| work(&data));
         let unmounted = self.driver.unmount(self.copy, &mounted).await;
         let done = done?;
         unmounted?;
@@ -201,9 +215,15 @@ impl Promote<'_> {
     fn look(&self, data: &Path) -> Result<(Mark, LineageId), Failed> {
         let failed = |cause| RecoveryError::Folder { path: data.to_owned(), cause };
         let name = || self.copy.clone();
-        let mark = Mark::of(data).map_err(failed)?.ok_or_else(|| PromoteError::NotACopy { name: name() })?;
+        let mark = if self.file.is_some() { Mark::of_file(data) } else { Mark::of(data) };
+        let mark = mark.map_err(failed)?.ok_or_else(|| PromoteError::NotACopy { name: name() })?;
         if mark.purpose == Purpose::Clone {
             return Err(PromoteError::Clone { name: name() }.into());
+        }
+        if self.file.is_some() {
+            // Its log tells one content of the file from the other, with a gap between.
+            let lineage = LineageId(mark.lineage);
+            return Ok((mark, lineage));
         }
         if data.join("recovery.signal").exists() {
             return Err(PromoteError::Unfinished { name: name() }.into());
@@ -223,20 +243,22 @@ impl Promote<'_> {
 
     /// Exchanges the content. The copy is let go before, since nobody gets at it afterwards without stopping it.
     pub(super) async fn execute(&self, plan: &PromotePlan) -> Result<Promoted, Failed> {
-        let mark = self
-            .within(|data| {
-                let failed = |cause| RecoveryError::Folder { path: data.to_owned(), cause };
-                let mark = Mark::of(data).map_err(failed)?;
-                let mark = mark.ok_or_else(|| PromoteError::NotACopy { name: self.copy.clone() })?;
-                mark.clone().let_go(data).map_err(failed)?;
-                Ok(mark)
-            })
-            .await?;
+        let mark = self.let_go().await?;
         let labels =
             Labels::from([(RUN.into(), plan.run.to_string()), (PROMOTED.into(), plan.copy.to_string())]);
-        let swapped =
-            exchange(self.driver, &plan.volume_id, &plan.copy_id, plan.run, labels, plan.remount).await;
-        if swapped.is_err() {
+        let mut looks = if self.file.is_some() { AGENT_LETS_GO } else { 0 };
+        let swapped = loop {
+            let (volume, copy) = (&plan.volume_id, &plan.copy_id);
+            let swapped = exchange(self.driver, volume, copy, plan.run, labels.clone(), plan.remount).await;
+            match &swapped {
+                Err(error) if looks > 0 && error.failure().code() == "driver.in-use" => {
+                    looks -= 1;
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                _ => break swapped,
+            }
+        };
+        if let Some(mark) = mark.filter(|_| swapped.is_err()) {
             // It stays a copy, and disturbs nobody. Where it is gone already it is the answer that was lost.
             let held = |data: &Path| {
                 let failed = |cause| RecoveryError::Folder { path: data.to_owned(), cause };
@@ -249,22 +271,45 @@ impl Promote<'_> {
         let swapped = swapped?;
         Ok(Promoted { volume: plan.volume.clone(), copy: plan.copy.clone(), earlier: false, swapped })
     }
+
+    /// The copy may disturb others from here on. A single file never did.
+    async fn let_go(&self) -> Result<Option<Mark>, Failed> {
+        if self.file.is_some() {
+            return Ok(None);
+        }
+        let mark = self
+            .within(|data| {
+                let failed = |cause| RecoveryError::Folder { path: data.to_owned(), cause };
+                let mark = Mark::of(data).map_err(failed)?;
+                let mark = mark.ok_or_else(|| PromoteError::NotACopy { name: self.copy.clone() })?;
+                mark.clone().let_go(data).map_err(failed)?;
+                Ok(mark)
+            })
+            .await?;
+        Ok(Some(mark))
+    }
 }
 
 impl PromotePlan {
+    fn history(&self) -> String {
+        let (lineage, left, at) = (self.lineage, self.left_lineage, self.left_at);
+        if lineage.0 == left {
+            return format!(
+                "goes on from {at}, with a gap of the moments of the exchange; what was archived behind that stays restorable"
+            );
+        }
+        format!(
+            "lineage {lineage}, which left lineage {left} at {at}: what was archived behind that stays restorable with --lineage"
+        )
+    }
+
     /// As a person reads it before saying yes.
     pub(super) fn text(&self) -> String {
         let facts = [
             ("run", self.run.to_string()),
             ("promotes", format!("database {} in volume {}", self.database, self.copy)),
             ("into", format!("volume {} ({})", self.volume, self.volume_id)),
-            (
-                "history",
-                format!(
-                    "lineage {}, which left lineage {} at {}: what was archived behind that stays restorable with --lineage",
-                    self.lineage, self.left_lineage, self.left_at
-                ),
-            ),
+            ("history", self.history()),
             ("keeps", format!("the present content as safety snapshot {}", self.safety_label)),
             ("undo", self.undo.clone()),
         ];

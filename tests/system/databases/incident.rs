@@ -161,6 +161,28 @@ fn a_copy_is_looked_at_moved_forward_searched_and_dumped_and_nothing_of_it_stays
             ground.run(["db", "dump", "db", "--transaction", &mistake, "--table", "public.orders"]).ok();
         assert!(dumped.stdout.contains("1\tthe first\n") && !dumped.stdout.contains("behind"), "{dumped}");
 
+        let file = ground.path("orders.sql");
+        let line = ["db", "dump", "db", "--transaction", &mistake, "--table", "public.orders", "--to-file"];
+        ground.run(line.into_iter().chain([text(&file)])).ok();
+        assert_eq!(fs::read_to_string(&file).expect("the dump"), dumped.stdout);
+
+        // A copy that was looked at stays when it is wanted, as a clone.
+        let kept =
+            look(&["--transaction", &mistake, "--sql", count, "--keep", "--to-volume", "kept"]).ok().json();
+        assert_eq!((&kept["seen"][0]["answer"], &kept["kept"]), (&Value::from("19"), &Value::from("kept")));
+        let data = kept["data_directory"].as_str().expect("where it is");
+        assert_eq!(ask_copy(ground, server, "kept", data, count), "19");
+        ground.run(["volume", "delete", "kept"]).ok();
+
+        // A person at a terminal: the copy, a step forward, a step that is none, and away.
+        let typed = ground.path("typed");
+        let (ask, forward) = ("select 'rows=' || count(*) from orders;\n\\q\n", "+1h\n");
+        fs::write(&typed, format!("{ask}yesterday soon\n{forward}{ask}q\n")).expect("a file");
+        let shell = ["db", "restore", "db", "--transaction", &mistake, "--shell"];
+        let said = ground.call(shell).at_a_terminal(&typed).run().ok();
+        assert!(said.stdout.contains("rows=19"), "{said}");
+        assert!(said.stdout.contains("database.step") || said.stdout.contains("is no step"), "{said}");
+
         ground.run(["db", "clone", "db", "--to-volume", "look"]).ok();
         ground
             .run(["db", "promote", "db", "--restored", "look", "--yes", "--no-remount"])

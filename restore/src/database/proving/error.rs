@@ -10,7 +10,7 @@ use super::super::answer::AskError;
 #[derive(Debug, thiserror::Error)]
 pub enum ProvingError {
     /// Its engine cannot be tested yet.
-    #[error("databases of the engine {engine} are not tested yet")]
+    #[error("copies of databases of the engine {engine} are not looked into or tested yet")]
     Engine {
         /// Which.
         engine: String,
