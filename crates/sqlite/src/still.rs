@@ -344,7 +344,7 @@ mod tests {
         let text = String::from_utf8(text).unwrap();
         let again = Connection::open_in_memory().unwrap();
         again.execute_batch(&text).unwrap();
-        let all = "SELECT group_concat(id || typeof(v) || quote(v) || hex(v) || twice, ';') FROM \"order s\"";
+        let all = "SELECT group_concat(id || typeof(v) || hex(v) || iif(typeof(v) = 'real', quote(v), '') || twice, ';') FROM \"order s\"";
         let sequence = "SELECT seq FROM sqlite_sequence";
         let names = "SELECT group_concat(name) FROM (SELECT name FROM sqlite_schema ORDER BY name)";
         let ask = |sql: &str| again.query_row(sql, [], |row| row.get::<_, String>(0));

@@ -164,7 +164,11 @@ fn a_copy_is_looked_at_moved_forward_searched_and_dumped_and_nothing_of_it_stays
         let file = ground.path("orders.sql");
         let line = ["db", "dump", "db", "--transaction", &mistake, "--table", "public.orders", "--to-file"];
         ground.run(line.into_iter().chain([text(&file)])).ok();
-        assert_eq!(fs::read_to_string(&file).expect("the dump"), dumped.stdout);
+        // Each dump has a key of its own, so that nothing in it is taken for a command of psql.
+        let lines = |dump: &str| -> Vec<String> {
+            dump.lines().filter(|line| !line.contains("restrict ")).map(str::to_owned).collect()
+        };
+        assert_eq!(lines(&fs::read_to_string(&file).expect("the dump")), lines(&dumped.stdout));
 
         // A copy that was looked at stays when it is wanted, as a clone.
         let kept =
