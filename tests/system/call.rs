@@ -72,7 +72,8 @@ impl Call {
                 None => script.env_remove(name),
             };
         }
-        script.env("TERM", "dumb");
+        // No pager, which would take what is typed for itself.
+        script.env("TERM", "dumb").env("PAGER", "cat");
         self.command = script;
         self.stdin(typed)
     }
