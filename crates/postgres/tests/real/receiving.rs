@@ -264,3 +264,60 @@ async fn a_log_that_the_server_no_longer_has_is_a_gap_and_a_full_spool_leaves_th
     tokio::join!(receiving, wait).0.unwrap();
     assert!(spool.range().unwrap().1 >= system.flushed);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_it_catches_up_is_not_called_complete_and_what_comes_behind_that_is() {
+    let Some(server) = Server::start("checkpoint_timeout = '1h'\nmax_wal_size = '4GB'") else { return };
+    server.sql("create table t (filler text)");
+    let (from, system) = {
+        let mut connection = ReplicationConnection::open(&target(&server)).await.unwrap();
+        let system = connection.identify().await.unwrap();
+        (system.flushed.segment_start(system.segment_bytes), system)
+    };
+    server.sql("select pg_create_physical_replication_slot('strongroom', true)");
+    for _ in 0..4 {
+        server.sql("insert into t select repeat(md5(i::text), 30) from generate_series(1, 15000) i");
+    }
+    let behind = position(&server.sql("select pg_current_wal_flush_lsn()"));
+    let caught_up_from = Timestamp::now();
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Arc::new(Spool::open(folder.path()).unwrap());
+    let (progress, mut seen) = watch::channel(Progress::default());
+    let cancel = CancellationToken::new();
+    let mut connection = ReplicationConnection::open(&target(&server)).await.unwrap();
+    let now = connection.identify().await.unwrap();
+    assert_eq!(now.timeline, system.timeline);
+    let receiver = Receiver {
+        slot: SlotName::new("strongroom").unwrap(),
+        timeline: LineageId(1),
+        spool: Arc::clone(&spool),
+        budget_bytes: 1 << 30,
+        world: world(),
+    };
+    let watching = async {
+        let early = seen.wait_for(|progress| progress.flushed > from && progress.flushed < behind).await;
+        let early = early.unwrap().clone();
+        seen.wait_for(|progress| progress.flushed >= behind && progress.current_at.is_some()).await.unwrap();
+        tokio::task::block_in_place(|| server.sql("insert into t values ('later')"));
+        let end = position(&server.sql("select pg_current_wal_flush_lsn()"));
+        seen.wait_for(|progress| progress.flushed >= end).await.unwrap();
+        cancel.cancel();
+        early
+    };
+    let (ended, early) = tokio::join!(receiver.receive(connection, &now, from, &progress, &cancel), watching);
+    assert_eq!(ended.unwrap(), Ended::Cancelled);
+    assert!(early.heard_at.is_some() && early.current_at.is_none(), "it is not up to date: {early:?}");
+    let (mut at, end) = spool.range().unwrap();
+    let (mut told, mut last) = (0, Timestamp::UNIX_EPOCH);
+    while at < end {
+        let piece = spool.read(at, 1).unwrap().unwrap();
+        at = at.plus(piece.bytes.len() as u64);
+        if at < behind {
+            assert_eq!(piece.sent_at, Timestamp::UNIX_EPOCH, "up to {at} of {behind}");
+            told += 1;
+        }
+        last = piece.sent_at;
+    }
+    assert!(told > 10, "{told} writes while it caught up");
+    assert!(last >= caught_up_from, "{last} for what came when nothing was missing");
+}
