@@ -5,6 +5,7 @@
 //! mariadb     MariaDB
 //! postgres    PostgreSQL
 //! sqlite      SQLite
+//! redis       Redis and Valkey, of which no log is archived: asked before a volume is cut
 //! archiver    one task a database: connect, find where its log goes on, receive; again after whatever happens
 //! uploader    what the spool holds → bundles of 8 MiB or 10 seconds → the repository; now and then a record
 //! indexing    what the bytes say: commits, named points
@@ -26,6 +27,7 @@ mod live;
 mod mariadb;
 mod postgres;
 pub mod proving;
+mod redis;
 mod sqlite;
 mod uploader;
 pub mod view;
@@ -76,6 +78,8 @@ pub struct Database {
 #[derive(Debug, Clone, Default)]
 pub struct Databases {
     all: Arc<BTreeMap<String, Arc<Database>>>,
+    /// Those of which no log is archived: their names and servers, by volume.
+    asked: Arc<BTreeMap<VolumeName, (String, redis::Redis)>>,
     stream_began: Arc<Notify>,
 }
 
@@ -88,7 +92,33 @@ impl Databases {
             let database = Database::new(database, config, &stream_began)?;
             Some((database.name.clone(), Arc::new(database)))
         });
-        Self { all: Arc::new(all.collect()), stream_began }
+        let asked = config.databases.iter().filter_map(|database| match &database.engine {
+            EngineConfig::Redis(config) => {
+                let named = (database.name.value.clone(), redis::Redis::new(config));
+                Some((database.volume.clone(), named))
+            }
+            _ => None,
+        });
+        Self { all: Arc::new(all.collect()), asked: Arc::new(asked.collect()), stream_began }
+    }
+
+    /// To be called before a volume is looked at for a backup: sees to it that what a server holds in memory alone is on it too.
+    pub(crate) async fn calm(&self, volume: &VolumeName) {
+        let Some((database, server)) = self.asked.get(volume) else { return };
+        match server.calm().await {
+            Ok(calm) => tracing::info!(
+                database, %volume, version = calm.version, identity = calm.identity, holds = %calm,
+                "what the volume holds of this database loads as it is"
+            ),
+            Err(error) => {
+                use strongroom_model::Failure as _;
+                let (code, advice, error) = (error.code(), error.advice(), strongroom_model::chain(&error));
+                tracing::error!(
+                    database, %volume, code, error, advice,
+                    "the database was not ready for this backup of its volume: it has what the files say, as after a crash"
+                );
+            }
+        }
     }
 
     /// All of them, by name.
@@ -207,7 +237,11 @@ impl Database {
     fn new(config: &DatabaseConfig, all: &Config, stream_began: &Arc<Notify>) -> Option<Self> {
         let engine: Arc<dyn Engine> = match &config.engine {
             EngineConfig::Mariadb(mariadb) => Arc::new(mariadb::Mariadb::new(&config.name.value, mariadb)),
-            EngineConfig::Postgres(config) => Arc::new(postgres::Postgres::new(config)?),
+            EngineConfig::Postgres(postgres) => {
+                Arc::new(postgres::Postgres::new(postgres, config.spool.bytes())?)
+            }
+            // It has no log.
+            EngineConfig::Redis(_) => return None,
             EngineConfig::Sqlite(sqlite) => Arc::new(sqlite::Sqlite::new(
                 sqlite,
                 config.volume.clone(),

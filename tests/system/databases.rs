@@ -1,9 +1,11 @@
 //! Databases whose log is archived, by the real agent from a real PostgreSQL: whatever is killed, nothing that was reported is
 //! missing, and every byte is the server's own.
 
+mod archive_command;
 mod incident;
 mod mariadb;
 mod outage;
+mod redis;
 #[path = "../../crates/postgres/tests/real/server.rs"]
 mod server;
 mod sqlite;

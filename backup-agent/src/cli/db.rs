@@ -14,11 +14,15 @@ use strongroom_settings::{RepositoryArgs, open_repository_to_read};
 
 use crate::databases::view::{self, DatabaseStatus};
 
+mod archive_wal;
+
 /// `strongroom db …`
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
     /// List databases, and for each the stretches of time in which every second can be restored
     List(ListArgs),
+    /// Hand a finished segment of PostgreSQL's log to the agent: archive_command = 'strongroom db archive-wal %p --to FOLDER'
+    ArchiveWal(archive_wal::ArchiveWalArgs),
 }
 
 /// `strongroom db list`
@@ -38,7 +42,13 @@ struct Listed {
 /// # Errors
 /// What went wrong, for the person who gave it.
 pub async fn run(command: DbCommand, console: &Console, world: &World) -> Result<Exit, Failed> {
-    let DbCommand::List(args) = command;
+    match command {
+        DbCommand::List(args) => list(&args, console, world).await,
+        DbCommand::ArchiveWal(args) => archive_wal::run(args, console).await,
+    }
+}
+
+async fn list(args: &ListArgs, console: &Console, world: &World) -> Result<Exit, Failed> {
     let settings = args.repository.resolve()?;
     let repository = open_repository_to_read(&settings, world).await?.repository;
     let fold = repository.fold().await?;

@@ -1,8 +1,12 @@
-//! PostgreSQL, as archiving knows it: a physical slot that keeps the log, a stream of it, two positions around the cut.
+//! PostgreSQL, as archiving knows it: a physical slot that keeps the log, a stream of it, two positions around the cut. Where
+//! nobody may replicate, its `archive_command` hands the log over instead.
 
 mod base;
+mod handed;
 mod parting;
 mod slot;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use strongroom_database::postgres::{Start, Version, forks};
@@ -12,12 +16,13 @@ use strongroom_postgres::replication::SlotName;
 use strongroom_postgres::{PostgresError, ReplicationConnection, System, Target};
 use strongroom_repository::fold::LogState;
 use strongroom_repository::record::LogOpened;
-use strongroom_settings::PostgresConfig;
+use strongroom_settings::{PostgresConfig, PostgresLog};
 
 use super::engine::{
     Beginning, Begun, Ended, Engine, EngineError, Fork, Held, Known, LogReader, Onward, ReadFrom, Receiving,
     Source,
 };
+use handed::Handover;
 
 /// Segments of a server that says nothing else.
 const USUAL_SEGMENT: u32 = 16 << 20;
@@ -29,11 +34,15 @@ pub(super) struct Postgres {
     slot: SlotName,
     /// How much of its log the server may be made to keep.
     held_bytes: u64,
+    /// Through which its log is handed over; `None`: it is streamed.
+    handover: Option<Arc<Handover>>,
+    /// How much may wait there.
+    handover_bytes: u64,
 }
 
 impl Postgres {
     /// `None`: the name of its slot is none, which the configuration was checked for.
-    pub(super) fn new(config: &PostgresConfig) -> Option<Self> {
+    pub(super) fn new(config: &PostgresConfig, spool_bytes: u64) -> Option<Self> {
         let target = Target {
             host: config.host.clone(),
             port: config.port,
@@ -45,7 +54,17 @@ impl Postgres {
             tls_ca: config.tls_ca.clone(),
             application: "strongroom".to_owned(),
         };
-        Some(Self { target, slot: SlotName::new(&config.slot)?, held_bytes: config.held.bytes() })
+        let handover = match &config.log {
+            PostgresLog::Stream => None,
+            PostgresLog::Handover(folder) => Some(Arc::new(Handover::new(folder.clone()))),
+        };
+        Some(Self {
+            target,
+            slot: SlotName::new(&config.slot)?,
+            held_bytes: config.held.bytes(),
+            handover,
+            handover_bytes: spool_bytes / 4,
+        })
     }
 }
 
@@ -63,6 +82,9 @@ impl Engine for Postgres {
     }
 
     async fn connect(&self) -> Result<Box<dyn Source>, EngineError> {
+        if let Some(handover) = &self.handover {
+            return Ok(Box::new(handed::connect(self, handover).await?));
+        }
         let mut connection = ReplicationConnection::open(&self.target).await?;
         // The slot first: from here on the server keeps what the log will begin with.
         connection.create_slot(&self.slot).await?;
@@ -87,18 +109,32 @@ impl Engine for Postgres {
     }
 
     async fn held(&self) -> Result<Option<Held>, EngineError> {
-        let bytes = slot::held(self).await?;
+        let bytes = match &self.handover {
+            None => slot::held(self).await?,
+            Some(_) => handed::held(self).await?,
+        };
         Ok(bytes.map(|bytes| Held { bytes, limit_bytes: self.held_bytes }))
     }
 
     async fn let_go(&self) -> Result<(), EngineError> {
-        Ok(slot::let_go(self).await?)
+        Ok(match &self.handover {
+            None => slot::let_go(self).await?,
+            Some(handover) => handed::let_go(self, handover).await?,
+        })
     }
 }
 
 fn segment_bytes(opened: &LogOpened) -> u32 {
     let bytes = opened.facts.get("segment-bytes").and_then(|bytes| bytes.parse().ok());
     bytes.filter(|bytes| *bytes > 0).unwrap_or(USUAL_SEGMENT)
+}
+
+fn is_of(system: &System, opened: &LogOpened) -> Result<(), EngineError> {
+    let found = system.identifier;
+    match opened.identity.parse::<u64>() {
+        Ok(expected) if expected != found => Err(PostgresError::OtherCluster { expected, found }.into()),
+        _ => Ok(()),
+    }
 }
 
 impl LogReader for Indexer {
@@ -130,11 +166,7 @@ impl Stream {
 #[async_trait]
 impl Source for Stream {
     fn is_of(&self, opened: &LogOpened) -> Result<(), EngineError> {
-        let found = self.system.identifier;
-        match opened.identity.parse::<u64>() {
-            Ok(expected) if expected != found => Err(PostgresError::OtherCluster { expected, found }.into()),
-            _ => Ok(()),
-        }
+        is_of(&self.system, opened)
     }
 
     async fn onward(&mut self, known: &[Known]) -> Result<Onward, EngineError> {

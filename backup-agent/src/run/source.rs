@@ -70,6 +70,7 @@ impl Opened {
         if let Some(why) = &volume.trouble {
             return Err(BackupError::NotReady { volume: volume.name.clone(), why: why.clone() });
         }
+        agent.databases.calm(&volume.name).await;
         let repository = agent.repository.id();
         let Before { parent, base, kept } = before(agent, driver, volume, fold).await?;
         // A database whose log has no base yet needs a snapshot around which it was asked, also where nothing was written.

@@ -7,6 +7,7 @@
 mod catalogue;
 mod error;
 mod reader;
+mod segment;
 
 pub use catalogue::{catalogue, databases, logs, newest_log, on_volume};
 pub use error::ArchiveError;

@@ -25,6 +25,8 @@ pub enum Exit {
     Bug,
     /// 130: interrupted (128 and the number of SIGINT).
     Interrupted,
+    /// 200: whether there is more of a log could not be found out: recovery must not go on as if there were none.
+    StopRecovery,
 }
 
 impl Exit {
@@ -44,6 +46,7 @@ impl Exit {
             Self::Usage => 64,
             Self::Bug => 70,
             Self::Interrupted => 130,
+            Self::StopRecovery => 200,
         }
     }
 }

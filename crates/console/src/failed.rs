@@ -26,6 +26,12 @@ impl Failed {
         Self { failure, exit: None }
     }
 
+    /// The same with another exit code.
+    #[must_use]
+    pub fn exiting(self, exit: Exit) -> Self {
+        Self { exit: Some(exit), ..self }
+    }
+
     /// What failed.
     #[must_use]
     pub fn failure(&self) -> &(dyn Failure + Send + Sync) {

@@ -6,6 +6,8 @@ use strongroom_database::{LineageId, Position};
 use strongroom_log_spool::SpoolError;
 use strongroom_model::{Failure, Remedy};
 
+use crate::handover::HandoverError;
+
 /// Why something could not be had of a PostgreSQL server, or not be kept of what it sent.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
@@ -135,9 +137,24 @@ pub enum PostgresError {
         /// What came.
         found: Position,
     },
+    /// The server hands over no segments.
+    #[error("PostgreSQL at {place} hands over no segments: archive_mode is off")]
+    NotArchiving {
+        /// Host or socket, and port.
+        place: String,
+    },
+    /// The server is in a timeline of which it is not known how it came about.
+    #[error("the server is in timeline {timeline}, and {timeline:08X}.history was not handed over yet", timeline = timeline.0)]
+    NoHistory {
+        /// Which.
+        timeline: LineageId,
+    },
     /// What came cannot be kept.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// What was handed over cannot be taken.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
 }
 
 impl PostgresError {
@@ -176,7 +193,10 @@ impl Failure for PostgresError {
             Self::Gap { .. } => "postgres.gap",
             Self::Behind { .. } => "postgres.behind",
             Self::NotNext { .. } => "postgres.not-next",
+            Self::NotArchiving { .. } => "postgres.not-archiving",
+            Self::NoHistory { .. } => "postgres.no-history",
             Self::Spool(cause) => cause.code(),
+            Self::Handover(cause) => cause.code(),
         }
     }
 
@@ -189,7 +209,9 @@ impl Failure for PostgresError {
             }
             Self::NotNext { .. } | Self::Protocol { .. } => Remedy::Bug,
             Self::Gap { .. } => Remedy::FixData,
+            Self::NoHistory { .. } => Remedy::Wait,
             Self::Spool(cause) => cause.remedy(),
+            Self::Handover(cause) => cause.remedy(),
             _ => Remedy::FixSurroundings,
         }
     }
@@ -210,7 +232,10 @@ impl Failure for PostgresError {
             Self::OtherHistory { .. } => "Two copies of the database were promoted from the same state. Restore the one that is to live from the archive again: it then gets a number of its own; or give it another `name` in the configuration.".into(),
             Self::Gap { .. } => "The restorable window has a gap here. Take a new snapshot of the volume at once: what comes after it can be restored to any second again.".into(),
             Self::Behind { .. } => "The database was put back to an older state. Give it another `name` in the configuration, so that both histories stay restorable.".into(),
+            Self::NotArchiving { .. } => "Set archive_mode = on and archive_command = 'strongroom db archive-wal %p --to FOLDER' at the server, which has to be started again for that. A restored copy hands over nothing until it is promoted.".into(),
+            Self::NoHistory { .. } => "It comes with the first segment of that timeline; SELECT pg_switch_wal() ends one at once.".into(),
             Self::Spool(cause) => cause.advice(),
+            Self::Handover(cause) => cause.advice(),
         }
     }
 }

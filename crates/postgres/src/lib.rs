@@ -14,6 +14,7 @@
 mod authentication;
 pub mod connection;
 pub mod error;
+pub mod handover;
 mod password;
 pub mod receiver;
 pub mod replication;

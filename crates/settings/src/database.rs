@@ -38,6 +38,55 @@ pub enum EngineConfig {
     Postgres(PostgresConfig),
     /// SQLite 3 with a write-ahead log.
     Sqlite(SqliteConfig),
+    /// Redis or Valkey. No log of it is archived; it is asked before its volume is cut.
+    Redis(RedisConfig),
+}
+
+/// How a Redis or Valkey server is reached.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// A host, an address, or its Unix socket.
+    pub host: String,
+    /// The port; a socket has none.
+    pub port: u16,
+    /// The user of its access list; `None`: the one that has no name.
+    pub user: Option<String>,
+    /// The file whose first line is the password.
+    pub password_file: Option<PathBuf>,
+}
+
+impl RedisConfig {
+    /// Where it is, for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
+        if self.host.starts_with('/') { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    fn of(keys: &Keys) -> Result<Self, String> {
+        let others = [
+            ("database", keys.database.is_some()),
+            ("pgpass_file", keys.pgpass_file.is_some()),
+            ("tls", keys.tls.is_some()),
+            ("tls_ca", keys.tls_ca.is_some()),
+            ("slot", keys.slot.is_some()),
+            ("held", keys.held.is_some()),
+            ("log", keys.log.is_some()),
+            ("handover", keys.handover.is_some()),
+            ("path", keys.path.is_some()),
+            ("test", keys.test.is_some()),
+        ];
+        if let Some((key, _)) = others.iter().find(|(_, given)| *given) {
+            return Err(format!(
+                "`{key}` is nothing of engine = \"redis\", which has `host`, `port`, `user` and `password_file`"
+            ));
+        }
+        Ok(Self {
+            host: needed("host", keys.host.clone())?,
+            port: keys.port.unwrap_or(6379),
+            user: keys.user.clone(),
+            password_file: keys.password_file.clone(),
+        })
+    }
 }
 
 /// Where a SQLite database lies.
@@ -70,6 +119,26 @@ pub struct PostgresConfig {
     pub slot: String,
     /// How much of its log the server may be made to keep for the agent, on its own disk; then the slot lets go.
     pub held: Size,
+    /// How its log comes to the agent.
+    pub log: PostgresLog,
+}
+
+/// How PostgreSQL's log comes to the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PostgresLog {
+    /// Over the replication protocol, as it is written.
+    Stream,
+    /// By the server's `archive_command`, segment for segment, through this folder.
+    Handover(PathBuf),
+}
+
+/// The value of `log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Log {
+    #[default]
+    Stream,
+    ArchiveCommand,
 }
 
 /// How a MariaDB server is reached.
@@ -97,6 +166,7 @@ enum Engine {
     #[default]
     Postgresql,
     Sqlite,
+    Redis,
 }
 
 /// The keys as they are written: those of all engines.
@@ -117,6 +187,8 @@ struct Keys {
     tls_ca: Option<PathBuf>,
     slot: Option<String>,
     held: Option<Size>,
+    log: Option<Log>,
+    handover: Option<PathBuf>,
     path: Option<PathBuf>,
     #[serde(default = "usual_spool")]
     spool: Size,
@@ -141,6 +213,8 @@ impl TryFrom<Keys> for DatabaseConfig {
             ("tls_ca", keys.tls_ca.is_some()),
             ("slot", keys.slot.is_some()),
             ("held", keys.held.is_some()),
+            ("log", keys.log.is_some()),
+            ("handover", keys.handover.is_some()),
         ];
         let engine = match keys.engine {
             Engine::Sqlite => {
@@ -151,6 +225,7 @@ impl TryFrom<Keys> for DatabaseConfig {
                 }
                 EngineConfig::Sqlite(SqliteConfig { path: needed("path", keys.path)? })
             }
+            Engine::Redis => EngineConfig::Redis(RedisConfig::of(&keys)?),
             _ if keys.path.is_some() => {
                 return Err("`path` is a file of engine = \"sqlite\"; this engine has a server".to_owned());
             }
@@ -160,6 +235,8 @@ impl TryFrom<Keys> for DatabaseConfig {
                     ("pgpass_file", keys.pgpass_file.is_some()),
                     ("slot", keys.slot.is_some()),
                     ("held", keys.held.is_some()),
+                    ("log", keys.log.is_some()),
+                    ("handover", keys.handover.is_some()),
                 ] {
                     if is_there {
                         return Err(format!("`{key}` is for engine = \"postgresql\" alone"));
@@ -190,6 +267,17 @@ impl TryFrom<Keys> for DatabaseConfig {
                 tls_ca: keys.tls_ca,
                 slot: keys.slot.unwrap_or_else(|| "strongroom".to_owned()),
                 held: keys.held.unwrap_or(Size::mib(4096)),
+                log: match (keys.log.unwrap_or_default(), keys.handover) {
+                    (Log::Stream, None) => PostgresLog::Stream,
+                    (Log::ArchiveCommand, Some(folder)) => PostgresLog::Handover(folder),
+                    (Log::ArchiveCommand, None) => return Err("missing field `handover`".to_owned()),
+                    (Log::Stream, Some(_)) => {
+                        return Err(
+                            "`handover` is the folder of log = \"archive_command\"; this is log = \"stream\""
+                                .to_owned(),
+                        );
+                    }
+                },
             }),
         };
         Ok(Self {
@@ -239,6 +327,7 @@ impl DatabaseConfig {
             EngineConfig::Mariadb(_) => None,
             EngineConfig::Postgres(postgres) => postgres.fault(),
             EngineConfig::Sqlite(sqlite) => sqlite.fault(),
+            EngineConfig::Redis(_) => None,
         }
     }
 }
@@ -251,6 +340,11 @@ impl PostgresConfig {
                 "a slot's name has lower-case letters, digits and '_', at most 63: {:?}",
                 self.slot
             ));
+        }
+        if let PostgresLog::Handover(folder) = &self.log
+            && !folder.is_absolute()
+        {
+            return Some(format!("`handover` begins with \"/\": {}", folder.display()));
         }
         if self.held.bytes() < Size::mib(64).bytes() {
             return Some("what the server may keep (`held`) needs at least 64MiB".to_owned());
@@ -284,6 +378,23 @@ mod tests {
         assert!(matches!(read("host = \"/run\"\nuser = \"u\"").unwrap().engine, EngineConfig::Postgres(_)));
         let sqlite = read("engine = \"sqlite\"\npath = \"data/app.db\"").unwrap();
         assert!(matches!(sqlite.engine, EngineConfig::Sqlite(_)));
+        let redis = read("engine = \"redis\"\nhost = \"cache\"").unwrap();
+        let EngineConfig::Redis(redis) = redis.engine else { panic!("it is Redis") };
+        assert_eq!(redis.place(), "cache:6379");
+        let refused = read("engine = \"redis\"\nhost = \"cache\"\nslot = \"s\"").unwrap_err();
+        assert!(refused.contains("`slot` is nothing of engine"), "{refused}");
+        let server = "host = \"/run\"\nuser = \"u\"\n";
+        let handed = read(&format!("{server}log = \"archive_command\"\nhandover = \"/srv/wal\"")).unwrap();
+        let EngineConfig::Postgres(handed) = handed.engine else { panic!("it is PostgreSQL") };
+        assert_eq!(handed.log, PostgresLog::Handover("/srv/wal".into()));
+        for (keys, reason) in [
+            ("log = \"archive_command\"", "missing field `handover`"),
+            ("handover = \"/srv/wal\"", "is the folder of log"),
+            ("log = \"archive_command\"\nhandover = \"wal\"", "begins with"),
+        ] {
+            let refused = read(&format!("{server}{keys}")).unwrap_err();
+            assert!(refused.contains(reason), "{keys}: {refused}");
+        }
         for (keys, reason) in [
             ("user = \"u\"", "missing field `host`"),
             ("engine = \"sqlite\"", "missing field `path`"),

@@ -25,7 +25,9 @@ pub use config::{
     AgentConfig, CheckConfig, Config, CopyConfig, DriverConfig, Located, PolicyConfig, RepositoryConfig,
     RetainConfig, TimeZoneName,
 };
-pub use database::{DatabaseConfig, EngineConfig, MariadbConfig, PostgresConfig, SqliteConfig};
+pub use database::{
+    DatabaseConfig, EngineConfig, MariadbConfig, PostgresConfig, PostgresLog, RedisConfig, SqliteConfig,
+};
 pub use day::{DayTime, LimitConfig, Rate, WindowConfig};
 pub use duration::{DurationError, Interval};
 pub use load::ConfigError;

@@ -26,8 +26,10 @@ use super::show::Shown;
 use super::sqlite;
 use crate::driver::Driver;
 
+mod fetch_wal;
 mod looking;
 
+use fetch_wal::FetchWalArgs;
 use looking::{CloneArgs, DumpArgs, LookingArgs};
 
 /// The verbs that look into archived logs and restore from them.
@@ -45,6 +47,8 @@ pub enum DbCommand {
     Clone(Box<CloneArgs>),
     /// Dump tables as they were at any second, with pg_dump; nothing of the copy stays
     Dump(Box<DumpArgs>),
+    /// Give a server in recovery a file of the archived log: restore_command = 'strongroom db fetch-wal VOLUME %f %p …'
+    FetchWal(Box<FetchWalArgs>),
 }
 
 /// Which database.
@@ -226,6 +230,7 @@ pub async fn run(command: DbCommand, console: &Console, world: &World) -> Result
         DbCommand::Promote(args) => promote(&args, console, world).await,
         DbCommand::Clone(args) => args.run(console, world).await,
         DbCommand::Dump(args) => args.run(console, world).await,
+        DbCommand::FetchWal(args) => args.run(console, world).await,
     }
 }
 
@@ -475,7 +480,7 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
     test.sql.extend(args.sql.iter().cloned());
     let usual = || match &configured?.engine {
         EngineConfig::Postgres(postgres) => Some(postgres.database.clone()),
-        EngineConfig::Mariadb(_) | EngineConfig::Sqlite(_) => None,
+        EngineConfig::Mariadb(_) | EngineConfig::Sqlite(_) | EngineConfig::Redis(_) => None,
     };
     let database = args.sql_database.clone().or(test.database).or_else(usual);
     let archive = DatabaseArchive::open(&repository, &fold, &name).await?;

@@ -88,7 +88,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
 }
 
 /// One of the agent's figures for the database.
-fn figure(address: &str, name: &str) -> Option<f64> {
+pub(super) fn figure(address: &str, name: &str) -> Option<f64> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").ok()?;
     let mut page = String::new();

@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use strongroom_database::Position;
+use strongroom_postgres::handover::is_taken_from;
 use strongroom_postgres::{Connection, PostgresError, Target};
 use strongroom_repository::record::LogOpened;
 
@@ -15,17 +16,26 @@ use super::{Postgres, segment_bytes};
 struct Asked {
     connection: Connection,
     target: Target,
+    /// The base can be restored only when the segment with its end is handed over: then it should end soon.
+    switches: bool,
 }
 
 pub(super) async fn begin(postgres: &Postgres, opened: &LogOpened) -> Result<Begun, PostgresError> {
     let target = postgres.target.clone();
     let mut connection = Connection::open(&target).await?;
-    // The agent may be another process than this one: the server knows whether somebody receives.
-    let slot = postgres.slot.as_str();
-    let asked = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'");
-    let rows = connection.ask("the slot", &asked).await?;
-    if rows.first().and_then(|row| row.first()?.as_deref()) != Some("t") {
-        return Ok(Begun::No(format!("nobody receives the log through the slot {slot:?}")));
+    // The agent may be another process than this one.
+    if let Some(handover) = &postgres.handover {
+        if !is_taken_from(handover.folder()) {
+            return Ok(Begun::No(format!("nobody takes the log from {}", handover.folder().display())));
+        }
+    } else {
+        // The server knows whether somebody receives.
+        let slot = postgres.slot.as_str();
+        let asked = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        let rows = connection.ask("the slot", &asked).await?;
+        if rows.first().and_then(|row| row.first()?.as_deref()) != Some("t") {
+            return Ok(Begun::No(format!("nobody receives the log through the slot {slot:?}")));
+        }
     }
     // A role that may not (superuser, or pg_checkpoint from 15 on) replays a little more.
     let _ = connection.ask("a checkpoint", "CHECKPOINT").await;
@@ -44,7 +54,10 @@ pub(super) async fn begin(postgres: &Postgres, opened: &LogOpened) -> Result<Beg
     if !is_same {
         return Ok(Begun::No("it is ahead of its archived log".to_owned()));
     }
-    Ok(Begun::At { start, guard: Box::new(Asked { connection, target }) })
+    Ok(Begun::At {
+        start,
+        guard: Box::new(Asked { connection, target, switches: postgres.handover.is_some() }),
+    })
 }
 
 /// From where the server would replay now, or where it writes when it does not say. It has all of its log from there on; so the next
@@ -73,7 +86,12 @@ impl Guard for Asked {
         let rows = self.connection.ask("the end of the log", asked).await?;
         let mut row = rows.into_iter().next().unwrap_or_default().into_iter().flatten();
         let understood = (|| Some((row.next()?.parse().ok()?, row.next()?.parse().ok()?)))();
-        Ok(understood.ok_or_else(|| not_understood(&self.target))?)
+        let end = understood.ok_or_else(|| not_understood(&self.target))?;
+        if self.switches {
+            // A role that may not waits for `archive_timeout`.
+            let _ = self.connection.ask("the end of the segment", "SELECT pg_switch_wal()").await;
+        }
+        Ok(end)
     }
 }
 

@@ -122,3 +122,36 @@ impl PageHeader {
         })
     }
 }
+
+/// What the first page of a segment says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentHead {
+    /// The system identifier of the cluster.
+    pub system: u64,
+    /// The timeline in which the page was written: for the segment of a fork that of the parent.
+    pub timeline: crate::LineageId,
+    /// The position of its first byte.
+    pub at: crate::Position,
+    /// The bytes of a segment.
+    pub segment_bytes: u64,
+}
+
+impl SegmentHead {
+    /// How many bytes of a segment are needed for that.
+    pub const BYTES: usize = LONG_HEADER;
+
+    /// Reads it from the beginning of a segment.
+    ///
+    /// # Errors
+    /// When a segment does not begin like that, or a version wrote it that is not known here.
+    pub fn read(header: &[u8; Self::BYTES]) -> Result<Self, PageError> {
+        let page = PageHeader::read(header)?;
+        let first = page.first.ok_or(PageError::Blank)?;
+        Ok(Self {
+            system: first.system,
+            timeline: crate::LineageId(page.timeline),
+            at: crate::Position::new(page.position),
+            segment_bytes: first.segment_bytes.into(),
+        })
+    }
+}

@@ -52,6 +52,60 @@ pub fn history_name(timeline: LineageId) -> String {
     format!("{:08X}.history", timeline.0)
 }
 
+/// What the name of a file says that a server hands to its `archive_command`, or asks its `restore_command` for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileName {
+    /// A whole segment: of which timeline, and its number in the log.
+    Segment {
+        /// The timeline in whose name it is.
+        timeline: LineageId,
+        /// Its number, for [`Self::position`].
+        place: (u32, u32),
+    },
+    /// From which timelines one comes.
+    History(LineageId),
+    /// The end of a timeline that was left, in a segment that was not filled (`….partial`).
+    Partial,
+    /// What a backup of the server's own says of itself (`….backup`).
+    Label,
+}
+
+impl FileName {
+    /// `None`: no file of a log has such a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let hex = |digits: &str| {
+            let right = digits.len() == 8
+                && digits.bytes().all(|digit| digit.is_ascii_digit() || (b'A'..=b'F').contains(&digit));
+            if right { u32::from_str_radix(digits, 16).ok() } else { None }
+        };
+        let segment = |name: &str| {
+            let timeline = LineageId(hex(name.get(..8)?)?);
+            let place = (hex(name.get(8..16)?)?, hex(name.get(16..)?)?);
+            Some(Self::Segment { timeline, place })
+        };
+        if let Some(timeline) = name.strip_suffix(".history") {
+            return Some(Self::History(LineageId(hex(timeline)?)));
+        }
+        if let Some(name) = name.strip_suffix(".partial") {
+            return segment(name).map(|_| Self::Partial);
+        }
+        if let Some(name) = name.strip_suffix(".backup") {
+            let (name, offset) = name.split_once('.')?;
+            return segment(name).and(hex(offset)).map(|_| Self::Label);
+        }
+        segment(name)
+    }
+
+    /// Where a segment begins; `None`: it is none, or a server with such segments has none of this name.
+    #[must_use]
+    pub fn position(self, segment_bytes: u64) -> Option<Position> {
+        let Self::Segment { place: (upper, lower), .. } = self else { return None };
+        let start = u64::from(lower).checked_mul(segment_bytes)?;
+        (segment_bytes > 0 && start < 1 << 32).then(|| Position::new(u64::from(upper) << 32 | start))
+    }
+}
+
 /// The files that the plan's recovery reads.
 ///
 /// # Errors
@@ -175,6 +229,28 @@ mod tests {
     fn log_that_does_not_reach_back_to_its_segment_is_refused() {
         let missing = segments(&plan(&[(1, 120, 130, 250)], 250), 100).unwrap_err();
         assert_eq!((missing.from, missing.to), (Position::new(100), Position::new(120)));
+    }
+
+    #[test]
+    fn names_say_what_is_in_a_file_and_nothing_else_is_one() {
+        let of = |name: &str| FileName::parse(name);
+        let segment = of("00000002000000010000000F").unwrap();
+        assert_eq!(segment, FileName::Segment { timeline: LineageId(2), place: (1, 15) });
+        assert_eq!(segment.position(16 << 20), Some(Position::new(0x1_0F00_0000)));
+        assert_eq!(segment.position(1 << 30), None, "a log of 4 GiB has four of them");
+        assert_eq!(of("00000003.history"), Some(FileName::History(LineageId(3))));
+        assert_eq!(of("00000002000000010000000F.partial"), Some(FileName::Partial));
+        assert_eq!(of("00000002000000010000000F.00000028.backup"), Some(FileName::Label));
+        for wrong in [
+            "",
+            "x",
+            "00000002000000010000000f",
+            "00000002000000010000000F.tmp",
+            "3.history",
+            "é0000002000000010000000F",
+        ] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
