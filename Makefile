@@ -35,8 +35,9 @@ unit: ## Run the tests alone, the real object stores included
 # How many seeds; a failing one is printed with the command that looks at it again (docs/simulation.md).
 SEEDS ?= 0..10000
 
-nightly: ## Live through 10,000 simulated histories of the journal protocol (SEEDS=from..to for others)
+nightly: ## Live through 10,000 simulated histories of the journal protocol (SEEDS=from..to for others); restore 1,000 targets of real databases
 	STRONGROOM_SEEDS=$(SEEDS) $(CARGO) test --locked -p strongroom-repository --lib everybody_at_once -- --nocapture
+	STRONGROOM_LEDGER_TARGETS=1000 $(CARGO) test --locked -p strongroom-restore --test ledger --test mariadb_ledger -- --nocapture
 
 storm: setup-test ## Kill the driver 50 times under 64 callers, and at every pair of steps; a seed is printed
 	STRONGROOM_STORM=200,64,50 STRONGROOM_EVERY_DEATH=1 tests/setup/run-tests -E 'binary(storm) + test(crashes)' --success-output final

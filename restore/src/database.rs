@@ -12,6 +12,7 @@ mod copy;
 mod dump;
 pub mod engine;
 mod interrupts;
+mod leftovers;
 mod look;
 mod mariadb;
 mod mark;
@@ -26,5 +27,5 @@ mod workspace;
 
 pub use answer::AskError;
 pub use engine::Engine;
-pub use mariadb::ReplayError;
+pub use mariadb::{LaidOutLog, MariadbCopy, Reached, ReplayError};
 pub use recovery::{Recovered, Recovery, RecoveryError};

@@ -26,18 +26,19 @@ const MOST_ROWS: usize = 1 << 20;
 pub(crate) struct Talk {
     pub(crate) wire: Wire,
     place: String,
+    patience: Duration,
 }
 
 impl Talk {
     pub(crate) async fn next(&mut self) -> Result<Bytes, MariadbError> {
-        match tokio::time::timeout(PATIENCE, self.wire.next()).await {
+        match tokio::time::timeout(self.patience, self.wire.next()).await {
             Ok(got) => got.map_err(|cause| self.broken(cause)),
             Err(_) => Err(self.silent()),
         }
     }
 
     pub(crate) async fn send(&mut self, body: &[u8]) -> Result<(), MariadbError> {
-        match tokio::time::timeout(PATIENCE, self.wire.send(body)).await {
+        match tokio::time::timeout(self.patience, self.wire.send(body)).await {
             Ok(sent) => sent.map_err(|cause| self.broken(cause)),
             Err(_) => Err(self.silent()),
         }
@@ -45,14 +46,14 @@ impl Talk {
 
     pub(crate) async fn command(&mut self, kind: u8, body: &[u8]) -> Result<(), MariadbError> {
         let command = [&[kind][..], body].concat();
-        match tokio::time::timeout(PATIENCE, self.wire.command(&command)).await {
+        match tokio::time::timeout(self.patience, self.wire.command(&command)).await {
             Ok(sent) => sent.map_err(|cause| self.broken(cause)),
             Err(_) => Err(self.silent()),
         }
     }
 
     fn silent(&self) -> MariadbError {
-        MariadbError::Silent { place: self.place.clone(), seconds: PATIENCE.as_secs() }
+        MariadbError::Silent { place: self.place.clone(), seconds: self.patience.as_secs() }
     }
 
     pub(crate) fn broken(&self, cause: std::io::Error) -> MariadbError {
@@ -146,7 +147,7 @@ impl Connection {
                 _ => return Err(refused("the server offers none".into())),
             }
         };
-        let mut talk = Talk { wire, place: target.to_string() };
+        let mut talk = Talk { wire, place: target.to_string(), patience: PATIENCE };
         authentication::log_in(&mut talk, target, &greeting, is_encrypted).await?;
         Ok(Self { talk, version: greeting.version, is_encrypted })
     }
@@ -162,6 +163,11 @@ impl Connection {
     #[must_use]
     pub const fn is_encrypted(&self) -> bool {
         self.is_encrypted
+    }
+
+    /// Waits for an answer for as long as this from now on: a question may take its time.
+    pub const fn wait_for_answers(&mut self, patience: Duration) {
+        self.talk.patience = patience;
     }
 
     /// Asks one thing in SQL; `what` is for messages.

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 pub(crate) const LONGEST: usize = 0xFF_FFFF;
 
 /// What a connection runs over.
-pub(crate) trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Line for T {}
+pub(crate) trait Line: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Line for T {}
 
 /// A line, and what was read of it ahead.
 pub(crate) struct Wire {

@@ -242,11 +242,6 @@ impl TryFrom<Keys> for DatabaseConfig {
                         return Err(format!("`{key}` is for engine = \"postgresql\" alone"));
                     }
                 }
-                if keys.test.is_some() {
-                    return Err(
-                        "restore tests are made of engine = \"postgresql\" and \"sqlite\" only".to_owned()
-                    );
-                }
                 EngineConfig::Mariadb(MariadbConfig {
                     host: needed("host", keys.host)?,
                     port: keys.port.unwrap_or(3306),

@@ -32,6 +32,9 @@ use crate::restore::Restore;
 /// How deep below the volume's root a data folder is looked for: an image of Docker has it at `/data/pgdata` or so.
 const DEEPEST: usize = 3;
 
+/// Every data folder of PostgreSQL has it, and no other.
+pub(super) const POSTGRES_MARK: &str = "global/pg_control";
+
 /// What a restore of a base may have in memory.
 const BUDGET_BYTES: u64 = 128 << 20;
 
@@ -100,7 +103,7 @@ impl Beside {
                 () = self.given_up.cancelled() => return Err(RecoveryError::Ending.into()),
             }
         }
-        let mut workspace = Workspace::make(&self.work_dir, &self.target, false, &self.world)?;
+        let workspace = Workspace::make(&self.work_dir, &self.target, false, &self.world)?;
         let mounted = workspace.volume();
         driver.mount(&self.target, &mounted).await?;
         let replayed = if begun && (is_sqlite || is_mariadb) {
@@ -110,7 +113,7 @@ impl Beside {
         } else if is_mariadb {
             self.replay_mariadb(&plan, &workspace).await
         } else {
-            self.replay(&plan, &files, &mut workspace, begun).await
+            self.replay(&plan, &files, &workspace, begun).await
         };
         // In any case: a volume that stays mounted cannot be used or removed.
         let unmounted = driver.unmount(&self.target, &mounted).await;
@@ -227,7 +230,7 @@ impl Beside {
         &self,
         plan: &Plan,
         files: &[Segment],
-        workspace: &mut Workspace,
+        workspace: &Workspace,
         begun: bool,
     ) -> Result<(String, Option<Position>), Failed> {
         let mounted = &workspace.volume();
@@ -238,7 +241,6 @@ impl Beside {
             return Err(Refusal::VolumeExists { name: self.target.clone() }.into());
         }
         let engine = Engine::of(&data, self.programs.as_deref())?;
-        workspace.serves(&data)?;
         let recovery = Recovery::prepare(&data, &workspace.server(), engine, plan.stop, plan.lineage)?;
         let purpose = self.purpose.unwrap_or(Purpose::Clone);
         Mark::new(purpose, self.archive.database(), &self.volume, plan.lineage, plan.cut)
@@ -283,12 +285,14 @@ impl Beside {
         let mounted = &workspace.volume();
         let data = folder_with(mariadb::MARK, mounted, self.data_directory.as_deref())?;
         let (work, programs) = (workspace.server(), self.programs.as_deref());
-        let replaying = mariadb::replay(&self.archive, plan, &data, &work, programs);
-        let stopped_at = tokio::select! {
-            stopped_at = replaying => stopped_at?,
-            // Dropped, the copy's server ends.
-            () = self.given_up.cancelled() => return Err(RecoveryError::Ending.into()),
-        };
+        let replaying = mariadb::replay(&self.archive, plan, &data, &work, programs, &self.given_up);
+        let stopped_at = replaying.await?;
+        // It says that the restore is finished.
+        let purpose = self.purpose.unwrap_or(Purpose::Clone);
+        Mark::new(purpose, self.archive.database(), &self.volume, plan.lineage, plan.cut)
+            .of_mariadb()
+            .hold(&data)
+            .map_err(|cause| RecoveryError::Folder { path: data.clone(), cause })?;
         let within = data.strip_prefix(mounted).unwrap_or(&data);
         Ok((format!("/{}", within.display()), Some(stopped_at)))
     }
@@ -369,11 +373,11 @@ fn put(path: &Path, whole: u64, at: u64, content: &[u8]) -> io::Result<()> {
 
 /// The data folder of PostgreSQL in a mounted volume: the one that was told, or that is found.
 pub(super) fn data_folder(mounted: &Path, told: Option<&Path>) -> Result<PathBuf, RecoveryError> {
-    folder_with("global/pg_control", mounted, told)
+    folder_with(POSTGRES_MARK, mounted, told)
 }
 
 /// The same of an engine all of whose data folders have this file.
-fn folder_with(mark: &str, mounted: &Path, told: Option<&Path>) -> Result<PathBuf, RecoveryError> {
+pub(super) fn folder_with(mark: &str, mounted: &Path, told: Option<&Path>) -> Result<PathBuf, RecoveryError> {
     let missing =
         || RecoveryError::NotADatabase { data: mounted.to_owned(), cause: io::ErrorKind::NotFound.into() };
     told.map_or_else(

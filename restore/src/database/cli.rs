@@ -195,10 +195,10 @@ pub struct TestArgs {
     /// What the restored database has to answer with yes, beside what the configuration asks; may be given several times
     #[arg(long, value_name = "QUERY")]
     sql: Vec<String>,
-    /// In which database that is asked [default: that of the configuration, or postgres]
+    /// In which database that is asked [default: that of the configuration; or postgres, and with MariaDB none]
     #[arg(long, value_name = "NAME")]
     sql_database: Option<String>,
-    /// A superuser of the database [default: that of the configuration, or postgres]
+    /// PostgreSQL: a superuser of the database [default: that of the configuration, or postgres]
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
     /// Where in the volume the data folder is, when it is not found
@@ -509,10 +509,7 @@ async fn test(args: &TestArgs, console: &Console, world: &World) -> Result<Exit,
         },
         log: newest.log,
         aim,
-        asking: Asking {
-            role: args.role.clone().unwrap_or(test.role),
-            database: database.unwrap_or_else(|| "postgres".to_owned()),
-        },
+        asking: Asking { role: args.role.clone().unwrap_or(test.role), database },
         sql: test.sql,
         time_limit: test.time_limit.get(),
     };

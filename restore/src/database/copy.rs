@@ -25,6 +25,7 @@ use strongroom_database::{Plan, Position};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, AskError};
+use super::mariadb;
 use super::mark::Mark;
 use super::postgres::PostgresCopy;
 use super::proving::ProvingError;
@@ -58,7 +59,7 @@ pub(super) trait DatabaseCopy: Send {
     async fn check(&mut self) -> Result<Vec<String>, Failed>;
 
     /// The program in which a person asks it, and its name.
-    fn shell(&self) -> Result<(&'static str, Command), Failed>;
+    async fn shell(&mut self) -> Result<(&'static str, Command), Failed>;
 
     /// Writes tables as SQL.
     async fn dump(&mut self, tables: &[String], out: File) -> Result<(), Failed>;
@@ -104,13 +105,13 @@ pub(super) struct Place {
 pub(super) struct Asking {
     /// A superuser of the copy.
     pub(super) role: String,
-    /// The database within the cluster.
-    pub(super) database: String,
+    /// The database within the cluster; `None`: the one that is always there, or none.
+    pub(super) database: Option<String>,
 }
 
 /// Whether copies of this engine's databases can be looked at and tested.
 pub(super) fn is_known(engine: &str) -> bool {
-    matches!(engine, "postgresql" | sqlite::ENGINE)
+    matches!(engine, "postgresql" | mariadb::ENGINE | sqlite::ENGINE)
 }
 
 /// A copy of an archive's database, which is nothing yet.
@@ -118,6 +119,7 @@ pub(super) fn open(archive: &Arc<DatabaseArchive>, place: Place) -> Result<Box<d
     match archive.engine() {
         "postgresql" => Ok(Box::new(PostgresCopy::new(Arc::clone(archive), place))),
         sqlite::ENGINE => Ok(Box::new(SqliteCopy::new(Arc::clone(archive), place))),
+        mariadb::ENGINE => Ok(Box::new(mariadb::AskedCopy::new(Arc::clone(archive), place))),
         engine => Err(ProvingError::Engine { engine: engine.to_owned() }.into()),
     }
 }

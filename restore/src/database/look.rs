@@ -96,7 +96,7 @@ impl Look {
         self.driver.mount(&self.beside.target, &mounted).await?;
         self.mounted = true;
         self.data = self.copy.take_up(&self.plan).await?;
-        Ok(self.workspace.serves(&self.data)?)
+        Ok(())
     }
 
     async fn run(&mut self) -> Result<(), Failed> {

@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! server     the copy's server: recovers, without a network, replication, events and passwords
-//! laid_out   the archived files of the binary log on disk, and which of their transactions are replayed
+//! log        the archived files of the binary log on disk, and which of their transactions are replayed
+//! feed       the server's own programs, one reading the files, one writing to the server
+//! copy       all of it: to a stop, and on to a later one
+//! asked      a copy that is looked at, or proved
 //! ```
 //! What the copy has after its recovery is asked of it, never assumed: replay begins behind that. In the end the server is asked
 //! again; what it says it committed must be what the plan says, transaction by transaction.
@@ -10,20 +13,26 @@
 //! Where the binary log lies in the data folder it goes on there, so that the copy knows what was committed in it. Statements that
 //! were logged as text take the time of the machine's own zone, as a replica's do.
 
+mod asked;
+mod copy;
 mod error;
-mod laid_out;
+mod feed;
+mod log;
 mod server;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use strongroom_archive::DatabaseArchive;
 use strongroom_console::Failed;
-use strongroom_database::mariadb::{GtidState, Replay, file, offset};
 use strongroom_database::{Plan, Position};
+use tokio_util::sync::CancellationToken;
 
+use super::RecoveryError;
+
+pub(super) use asked::AskedCopy;
+pub use copy::{MariadbCopy, Reached};
 pub use error::ReplayError;
-use laid_out::LaidOut;
+pub use log::LaidOutLog;
 use server::Server;
 
 /// What logs of MariaDB call their engine.
@@ -42,75 +51,38 @@ pub(super) async fn replay(
     data: &Path,
     work: &Path,
     programs: Option<&Path>,
+    given_up: &CancellationToken,
 ) -> Result<Position, Failed> {
-    let log_name = archive.fact("log-name").unwrap_or("mysql-bin");
-    let mut server = Server::prepare(data, work, programs, log_name)?;
-    let laid_out = LaidOut::of(archive, plan, &server.folder("log")?, log_name).await?;
-    let settings = archive.facts().filter(|(name, _)| server::SETTINGS.contains(name));
-    server.start(settings.map(|(name, value)| format!("--{name}={value}")).collect()).await?;
-    // Where the binary log is in the copy, the copy says what it has; else the position says it that was read around the cut.
-    let has = if server.has_own_log() { Some(server.committed().await?) } else { None };
-    let found = {
-        let (laid_out, has, plan) = (laid_out.clone(), has.clone(), plan.clone());
-        tokio::task::spawn_blocking(move || laid_out.scan(has, &plan))
-            .await
-            .map_err(|_| ReplayError::Ending)??
+    let mut copy = MariadbCopy::prepare(data, work, programs, log_name(archive))?;
+    let replaying = async {
+        let mut log = copy.log()?;
+        log.fetch(archive, plan).await?;
+        copy.start(&settings(archive)).await?;
+        Ok::<_, Failed>(copy.go_to(&log, plan).await?)
     };
-    if has.is_none() {
-        server.begin_with(&found.before).await?;
-    }
-    if found.transactions > 0 {
-        feed(&server, &laid_out, &found).await?;
-    }
-    prove(&mut server, &found.after).await?;
-    server.end().await?;
-    Ok(found.to)
-}
-
-/// Gives the server the transactions.
-async fn feed(server: &Server, laid_out: &LaidOut, replay: &Replay) -> Result<(), ReplayError> {
-    let mut reading = server.program("mariadb-binlog")?;
-    reading
-        .args(["--no-defaults", "--loose-gtid-strict-mode=0"])
-        .arg(format!("--local-load={}", server.folder("load")?.display()))
-        .arg(format!("--start-position={}", offset(replay.from).max(4)))
-        .arg(format!("--stop-position={}", offset(replay.to)))
-        .args(laid_out.files(file(replay.from), file(replay.to)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let failed = |name: &'static str| move |cause| ReplayError::Program { name, cause };
-    let mut reading = reading.spawn().map_err(failed("mariadb-binlog"))?;
-    let read: Option<Stdio> = reading.stdout.take().and_then(|out| out.try_into().ok());
-    let mut writing = server.program("mariadb")?;
-    writing
-        .args(["--no-defaults", "--binary-mode", "--user=root", LARGEST_PACKET])
-        // Accounts are written as well, for which the server has to know its own.
-        .arg("--init-command=FLUSH LOCAL PRIVILEGES")
-        .arg(format!("--socket={}", server.socket().display()))
-        .stdin(read.unwrap_or_else(Stdio::null))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let writing = writing.spawn().map_err(failed("mariadb"))?;
-    // Both at once: either may have more to say than a pipe holds.
-    let (read, written) = tokio::join!(reading.wait_with_output(), writing.wait_with_output());
-    let (read, written) = (read.map_err(failed("mariadb-binlog"))?, written.map_err(failed("mariadb"))?);
-    // The writer's words first: when it gives up, the reader only says that nobody listens.
-    for (name, output) in [("mariadb", written), ("mariadb-binlog", read)] {
-        if !output.status.success() {
-            let words = String::from_utf8_lossy(&output.stderr);
-            return Err(ReplayError::Refused { name, words: words.trim().chars().take(600).collect() });
+    let replayed = tokio::select! {
+        replayed = replaying => replayed,
+        () = given_up.cancelled() => Err(RecoveryError::Ending.into()),
+    };
+    match replayed {
+        Ok(stopped_at) => copy.end().await.map(|()| stopped_at).map_err(Failed::from),
+        Err(failed) => {
+            // Nobody can let go of the volume before it is gone.
+            copy.kill().await;
+            Err(failed)
         }
     }
-    Ok(())
 }
 
-async fn prove(server: &mut Server, wanted: &GtidState) -> Result<(), ReplayError> {
-    let found = server.committed().await?;
-    if found == *wanted {
-        return Ok(());
-    }
-    Err(ReplayError::Unproved { wanted: wanted.to_string(), found: found.to_string() })
+/// How the files of its binary log are called.
+pub(super) fn log_name(archive: &DatabaseArchive) -> &str {
+    archive.fact("log-name").unwrap_or("mysql-bin")
+}
+
+/// What has to be as it was in the server that wrote the files.
+pub(super) fn settings(archive: &DatabaseArchive) -> Vec<String> {
+    let settings = archive.facts().filter(|(name, _)| server::SETTINGS.contains(name));
+    settings.map(|(name, value)| format!("--{name}={value}")).collect()
 }
 
 /// Where distributions put the programs.

@@ -4,6 +4,9 @@
 //! the original, take the places of its subscriptions, and wait for its standbys at every commit. So a few lines behind all
 //! others in `postgresql.auto.conf` say otherwise, and a file beside it says what they were before and what the copy is. A
 //! promotion takes the lines away; the file says so and stays, so that a promotion that was interrupted can be given again.
+//!
+//! MariaDB has its settings elsewhere. Of its data folder a copy lacks the files by which a replica goes on with its primary, in the
+//! place of the original: they have another name until it is promoted.
 
 use std::fs;
 use std::io;
@@ -14,12 +17,18 @@ use serde::{Deserialize, Serialize};
 use strongroom_database::{LineageId, Position};
 use strongroom_model::VolumeName;
 
+use super::mariadb;
+
 /// The settings of a copy, as PostgreSQL itself would write them.
 const HELD: [(&str, &str); 3] =
     [("archive_mode", "off"), ("max_logical_replication_workers", "0"), ("synchronous_standby_names", "")];
 
 const SETTINGS: &str = "postgresql.auto.conf";
 const MARK: &str = "strongroom.copy";
+
+/// How the files of a replica begin, and what is behind their names in a copy.
+const OF_A_REPLICA: [&str; 4] = ["master.info", "master-", "relay-log", "multi-master.info"];
+const HELD_FILE: &str = ".strongroom-held";
 
 /// What a copy is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +44,9 @@ pub(super) enum Purpose {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub(super) purpose: Purpose,
+    /// What kind of database it is, as its log says.
+    #[serde(default = "usual_engine")]
+    engine: String,
     pub(super) database: String,
     /// The volume of the original.
     pub(super) volume: VolumeName,
@@ -51,6 +63,10 @@ pub(super) struct Mark {
     boot: Option<String>,
 }
 
+fn usual_engine() -> String {
+    "postgresql".to_owned()
+}
+
 impl Mark {
     pub(super) fn new(
         purpose: Purpose,
@@ -62,6 +78,7 @@ impl Mark {
         let (database, volume) = (database.to_owned(), volume.clone());
         Self {
             purpose,
+            engine: usual_engine(),
             database,
             volume,
             lineage: lineage.0,
@@ -77,8 +94,26 @@ impl Mark {
         self.held && self.boot.is_some() && self.boot == boot()
     }
 
+    /// The same of MariaDB.
+    pub(super) fn of_mariadb(mut self) -> Self {
+        self.engine = mariadb::ENGINE.to_owned();
+        self
+    }
+
+    fn is_of_mariadb(&self) -> bool {
+        self.engine == mariadb::ENGINE
+    }
+
     /// Holds the copy. Before its server is started for the first time, so that it never runs without.
     pub(super) fn hold(mut self, data: &Path) -> io::Result<()> {
+        if self.is_of_mariadb() {
+            self.held = true;
+            rename(data, |name| {
+                let is_of_replica = OF_A_REPLICA.iter().any(|begin| name.starts_with(begin));
+                (is_of_replica && !name.ends_with(HELD_FILE)).then(|| format!("{name}{HELD_FILE}"))
+            })?;
+            return write(data, MARK, &serde_json::to_string(&self)?);
+        }
         // A run that was killed has held it already; a copy of a copy is one of the original.
         self.settings = match Self::of(data)?.filter(|earlier| earlier.held) {
             Some(earlier) => earlier.settings,
@@ -119,6 +154,11 @@ impl Mark {
 
     /// Lets the copy go: it has the settings of the original again, and what was set in it meanwhile.
     pub(super) fn let_go(mut self, data: &Path) -> io::Result<()> {
+        if self.is_of_mariadb() {
+            rename(data, |name| name.strip_suffix(HELD_FILE).map(str::to_owned))?;
+            self.held = false;
+            return write(data, MARK, &serde_json::to_string(&self)?);
+        }
         if std::mem::take(&mut self.held) {
             let current = read(&data.join(SETTINGS))?.unwrap_or_default();
             write(data, SETTINGS, &free(&current, &self.settings))?;
@@ -138,6 +178,18 @@ fn boot() -> Option<String> {
 fn beside(file: &Path) -> io::Result<(&Path, String)> {
     let name = file.file_name().map(|name| format!("{}.{MARK}", name.to_string_lossy()));
     file.parent().zip(name).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// Gives files of the data folder other names.
+fn rename(data: &Path, to: impl Fn(&str) -> Option<String>) -> io::Result<()> {
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        let fresh = entry.file_name().to_str().and_then(&to);
+        if let Some(fresh) = fresh.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())) {
+            fs::rename(entry.path(), data.join(fresh))?;
+        }
+    }
+    fs::File::open(data)?.sync_all()
 }
 
 fn lines_of_ours() -> impl Iterator<Item = String> {
@@ -200,6 +252,33 @@ fn write(data: &Path, name: &str, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_a_replica_is_none_until_it_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let replica = ["master.info", "master-one.info", "relay-log.info", "multi-master.info"];
+        for name in replica.iter().chain(&["mysql-bin.000001", "ibdata1"]) {
+            fs::write(data.join(name), name).unwrap();
+        }
+        let names = || {
+            let entries = fs::read_dir(data).unwrap().flatten();
+            entries
+                .map(|entry| entry.file_name().into_string().unwrap())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = names();
+        let mark =
+            Mark::new(Purpose::Restored, "shop", &"db".parse().unwrap(), LineageId(1), Position::new(7));
+        mark.of_mariadb().hold(data).unwrap();
+        assert!(replica.iter().all(|name| !data.join(name).exists()), "{:?}", names());
+        let held = Mark::of(data).unwrap().unwrap();
+        assert!(held.held);
+        held.let_go(data).unwrap();
+        let mut after = names();
+        assert!(after.remove(MARK) && !Mark::of(data).unwrap().unwrap().held);
+        assert_eq!(after, before);
+    }
 
     #[test]
     fn a_copy_is_held_and_let_go_with_the_settings_that_it_came_with() {

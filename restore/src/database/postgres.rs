@@ -15,7 +15,7 @@ use strongroom_database::{Plan, Position};
 
 use super::answer::{Answer, AskError};
 use super::beside::{Laid, data_folder, lay_out};
-use super::copy::{Compared, DatabaseCopy, Place};
+use super::copy::{Asking, Compared, DatabaseCopy, Place};
 use super::look::LookError;
 use super::mark::Mark;
 use super::proving::or_stop;
@@ -55,8 +55,15 @@ impl PostgresCopy {
         let asking = &self.place.asking;
         let mut command = Command::new(engine.program(name));
         command.arg("--host").arg(socket).args(["--port", "5432", "--username", &asking.role]);
-        command.arg("--dbname").arg(&asking.database).arg("--no-password");
+        command.arg("--dbname").arg(asking.database()).arg("--no-password");
         Ok(command)
+    }
+}
+
+impl Asking {
+    /// The database in which a cluster is asked.
+    fn database(&self) -> &str {
+        self.database.as_deref().unwrap_or("postgres")
     }
 }
 
@@ -117,7 +124,7 @@ impl DatabaseCopy for PostgresCopy {
         cluster.check(server).await
     }
 
-    fn shell(&self) -> Result<(&'static str, Command), Failed> {
+    async fn shell(&mut self) -> Result<(&'static str, Command), Failed> {
         let mut command = self.client("psql")?;
         command.args(["--set", "PROMPT1=copy of %/%R%x%# "]);
         Ok(("psql", command))

@@ -13,11 +13,12 @@ use strongroom_database::{LineageId, Position};
 use strongroom_model::{RunId, VolumeName, World};
 use strongroom_proto::control::{MountKind, Volume, VolumeState};
 use strongroom_repository::Fold;
+use strongroom_repository::fold::LogState;
 
 use super::mark::{Mark, Purpose};
 use super::sqlite::file_in;
 use super::workspace::{Workspace, sweep};
-use super::{Engine, RecoveryError, beside};
+use super::{Engine, RecoveryError, beside, mariadb};
 use crate::driver::{Driver, IDENTITY, Labels, RUN, safety_label};
 use crate::plan::aligned;
 use crate::refusal::Refusal;
@@ -200,15 +201,24 @@ impl Promote<'_> {
         let workspace = Workspace::make(self.work_dir, self.copy, false, self.world)?;
         let mounted = workspace.volume();
         self.driver.mount(self.copy, &mounted).await?;
+        let mark = if self.is_mariadb() { mariadb::MARK } else { beside::POSTGRES_MARK };
         let found = match self.file {
             Some(_) => file_in(&mounted, self.data_directory, self.file).map_err(Failed::from),
-            None => beside::data_folder(&mounted, self.data_directory).map_err(Failed::from),
+            None => beside::folder_with(mark, &mounted, self.data_directory).map_err(Failed::from),
         };
         let done = found.and_then(|data| work(&data));
         let unmounted = self.driver.unmount(self.copy, &mounted).await;
         let done = done?;
         unmounted?;
         Ok(done)
+    }
+
+    fn newest_log(&self) -> Option<&LogState> {
+        strongroom_archive::newest_log(self.fold, self.database)
+    }
+
+    fn is_mariadb(&self) -> bool {
+        self.newest_log().is_some_and(|log| log.opened.engine == mariadb::ENGINE)
     }
 
     /// What the copy is, and which history it writes.
@@ -224,6 +234,16 @@ impl Promote<'_> {
             // Its log tells one content of the file from the other, with a gap between.
             let lineage = LineageId(mark.lineage);
             return Ok((mark, lineage));
+        }
+        if self.is_mariadb() {
+            // Its server goes on with the log that it finds. Another's has what is not in the copy.
+            let log = self.newest_log().and_then(|log| log.opened.facts.get("log-name"));
+            let log = log.map_or("mysql-bin", String::as_str);
+            if !data.join(format!("{log}.index")).exists() {
+                return Err(PromoteError::LogElsewhere { name: name() }.into());
+            }
+            let newest = self.newest_log().map_or(0, |log| log.opened.lineage);
+            return Ok((mark, LineageId(newest.saturating_add(1))));
         }
         if data.join("recovery.signal").exists() {
             return Err(PromoteError::Unfinished { name: name() }.into());

@@ -131,7 +131,7 @@ impl Session<'_> {
     }
 
     async fn shell(&self, look: &mut Look) -> Result<(), Failed> {
-        let (name, mut command) = look.copy().shell()?;
+        let (name, mut command) = look.copy().shell().await?;
         command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
         self.interrupts.are_elsewhere(true);
         let ran = tokio::task::spawn_blocking(move || command.status()).await;

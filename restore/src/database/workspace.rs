@@ -13,21 +13,17 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use strongroom_console::Failed;
 use strongroom_model::{VolumeName, World, chain};
 
 use super::RecoveryError;
+use super::leftovers::end_servers;
 use crate::driver::Driver;
 
 const PREFIX: &str = "strongroom-db-";
-
-/// How long a server that is told to end at once may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a command uses, so that another can put it away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +32,6 @@ struct Session {
     volume: String,
     /// It was made for this command alone.
     temporary: bool,
-    /// Where in the volume the data folder is, once that is known.
-    #[serde(default)]
-    data: Option<PathBuf>,
 }
 
 /// The folder of a command.
@@ -72,7 +65,7 @@ impl Workspace {
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|errno| failed(&path)(errno.into()))?;
         fs::create_dir(path.join("volume")).map_err(failed(&path))?;
-        let session = Session { volume: volume.to_string(), temporary, data: None };
+        let session = Session { volume: volume.to_string(), temporary };
         let made = Self { path, session, _lock: lock };
         made.note()?;
         Ok(made)
@@ -102,12 +95,6 @@ impl Workspace {
 
     pub(super) const fn is_temporary(&self) -> bool {
         self.session.temporary
-    }
-
-    /// A server will run on this data folder.
-    pub(super) fn serves(&mut self, data: &Path) -> Result<(), RecoveryError> {
-        self.session.data = data.strip_prefix(self.volume()).ok().map(Path::to_owned);
-        self.note()
     }
 }
 
@@ -158,11 +145,9 @@ async fn put_away(path: &Path, driver: &Driver) -> Result<(), Failed> {
     let text = fs::read(path.join("session.json")).unwrap_or_default();
     if let Ok(session) = serde_json::from_slice::<Session>(&text) {
         let mounted = path.join("volume");
-        if let Some(data) = &session.data {
-            let data = mounted.join(data);
-            let ending = tokio::task::spawn_blocking(move || end_server(&data));
-            ending.await.map_err(|_| RecoveryError::Ending)?;
-        }
+        let below = path.to_owned();
+        let ending = tokio::task::spawn_blocking(move || end_servers(&below));
+        ending.await.map_err(|_| RecoveryError::Ending)?;
         if let Ok(name) = session.volume.parse::<VolumeName>() {
             let volume = driver.volume_named(&name).await?;
             let is_there = |volume: &strongroom_proto::control::Volume| {
@@ -178,22 +163,4 @@ async fn put_away(path: &Path, driver: &Driver) -> Result<(), Failed> {
     }
     remove(path);
     Ok(())
-}
-
-/// Ends a server that nobody minds any more: it is one of ours, which runs in the data folder that is named.
-fn end_server(data: &Path) {
-    let server = || {
-        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-        let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
-        let cwd = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero())).ok()?;
-        (cwd == data).then_some(pid)
-    };
-    let until = Instant::now() + PATIENCE;
-    // At once, without a checkpoint.
-    if let Some(pid) = server() {
-        let _ = kill_process(pid, Signal::QUIT);
-    }
-    while server().is_some() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -14,7 +14,7 @@ use strongroom_database::Position;
 use strongroom_database::mariadb::{file_number, place};
 
 use self::server::Server;
-use super::{listed, position, wait_until};
+use super::{assert_nothing_of_a_test_is_left, listed, position, servers_below, wait_until};
 use crate::call::Running;
 use crate::ground::{Ground, text};
 use crate::kernel::is_root;
@@ -29,7 +29,7 @@ fn database(server: &Server) -> String {
 }
 
 /// A server on a volume, whose agent archives it: `then` goes on once there is a window.
-fn on_a_volume(test: &str, then: impl FnOnce(&Ground, &Server, &Path, Running)) {
+fn on_a_volume(test: &str, then: impl FnOnce(&Ground, &mut Server, &Path, Running)) {
     if !is_root(test) {
         return;
     }
@@ -37,12 +37,12 @@ fn on_a_volume(test: &str, then: impl FnOnce(&Ground, &Server, &Path, Running)) 
     ground.init();
     ground.start_driver("3GiB");
     let mount = ground.mounted_volume("db", "512MiB");
-    if let Some(server) = Server::start_on(Some(&mount), &[]) {
+    if let Some(mut server) = Server::start_on(Some(&mount), &[]) {
         server.sql("create database shop; create table shop.ledger (id bigint primary key auto_increment, what varchar(200)) engine=innodb; create table shop.plain (a int) engine=myisam");
         let config = ground.config(&database(&server));
         let agent = ground.call(["agent", "--config", text(&config)]).start();
         wait_until("a window", || windows(&ground) == 1);
-        then(&ground, &server, &config, agent);
+        then(&ground, &mut server, &config, agent);
         drop(server);
     }
     ground.run(["volume", "unmount", "db"]).ok();
@@ -233,5 +233,134 @@ fn a_binary_log_that_is_purged_or_begins_anew_is_a_gap_and_a_new_base_is_taken()
         wait_for_all(ground, server);
         let answer = agent.terminate();
         assert!(answer.stderr.contains("GAP"), "{answer}");
+    });
+}
+
+/// The copy's answer, started as a server of its own.
+fn ask_copy(ground: &Ground, server: &Server, volume: &str, data: &str, sql: &str) -> String {
+    let mount = ground.path(&format!("mnt-{volume}"));
+    fs::create_dir_all(&mount).expect("a mount point can be made");
+    ground.run(["volume", "mount", volume, text(&mount)]).ok();
+    let answer = server.ask_restored(&mount.join(data.trim_start_matches('/')), sql);
+    ground.run(["volume", "unmount", volume]).ok();
+    answer
+}
+
+#[test]
+fn a_mariadb_is_proved_to_come_back_and_what_a_killed_test_leaves_goes_and_a_promoted_copy_begins_anew() {
+    let test =
+        "a_mariadb_is_proved_to_come_back_and_what_a_killed_test_leaves_goes_and_a_promoted_copy_begins_anew";
+    on_a_volume(test, |ground, server, config, agent| {
+        let work = ground.path("work");
+        fs::create_dir(&work).expect("a folder can be made");
+        // An account of the replayed log: from it on, the copy's server knows its accounts again.
+        server.sql("create user later@localhost identified by 'x'; alter user root@localhost identified by 'secret'; flush binary logs; set password for root@localhost = ''");
+        let mut names = Vec::new();
+        for number in 1..=20 {
+            names.push(commit(server, ["row", "statement", "mixed"][number as usize % 3], number));
+        }
+        wait_for_all(ground, server);
+        let line = ["db", "test", "db", "--config", text(config), "--work-dir", text(&work)];
+        let told = ["--latest", "--sql-database", "shop", "--sql", "select count(*) = 20 from ledger"];
+        let proof = ground.run(line.into_iter().chain(told)).ok().json();
+        assert_eq!(proof["proven"], Value::from(true), "{proof}");
+        assert_eq!(proof["last_kept"]["transaction"], Value::from(names.last().expect("one").as_str()));
+        let checks = proof["checks"].to_string();
+        for check in ["exactly the transactions", "is in", "it holds", "CHECK TABLE"] {
+            assert!(checks.contains(check), "{checks}");
+        }
+        assert_nothing_of_a_test_is_left(ground, &work);
+
+        for (sql, code) in [
+            ("select count(*) > 20 from shop.ledger", "database.test-assertion"),
+            ("insert into shop.ledger (what) values ('x') returning id", "database.test-question"),
+        ] {
+            let answer = ground.run(line.into_iter().chain(["--latest", "--sql", sql]));
+            assert_eq!(answer.code, Some(1), "{answer}");
+            assert_eq!(answer.json()["failure"]["code"], Value::from(code), "{answer}");
+        }
+        assert_nothing_of_a_test_is_left(ground, &work);
+
+        // Killed while its server waits for a long answer, and told to stop while it does.
+        let slow = || ground.call(line.into_iter().chain(["--latest", "--sql", "select sleep(300)"])).start();
+        let killed = slow();
+        wait_until("the server of the test", || servers_below(&work).len() > 1);
+        thread::sleep(std::time::Duration::from_secs(2));
+        killed.kill();
+        assert!(!servers_below(&work).is_empty(), "its server goes on");
+        let proof = ground.run(line.into_iter().chain(["--newest-base"])).ok().json();
+        assert_eq!(proof["proven"], Value::from(true), "{proof}");
+        assert_nothing_of_a_test_is_left(ground, &work);
+        let told = slow();
+        wait_until("the server of the test", || servers_below(&work).len() > 1);
+        assert_eq!(told.terminate().code, Some(5));
+        assert_nothing_of_a_test_is_left(ground, &work);
+
+        // Looked at, moved forward, searched and dumped; and accounts are replayed as well.
+        let look = |more: &[&str]| {
+            ground
+                .run([&["db", "restore", "db", "--work-dir", text(&work), "--after"], more].concat())
+                .ok()
+                .json()
+        };
+        let plan = look(&["--transaction", &names[9], "--plan"]);
+        let tenth = plan["cut"].as_str().expect("a position");
+        let asked =
+            "select count(*), (select count(*) from mysql.global_priv where user = 'later') from shop.ledger";
+        let seen = look(&["--transaction", &names[4], "--sql", asked, "--advance", tenth]);
+        let answers: Vec<_> =
+            seen["seen"].as_array().expect("answers").iter().map(|seen| seen["answer"].clone()).collect();
+        assert_eq!(answers, ["5|1", "10|1"], "{seen}");
+        let line = ["db", "restore", "db", "--work-dir", text(&work), "--bisect"];
+        let found = ground.run(line.into_iter().chain(["select count(*) < 12 from shop.ledger"])).ok().json();
+        assert_eq!(found["first_not"]["transaction"], Value::from(names[11].as_str()), "{found}");
+        let line = ["db", "dump", "db", "--work-dir", text(&work), "--transaction", &names[4], "--after"];
+        let dumped = ground.run(line.into_iter().chain(["--table", "shop.ledger"])).ok().stdout;
+        assert!(dumped.contains("CREATE TABLE `ledger`") && dumped.contains("'5,5,"), "{dumped}");
+        assert!(!dumped.contains("'6,6,"), "{dumped}");
+        assert_nothing_of_a_test_is_left(ground, &work);
+
+        // A clone is for a look; a copy that is promoted takes the place of the live one, and what is archived of it stays.
+        let done = ground.run(["db", "clone", "db", "--to-volume", "look"]).ok().json();
+        let data = done["data_directory"].as_str().expect("where it is").to_owned();
+        assert_eq!(ask_copy(ground, server, "look", &data, "select count(*) from shop.ledger"), "20");
+        ground
+            .run(["db", "promote", "db", "--restored", "look", "--plan"])
+            .refused(1, "database.volume-in-use");
+        ground.run(["db", "restore", "db", "--transaction", &names[9], "--after", "--yes"]).ok();
+        ground.run(["volume", "delete", "look"]).ok();
+        stop(server);
+        let done = ground.run(["db", "promote", "db", "--yes"]).ok().json();
+        server.start_again();
+        let asked = "select count(*), @@gtid_binlog_state from shop.ledger";
+        assert_eq!(server.sql(asked), format!("10\t{}", names[9]));
+        in_history(ground, 2);
+        commit(server, "row", 11);
+        wait_for_all(ground, server);
+        // What was archived of the other history stays.
+        let last =
+            ["db", "restore", "db", "--transaction", &names[19], "--after", "--lineage", "1", "--plan"];
+        let plan = ground.run(last).ok().json();
+        assert_eq!(plan["last_kept"]["transaction"], Value::from(names[19].as_str()), "{plan}");
+        stop(server);
+        let run = done["swapped"]["undo"].as_str().and_then(|undo| undo.rsplit(' ').next()).expect("a run");
+        ground.run(["restore", "undo", run, "--yes"]).ok();
+        server.start_again();
+        assert_eq!(server.sql(asked), format!("20\t{}", names[19]));
+        in_history(ground, 3);
+        agent.terminate();
+    });
+}
+
+fn stop(server: &mut Server) {
+    server.sql("shutdown");
+    wait_until("the server to end", || server.has_ended());
+}
+
+/// The agent archives this history.
+fn in_history(ground: &Ground, lineage: u64) {
+    wait_until("the history", || {
+        let log = listed(ground);
+        log["lineage"] == lineage && log["windows"].as_array().is_some_and(|windows| !windows.is_empty())
     });
 }

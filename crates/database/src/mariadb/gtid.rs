@@ -80,6 +80,16 @@ impl GtidState {
         Some(state)
     }
 
+    /// Whether a transaction is in it, which its domain and server (`TransactionId::Global`) name and number.
+    #[must_use]
+    pub fn has(&self, source: u128, sequence: u64) -> bool {
+        let last = u32::try_from(source >> 32).ok().and_then(|domain| {
+            // Fits: it is the lower half.
+            self.0.get(&(domain, (source & 0xFFFF_FFFF) as u32))
+        });
+        last.is_some_and(|last| *last >= sequence)
+    }
+
     /// No transaction at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -120,6 +130,7 @@ mod tests {
         assert_eq!(state, "1-7-2, 0-8-3,0-7-12".parse().unwrap());
         assert_eq!(state.to_string(), "0-7-12,0-8-3,1-7-2");
         assert!("".parse::<GtidState>().unwrap().is_empty());
+        assert!(state.has(7, 12) && state.has(1 << 32 | 7, 2) && !state.has(7, 13) && !state.has(9, 1));
         for wrong in ["0-1", "x", "0-1-2-3", "0-1-"] {
             assert!(wrong.parse::<GtidState>().is_err(), "{wrong}");
         }

@@ -25,6 +25,8 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Interpreter {
     group: Option<Group>,
+    /// The stamp that was seen last.
+    stamped: Option<jiff::Timestamp>,
 }
 
 #[derive(Debug)]
@@ -48,9 +50,14 @@ impl Interpreter {
 
     /// What the next event is.
     pub fn event(&mut self, event: &Event<'_>) -> Step {
+        // What the server does by itself when it starts after a crash, such as the end of a DROP, is stamped with 1970. It is not
+        // earlier than what is before it, which is the description of the file at least.
+        if event.header.seconds > 0 {
+            self.stamped = Some(event.at());
+        }
         if event.header.kind == kind::GTID {
             // One that did not end was cut off by a crash of the server: nothing of it was committed.
-            self.group = Group::begin(event);
+            self.group = Group::begin(event, self.stamped);
             return if self.group.is_some() { Step::Within } else { Step::Alone };
         }
         let between_files = matches!(
@@ -81,13 +88,13 @@ enum End {
 }
 
 impl Group {
-    fn begin(event: &Event<'_>) -> Option<Self> {
+    fn begin(event: &Event<'_>, stamped: Option<jiff::Timestamp>) -> Option<Self> {
         let mut bytes = Bytes(event.body);
         let (sequence, domain, flags) = (bytes.u64()?, bytes.u32()?, bytes.u8()?);
         Some(Self {
             start: event.start,
             gtid: Gtid { domain, server: event.header.server, sequence },
-            at: event.at(),
+            at: stamped.unwrap_or_else(|| event.at()),
             is_single: flags & 1 != 0,
             is_prepared: flags & 64 != 0,
             changes: Changes::default(),

@@ -83,6 +83,15 @@ impl ReplayScan {
         scan
     }
 
+    /// On a copy that was brought to `from`, where the log had `has`; for one that is read from there on, not from the beginning of
+    /// a file.
+    #[must_use]
+    pub fn onward(from: Position, has: GtidState, cut: Position) -> Self {
+        let mut scan = Self::begin(cut);
+        (scan.from, scan.state, scan.before) = (Some(from), Some(has.clone()), Some(has));
+        scan
+    }
+
     fn begin(cut: Position) -> Self {
         Self {
             has: None,

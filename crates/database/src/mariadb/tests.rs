@@ -144,6 +144,25 @@ fn what_transactions_did_is_told_however_their_bytes_are_cut() {
 }
 
 #[test]
+fn what_has_no_stamp_is_not_earlier_than_what_is_before_it() {
+    let mut file = File::new(3, &[]);
+    file.transaction(7, 1);
+    let mut body = 8_u64.to_le_bytes().to_vec();
+    body.extend([0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    // As a server that starts after a crash writes it.
+    file.event(kind::GTID, 0, &body).statement("DROP TABLE shop.t");
+    let (entries, _) = index(&[file], 1000).unwrap();
+    let times: Vec<_> = entries
+        .iter()
+        .map(|entry| match entry {
+            Entry::Commit(commit) => commit.at.as_second(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(times.len() == 2 && times[1] >= times[0], "{times:?}");
+}
+
+#[test]
 fn a_transaction_under_way_is_what_a_stretch_is_whole_up_to() {
     let mut file = File::new(17, &[]);
     file.transaction(1, 1);

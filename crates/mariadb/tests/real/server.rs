@@ -184,6 +184,16 @@ impl Server {
         }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.running.as_ref().expect("it runs").id()
+    }
+
+    /// It ended by itself, or does not run.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.running.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|ended| ended.is_some()))
+    }
+
     /// Ends it as a loss of power would, but for what the kernel has.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.running.take() {

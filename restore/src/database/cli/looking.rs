@@ -22,10 +22,10 @@ use crate::database::{RecoveryError, workspace};
 /// How the copy is asked.
 #[derive(Debug, Args)]
 pub(super) struct AskingArgs {
-    /// In which database the copy is asked
-    #[arg(long, value_name = "NAME", default_value = "postgres")]
-    sql_database: String,
-    /// A superuser of the database
+    /// In which database the copy is asked [default: postgres; with MariaDB none]
+    #[arg(long, value_name = "NAME")]
+    sql_database: Option<String>,
+    /// PostgreSQL: a superuser of the database
     #[arg(long, value_name = "NAME", default_value = "postgres")]
     role: String,
 }

@@ -114,6 +114,19 @@ impl Server {
         self.work.join("mysqld.sock")
     }
 
+    /// How to come in.
+    pub(super) fn target(&self) -> Target {
+        Target {
+            host: self.socket().display().to_string(),
+            port: 0,
+            user: "root".into(),
+            password_file: None,
+            tls: TlsMode::Disable,
+            tls_ca: None,
+            application: "strongroom".into(),
+        }
+    }
+
     /// Whether the copy has a binary log, and so says itself what was committed in it.
     pub(super) const fn has_own_log(&self) -> bool {
         self.has_own_log
@@ -139,7 +152,7 @@ impl Server {
         Ok(self.surroundings(command))
     }
 
-    fn find(&self, name: &'static str) -> Result<PathBuf, ReplayError> {
+    pub(super) fn find(&self, name: &'static str) -> Result<PathBuf, ReplayError> {
         let found = self.programs.iter().map(|folder| folder.join(name)).find(|path| path.exists());
         found.ok_or(ReplayError::NoPrograms { name })
     }
@@ -152,7 +165,7 @@ impl Server {
     }
 
     /// Starts it; it recovers first.
-    pub(super) async fn start(&mut self, settings: Vec<String>) -> Result<(), ReplayError> {
+    pub(super) async fn start(&mut self, settings: &[String]) -> Result<(), ReplayError> {
         let words = self.work.join("server.log");
         let log = fs::File::create(&words).map_err(|cause| ReplayError::Folder { path: words, cause })?;
         let log_bin = if self.has_own_log {
@@ -179,19 +192,12 @@ impl Server {
             .stderr(log);
         let mut child = command.spawn().map_err(|cause| ReplayError::Program { name: "mariadbd", cause })?;
         let deadline = Instant::now() + PATIENCE;
-        let target = Target {
-            host: self.socket().display().to_string(),
-            port: 0,
-            user: "root".into(),
-            password_file: None,
-            tls: TlsMode::Disable,
-            tls_ca: None,
-            application: "strongroom".into(),
-        };
+        let target = self.target();
         loop {
             if self.socket().exists() {
                 match Connection::open(&target).await {
-                    Ok(connection) => {
+                    Ok(mut connection) => {
+                        connection.wait_for_answers(PATIENCE);
                         self.running = Some((child, connection));
                         return Ok(());
                     }
@@ -208,7 +214,7 @@ impl Server {
     }
 
     /// The lines in which it said what is wrong, or the last one.
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         let words = fs::read(self.work.join("server.log")).unwrap_or_default();
         let words = String::from_utf8_lossy(&words);
         let wrong: Vec<&str> = words.lines().filter(|line| line.contains("[ERROR]")).collect();
@@ -220,11 +226,19 @@ impl Server {
         told.chars().take(MOST_WORDS).collect()
     }
 
+    pub(super) const fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The connection that was made first. It may do everything, also when the server knows its accounts again.
+    pub(super) fn connection(&mut self) -> Result<&mut Connection, ReplayError> {
+        let words = if self.running.is_none() { self.words() } else { String::new() };
+        let running = self.running.as_mut().ok_or(ReplayError::Ended { words })?;
+        Ok(&mut running.1)
+    }
+
     async fn ask(&mut self, what: &str, sql: &str) -> Result<Option<String>, ReplayError> {
-        let Some((_, connection)) = &mut self.running else {
-            return Err(ReplayError::Ended { words: self.words() });
-        };
-        let rows = connection.ask(what, sql).await?;
+        let rows = self.connection()?.ask(what, sql).await?;
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
     }
 
@@ -242,8 +256,17 @@ impl Server {
         self.ask("what is committed", &sql).await.map(drop)
     }
 
+    /// Ends it at once, as a crash would, and waits until it is gone.
+    pub(super) async fn kill(&mut self) {
+        if let Some((mut child, connection)) = self.running.take() {
+            drop(connection);
+            // One that is gone already is as good.
+            let _ = child.kill().await;
+        }
+    }
+
     /// Ends it properly: whoever starts it next finds it as after any other shutdown.
-    pub(super) async fn end(mut self) -> Result<(), ReplayError> {
+    pub(super) async fn end(&mut self) -> Result<(), ReplayError> {
         self.ask("to end", "SHUTDOWN").await?;
         let words = self.words();
         let Some((mut child, connection)) = self.running.take() else { return Ok(()) };

@@ -38,7 +38,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) async fn connect(&self) -> Result<Connection, AskError> {
-        self.connect_to(&self.asking.database).await
+        self.connect_to(self.asking.database()).await
     }
 
     async fn connect_to(&self, database: &str) -> Result<Connection, AskError> {

@@ -40,6 +40,14 @@ pub(in crate::database) enum PromoteError {
         /// It was mounted with `strongroom volume mount`.
         by_hand: bool,
     },
+    /// The log that the live database goes on with is not in the volume.
+    #[error(
+        "the binary log of the database is not in volume {name}, so it would go on in the one of the live database"
+    )]
+    LogElsewhere {
+        /// Which.
+        name: VolumeName,
+    },
     /// Another copy was promoted under the same number.
     #[error("volume {name} writes lineage {lineage}, and another one of that number is archived already")]
     LineageTaken {
@@ -58,6 +66,7 @@ impl Failure for PromoteError {
             Self::Clone { .. } => "database.copy-is-clone",
             Self::Unfinished { .. } => "database.copy-unfinished",
             Self::InUse { .. } => "database.volume-in-use",
+            Self::LogElsewhere { .. } => "database.log-elsewhere",
             Self::LineageTaken { .. } => "database.lineage-taken",
         }
     }
@@ -84,6 +93,9 @@ impl Failure for PromoteError {
             }
             Self::InUse { .. } => {
                 "Stop the container or pod that has it: the exchange needs the database stopped.".into()
+            }
+            Self::LogElsewhere { .. } => {
+                "Stop the database, put the content of the copy in its place, and begin the binary log anew with RESET MASTER before anything is written; what is archived then begins a history of its own.".into()
             }
             Self::LineageTaken { .. } => {
                 "Restore the same state again: the new copy gets a number of its own.".into()

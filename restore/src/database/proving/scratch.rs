@@ -9,13 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use strongroom_console::Failed;
 use strongroom_model::{Failure as _, NameError, VolumeName, World};
 use strongroom_proto::RESTORE_TEST_LABEL;
 use strongroom_proto::control::{Volume, VolumeState};
 
 use super::super::RecoveryError;
+use super::super::leftovers::end_servers;
 use super::ProvingError;
 use crate::driver::{Driver, Labels};
 
@@ -27,9 +27,6 @@ const LONGEST_NAME: usize = 128;
 
 /// How long the path of the folder may be: the path of a socket has 107 bytes, and that of the server lies 21 deeper.
 const LONGEST_FOLDER: usize = 86;
-
-/// How long a server may take to end that is told to drop everything.
-const SERVER_ENDS: Duration = Duration::from_secs(10);
 
 /// How long a write under way may keep a volume from being deleted.
 const VOLUME_RESTS: Duration = Duration::from_secs(20);
@@ -178,40 +175,6 @@ fn lock(folder: &Path) -> Result<Option<File>, ProvingError> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(cause)) => Err(failed(folder)(cause)),
     }
-}
-
-/// Ends the servers that work below a folder: of a killed test, for a test that lives has ended its own.
-fn end_servers(folder: &Path) {
-    let told = Instant::now();
-    let mut signal = Signal::QUIT;
-    loop {
-        let servers = servers_below(folder);
-        if servers.is_empty() {
-            return;
-        }
-        if told.elapsed() > SERVER_ENDS {
-            signal = Signal::KILL;
-        }
-        if told.elapsed() > SERVER_ENDS * 2 {
-            // What keeps it is seen when the volume cannot be unmounted.
-            return;
-        }
-        for server in servers {
-            let _ = kill_process(server, signal);
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
-}
-
-/// The processes of PostgreSQL that work in a folder: each stands in its data folder.
-fn servers_below(folder: &Path) -> Vec<Pid> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let is_server = |process: &fs::DirEntry| {
-        fs::read_link(process.path().join("cwd")).is_ok_and(|place| place.starts_with(folder))
-            && fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim_end() == "postgres")
-    };
-    let number = |process: fs::DirEntry| process.file_name().to_str()?.parse().ok().and_then(Pid::from_raw);
-    processes.filter(is_server).filter_map(number).collect()
 }
 
 #[cfg(test)]
