@@ -266,7 +266,7 @@ impl Beside {
     ) -> Result<(String, Option<Position>), Failed> {
         let mounted = workspace.volume();
         // Nobody logs in to a file.
-        let asking = Asking { role: String::new(), database: String::new() };
+        let asking = Asking { role: String::new(), database: None };
         let mut copy = self.copy(mounted.clone(), workspace.server(), asking, self.given_up.clone())?;
         let file = copy.take_up(plan).await?;
         let stopped_at = copy.go_to(plan).await?;

@@ -212,7 +212,7 @@ impl DatabaseCopy for SqliteCopy {
         Ok(vec!["PRAGMA integrity_check: tables and indexes are whole".to_owned()])
     }
 
-    fn shell(&self) -> Result<(&'static str, Command), Failed> {
+    async fn shell(&mut self) -> Result<(&'static str, Command), Failed> {
         let program =
             self.place.programs.as_ref().map_or_else(|| "sqlite3".into(), |folder| folder.join("sqlite3"));
         let mut command = Command::new(program);

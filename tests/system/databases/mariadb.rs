@@ -326,7 +326,7 @@ fn a_mariadb_is_proved_to_come_back_and_what_a_killed_test_leaves_goes_and_a_pro
         assert_eq!(ask_copy(ground, server, "look", &data, "select count(*) from shop.ledger"), "20");
         ground
             .run(["db", "promote", "db", "--restored", "look", "--plan"])
-            .refused(1, "database.volume-in-use");
+            .refused(1, "database.copy-is-clone");
         ground.run(["db", "restore", "db", "--transaction", &names[9], "--after", "--yes"]).ok();
         ground.run(["volume", "delete", "look"]).ok();
         stop(server);
