@@ -117,10 +117,11 @@ impl Engine for Postgres {
     }
 
     async fn let_go(&self) -> Result<(), EngineError> {
-        Ok(match &self.handover {
+        match &self.handover {
             None => slot::let_go(self).await?,
             Some(handover) => handed::let_go(self, handover).await?,
-        })
+        }
+        Ok(())
     }
 }
 

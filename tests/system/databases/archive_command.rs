@@ -330,10 +330,10 @@ fn segments_out_of_order_twice_or_of_another_server_never_mix_and_a_timeline_goe
     server.run("pg_ctl", &["-D", text(&server.data()), "-w", "promote"]);
     let since = Instant::now();
     let mut end = switch(&server);
-    while listed(&ground)["lineage"] != Value::from(2) || log_end(&ground) < end {
+    while listed(&ground)["lineage"] != 2 || log_end(&ground) < end {
         assert!(since.elapsed() < Duration::from_secs(150), "{}: {}", listed(&ground), agent.stderr());
         thread::sleep(Duration::from_millis(500));
-        if listed(&ground)["lineage"] == Value::from(2) && log_end(&ground) < end && ready(&server) == 0 {
+        if listed(&ground)["lineage"] == 2 && log_end(&ground) < end && ready(&server) == 0 {
             end = end.min(switch(&server));
         }
     }

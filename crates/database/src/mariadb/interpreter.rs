@@ -25,7 +25,7 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Interpreter {
     group: Option<Group>,
-    /// The stamp that was seen last.
+    /// The stamp of the last transaction, or of the file's description.
     stamped: Option<jiff::Timestamp>,
 }
 
@@ -51,8 +51,10 @@ impl Interpreter {
     /// What the next event is.
     pub fn event(&mut self, event: &Event<'_>) -> Step {
         // What the server does by itself when it starts after a crash, such as the end of a DROP, is stamped with 1970. It is not
-        // earlier than what is before it, which is the description of the file at least.
-        if event.header.seconds > 0 {
+        // earlier than what is before it, which is the description of the file at least. What is within a transaction may have been
+        // stamped before its GTID was.
+        let is_told = matches!(event.header.kind, kind::GTID | kind::FORMAT_DESCRIPTION);
+        if is_told && event.header.seconds > 0 {
             self.stamped = Some(event.at());
         }
         if event.header.kind == kind::GTID {
