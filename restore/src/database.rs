@@ -16,6 +16,7 @@ mod leftovers;
 mod look;
 mod mariadb;
 mod mark;
+mod outside;
 mod postgres;
 mod promote;
 pub mod proving;

@@ -245,6 +245,17 @@ fn a_database_on_a_volume_gets_its_base_by_itself_and_another_after_a_gap() {
             assert_eq!(ground.run(["status", "--config", text(config)]).code, Some(1), "a gap is red");
             let answer = agent.terminate();
             assert!(answer.stderr.contains("GAP"), "{answer}");
+
+            // What lies elsewhere is not in the snapshot: it would be no base.
+            let agent = ground.call(line).start();
+            wait_until("the stream", || is_streaming(server));
+            let elsewhere = server.socket().join("elsewhere");
+            server.sql(&format!("copy (select 1) to program 'mkdir {}'", elsewhere.display()));
+            server.sql(&format!("create tablespace fast location '{}'", elsewhere.display()));
+            let answer = ground.run(["backup", "run", "--volume", "db", "--config", text(config)]).ok();
+            assert!(answer.stderr.contains("it has the tablespace fast in"), "{answer}");
+            server.sql("drop tablespace fast");
+            agent.terminate();
         },
     );
 }

@@ -16,6 +16,7 @@ use strongroom_database::{LineageId, Position, Stop};
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::outside::{self, Outlet};
 
 mod error;
 
@@ -74,6 +75,9 @@ impl Recovery {
         let is_root = rustix::process::geteuid().is_root();
         if is_root && owner.uid() == 0 {
             return Err(RecoveryError::OwnedByRoot { data: data.to_owned() });
+        }
+        if let Some(Outlet { path, to }) = outside::of_postgres(data).map_err(failed(data))? {
+            return Err(RecoveryError::LeadsOutside { path, to });
         }
         // Server and socket are of the user whose files these are; a server refuses to run as root.
         let user = is_root.then(|| (owner.uid(), owner.gid()));

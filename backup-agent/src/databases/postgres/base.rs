@@ -37,6 +37,14 @@ pub(super) async fn begin(postgres: &Postgres, opened: &LogOpened) -> Result<Beg
             return Ok(Begun::No(format!("nobody receives the log through the slot {slot:?}")));
         }
     }
+    // They lie outside of the data folder, and a copy's links to them lead to those of the original.
+    let asked = "SELECT spcname || ' in ' || pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '' LIMIT 1";
+    let rows = connection.ask("the tablespaces", asked).await?;
+    if let Some(tablespace) = rows.first().and_then(|row| row.first()?.clone()) {
+        return Ok(Begun::No(format!(
+            "it has the tablespace {tablespace}: what lies outside of the data folder is not restored to a second yet"
+        )));
+    }
     // A role that may not (superuser, or pg_checkpoint from 15 on) replays a little more.
     let _ = connection.ask("a checkpoint", "CHECKPOINT").await;
     let asked =

@@ -24,6 +24,14 @@ pub enum ReplayError {
         /// The data folder.
         data: PathBuf,
     },
+    /// Its server would write outside of the copy.
+    #[error("{} of the copy leads to {}, where the live database may be", path.display(), to.display())]
+    LeadsOutside {
+        /// Which link or file.
+        path: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
     /// A file or folder of the restore.
     #[error("{}", path.display())]
     Folder {
@@ -94,6 +102,7 @@ impl Failure for ReplayError {
         match self {
             Self::NoPrograms { .. } => "replay.no-programs",
             Self::OwnedByRoot { .. } => "replay.owned-by-root",
+            Self::LeadsOutside { .. } => "replay.leads-outside",
             Self::Folder { .. } => "replay.folder",
             Self::Program { .. } => "replay.program",
             Self::Ended { .. } => "replay.ended",
@@ -122,6 +131,7 @@ impl Failure for ReplayError {
         match self {
             Self::NoPrograms { .. } => "Install MariaDB's server and client of the same version, or say with --programs where they are.".into(),
             Self::OwnedByRoot { .. } => "Give the files to the user as whom the server runs.".into(),
+            Self::LeadsOutside { .. } => "No server was started. Tables outside of the data folder are not restored by `db` commands: bring the volumes back by `restore run`, and put the links right yourself.".into(),
             Self::Folder { .. } => "Check space and rights there.".into(),
             Self::Program { .. } => "Check that it can be run.".into(),
             Self::Ended { .. } | Self::Server(_) => "The live database was not touched. The words are the server's own: look at them; another target or base may work.".into(),

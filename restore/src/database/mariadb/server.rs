@@ -13,6 +13,7 @@ use strongroom_mariadb::{Connection, MariadbError, Target, TlsMode};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::super::outside::{self, Outlet};
 use super::{LARGEST_PACKET, ReplayError, places};
 
 /// What has to be as it was in the server that wrote the files: facts of the log, and settings by the same name.
@@ -58,6 +59,9 @@ impl Server {
         let is_root = rustix::process::geteuid().is_root();
         if is_root && owner.uid() == 0 {
             return Err(ReplayError::OwnedByRoot { data: data.to_owned() });
+        }
+        if let Some(Outlet { path, to }) = outside::of_mariadb(data).map_err(failed)? {
+            return Err(ReplayError::LeadsOutside { path, to });
         }
         let user = is_root.then(|| (owner.uid(), owner.gid()));
         let mut server = Self {

@@ -36,6 +36,14 @@ pub enum RecoveryError {
         /// Which folder.
         data: PathBuf,
     },
+    /// Its server would write outside of the copy.
+    #[error("{} of the copy leads to {}, where the live database may be", path.display(), to.display())]
+    LeadsOutside {
+        /// Which link.
+        path: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
     /// A folder or file cannot be used.
     #[error("preparing {}", path.display())]
     Folder {
@@ -107,6 +115,7 @@ impl Failure for RecoveryError {
             Self::UnknownVersion { .. } => "database.unknown-version",
             Self::NoPrograms { .. } => "database.no-programs",
             Self::OwnedByRoot { .. } => "database.owned-by-root",
+            Self::LeadsOutside { .. } => "database.leads-outside",
             Self::Folder { .. } => "database.folder",
             Self::Program { .. } => "database.program",
             Self::Ended { .. } => "database.recovery-ended",
@@ -139,6 +148,7 @@ impl Failure for RecoveryError {
                 format!("Install PostgreSQL {version} (only the programs are needed), or say with --programs where they are.")
             }
             Self::OwnedByRoot { .. } => "Give the files to the user as whom the server runs.".into(),
+            Self::LeadsOutside { .. } => "No server was started. Tablespaces and a log outside of the data folder are not restored by `db` commands: bring the volumes back by `restore run`, and put the links right yourself.".into(),
             Self::Folder { .. } => "Check space and rights there.".into(),
             Self::Program { .. } => "Check that it can be run.".into(),
             Self::Ended { .. } => "The live database was not touched. The words are the server's own: look at them; another target or base may work.".into(),
