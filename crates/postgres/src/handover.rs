@@ -6,7 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | `agent.lock` | locked (`flock`) while an agent lives |
-//! | `agent.note` | what the agent says: whose log it takes, what it took already, how much may wait ([`note`]) |
+//! | `agent.note` | what the agent says: whose log it takes, what it took already, how much may wait |
 //! | `00000001000000000000002A` | a segment, whole and durable |
 //! | `00000002.history` | how a timeline came about; it stays |
 //! | `.NAME.PID` | one that is being written |
